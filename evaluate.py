@@ -1,0 +1,18 @@
+"""Evaluate a checkpoint: python evaluate.py checkpoint=RUN. See --help."""
+
+import hydra
+from omegaconf import DictConfig
+
+from unlabeled.app.cli import CONF, guard, run
+
+
+@hydra.main(config_path=str(CONF), config_name="evaluate", version_base="1.3")
+@guard
+def main(config: DictConfig) -> None:
+    from unlabeled.app.evaluate import evaluate
+
+    evaluate(config)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,252 @@
+"""The command line around Hydra: help, shorthands, one-line errors. Imports nothing heavier than Hydra."""
+
+import os
+import re
+import secrets
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from unlabeled.errors import UserError, nearest
+
+CONF = Path(__file__).resolve().parents[3] / "conf"  # of the checkout that the package is installed from
+PARTS = ("objective", "penalty", "views", "likelihood")  # groups that fill a slot of the model by their own name
+
+OmegaConf.register_new_resolver("random_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+
+
+class Outcome:
+    """What the jobs of this process came to."""
+
+    failed = 0
+
+
+def guard(work: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """A job for Hydra: checks its values, runs `work`, and turns a user's mistake into one line.
+
+    A failed job of a sweep does not take the others with it.
+    """
+
+    def job(config: DictConfig) -> Any:
+        try:
+            check_types(config)
+            return work(config)
+        except (UserError, OmegaConfBaseException, HydraException) as error:
+            return _fail(error, explain(error))
+        except Exception as error:
+            cause = error.__cause__
+            if isinstance(cause, UserError):  # raised inside an instantiated target
+                return _fail(error, explain(cause))
+            traceback.print_exc()
+            return _fail(error, None)
+
+    return job
+
+
+def _fail(error: BaseException, line: str | None) -> float:
+    Outcome.failed = 1
+    number = getattr(error, "signal_number", None)
+    if number is not None:
+        Outcome.failed = 128 + number
+    if line is not None:
+        if "UNLABELED_TRACE" in os.environ:
+            traceback.print_exc()
+        print(f"error: {line}" if number is None else line, file=sys.stderr)
+    if number == signal.SIGINT:
+        sys.exit(Outcome.failed)  # Ctrl-C ends a sweep too
+    return float("nan")
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Run a `hydra.main` function as the program."""
+    name = "train" if "train" in Path(sys.argv[0]).name else "evaluate"
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(help_text(name))
+        return
+    sys.argv[1:] = [shorthand(word) for word in sys.argv[1:]]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors arrive here instead of being printed by Hydra
+    try:
+        main()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if "UNLABELED_TRACE" in os.environ:
+            raise
+        print(f"error: {explain(error)}", file=sys.stderr)
+        Outcome.failed = Outcome.failed or 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        Outcome.failed = 130
+    sys.exit(Outcome.failed)
+
+
+def shorthand(word: str) -> str:
+    """`objective=hinge` for `objective@model.objective=hinge`, and the like for every part of a model."""
+    part = word.partition("=")[0]
+    return word.replace(part, f"{part}@model.{part}", 1) if part in PARTS and "=" in word else word
+
+
+# What went wrong, in one line
+
+
+def explain(error: BaseException) -> str:
+    """The one line that a user needs."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split())
+    text = str(error)
+    missing = re.search(r"Could not find '([\w@.]+)/([^']+)'", text)
+    if missing:
+        group, name = missing[1].split("@")[0], missing[2]
+        return f"there is no {group} named {name}: {nearest(name, options(group))}"
+    override = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
+    if override:
+        return unknown_key(override[1])
+    if isinstance(error, OverrideParseException):
+        return f"cannot read '{error.override}': write KEY=VALUE, without blanks around ="
+    mandatory = re.search(r"Missing mandatory value: (\S+)", text)
+    if mandatory:
+        return f"say {mandatory[1]}=... (see --help)"
+    return " ".join(text.split("\n")[0].split())
+
+
+def unknown_key(key: str) -> str:
+    """A key that the config does not have, with the nearest that it has."""
+    try:
+        known = _keys(_choices_only())
+    except Exception:
+        known = []
+    if "." not in key and "@" not in key:
+        known = [name for name in known if "." not in name] + [p.name for p in CONF.iterdir() if p.is_dir()]
+    parent = key.rpartition(".")[0]
+    siblings = [name for name in known if name.rpartition(".")[0] == parent]
+    hint = nearest(key, known)
+    if not hint.startswith("did you mean") and siblings:
+        hint = f"{parent or 'the top'} has: {', '.join(name.rpartition('.')[2] for name in siblings)}"
+    return f"there is no key {key}: {hint}"
+
+
+def _choices_only() -> DictConfig:
+    """The config as the words that choose from groups make it, without any value."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    words = [word for word in sys.argv[1:] if "=" in word and _is_choice(word) and "," not in word]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train" if "train" in Path(sys.argv[0]).name else "evaluate", words)
+
+
+def _is_choice(word: str) -> bool:
+    return (CONF / word.partition("=")[0].lstrip("+~").partition("@")[0]).is_dir()
+
+
+def _keys(node: Any, prefix: str = "") -> list[str]:
+    names = []
+    if isinstance(node, DictConfig):
+        for key in node:
+            names += [f"{prefix}{key}", *_keys(node._get_node(key), f"{prefix}{key}.")]
+    return names
+
+
+def options(group: str) -> list[str]:
+    """The names that a config group has."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def check_types(config: DictConfig) -> None:
+    """Refuse a value whose type is not that of the value it replaces: `model.latent_dim=abc`."""
+    hydra = HydraConfig.get()
+    words = [word for word in hydra.overrides.task if "=" in word]
+    values = [word for word in words if not _is_choice(word) and word[0] not in "+~"]
+    if not values:
+        return
+    plain = compose(hydra.job.config_name, [word for word in words if word not in values])
+    for word in values:
+        key = word.partition("=")[0]
+        before, after = OmegaConf.select(plain, key), OmegaConf.select(config, key)
+        if before is None or after is None or _same_kind(before, after):
+            continue
+        raise UserError(f"{word}: {key} wants {_kind(before)} (without this it is {before})")
+
+
+def _same_kind(before: Any, after: Any) -> bool:
+    if isinstance(before, bool) or isinstance(after, bool):
+        return isinstance(before, bool) and isinstance(after, bool)
+    if isinstance(before, float):
+        return isinstance(after, int | float)
+    if isinstance(before, str):
+        return isinstance(after, str | int | float)
+    return isinstance(after, type(before))
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, DictConfig):
+        return "a group of keys"
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    return names.get(type(value), "a list: [a,b,c]")
+
+
+# Help
+
+
+def help_text(program: str) -> str:
+    if program == "evaluate":
+        return _EVALUATE
+    drawers: dict[str, list[str]] = {}
+    for name in options("model"):
+        drawers.setdefault(_drawer(name), []).append(_line("model", name))
+    lines = [_TRAIN, "", "Models (model=NAME):"]
+    for drawer, rows in sorted(drawers.items()):
+        lines += [f"  {drawer.replace('_', ' ')}", *rows]
+    titles = {"data": "Data", "trainer": "Trainers", "logger": "Loggers", "callbacks": "Callbacks"}
+    titles["experiment"] = "Experiments, whole recipes (+ any override)"
+    for group, title in titles.items():
+        lines += ["", f"{title} ({group}=NAME):", *(_line(group, name) for name in options(group))]
+    for part in (*PARTS, "network"):
+        if options(part):
+            slot = f"{part}=NAME" if part != "network" else "network@model.encoder=NAME"
+            lines += ["", f"Part of a model, {part} ({slot}): {', '.join(options(part))}"]
+    return "\n".join(lines)
+
+
+def _drawer(name: str) -> str:
+    """The folder of methods/ that a model's class lives in; inherited where the file itself names no class."""
+    text = (CONF / "model" / f"{name}.yaml").read_text()
+    target = re.search(r"^_target_: unlabeled\.methods\.(\w+)\.", text, re.M)
+    if target:
+        return target[1]
+    parent = re.search(r"(\w+)@_here_", text)
+    return _drawer(parent[1]) if parent else "other"
+
+
+def _line(group: str, name: str) -> str:
+    first = (CONF / group / f"{name}.yaml").read_text().split("\n", 1)[0]
+    return f"    {name:<24} {first[2:] if first.startswith('# ') and '@package' not in first else ''}".rstrip()
+
+
+_TRAIN = """Unlabeled: deep learning without labels.
+
+    python train.py                                  a VAE on real digits, no download
+    python train.py model=cyclegan data=plain2striped budget.epochs=5
+    python train.py -m model=autoencoder,vae seed=0,1   a sweep, compared at the end
+    python train.py resume=RUN                       go on where a run stopped
+    python evaluate.py checkpoint=RUN                every number that the method allows
+
+--cfg job prints the config; any key of it can be overridden: KEY=VALUE. --hydra-help tells of Hydra's own options.
+Shell completion: eval "$(python train.py -sc install=bash)"."""
+
+_EVALUATE = """Evaluate a checkpoint: every number that its method's capabilities allow, as a table and as JSON, and pictures.
+
+    python evaluate.py checkpoint=RUN                a run's folder: its best checkpoint, else its last
+    python evaluate.py checkpoint=RUN/checkpoints/last.ckpt data.root=/where/data/lie
+    python evaluate.py -m checkpoint=RUN1,RUN2
+
+Keys: weights=averaged|live, evaluation.split=test|val, device=cpu|cuda|mps, output=FOLDER, trust=[package].
+--cfg job prints all."""

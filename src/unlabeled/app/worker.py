@@ -1,0 +1,22 @@
+"""One process of a run on several devices: python -m unlabeled.app.worker RUN, started by torchrun."""
+
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from unlabeled.app.train import fit
+from unlabeled.errors import UserError
+
+
+def main(folder: Path) -> None:
+    config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=True)
+    assert isinstance(config, dict)
+    try:
+        fit(config, resume="--resume" in sys.argv)  # type: ignore[arg-type]
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

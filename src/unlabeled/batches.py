@@ -1,0 +1,40 @@
+"""What a DataModule hands a method. One type per kind of supervision.
+
+Images are float tensors (B, C, H, W) in [-1, 1] everywhere between data and evaluation.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Images(NamedTuple):
+    """Single images."""
+
+    x: Tensor  # (B, C, H, W) in [-1, 1]
+    y: Tensor  # (B,) class index, or (B, A) attributes in {0, 1}; -1 where unknown. Unsupervised methods ignore it
+
+
+class Unpaired(NamedTuple):
+    """Images of two domains that have nothing to do with each other row by row."""
+
+    a: Tensor  # (B, C, H, W) in [-1, 1]
+    b: Tensor  # (B, C, H, W) in [-1, 1]
+
+
+class Paired(NamedTuple):
+    """Images of two domains; row i of b is what row i of a should become."""
+
+    a: Tensor  # (B, C, H, W) in [-1, 1]
+    b: Tensor  # (B, C, H, W) in [-1, 1]
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """[-1, 1] floats to the nearest of 256 grey levels; values outside are clamped. Inverse of `from_uint8`."""
+    return ((x.float() + 1) * 127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def from_uint8(levels: Tensor) -> Tensor:
+    """256 grey levels to float32 in [-1, 1]: 0 -> -1, 255 -> 1."""
+    return levels.to(torch.float32).div_(127.5).sub_(1)

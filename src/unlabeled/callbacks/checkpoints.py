@@ -1,0 +1,125 @@
+"""Checkpoints that stand alone, appear whole or not at all, and are there when a run is broken off."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from unlabeled.callbacks.records import Records
+from unlabeled.errors import UserError
+
+
+class AtomicIO(TorchCheckpointIO):
+    """Writes beside the target and renames: a full disk or a kill leaves the checkpoint before it as it was."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(unfinished, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
+        except (OSError, RuntimeError) as error:
+            before = f"; the one written before is whole: {path}" if path.exists() else ""
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise UserError(f"cannot write checkpoint {path}: {reason}{before}") from error
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+class Interrupted(UserError):
+    """The run was asked to stop, and has been saved."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
+class Checkpoints(Checkpoint):
+    """last.ckpt after every epoch (or every `every` batches), best.ckpt where the method's monitor is lowest.
+
+    Each carries the run's resolved config as a plain dict under "config". On Ctrl-C or SIGTERM the batch at hand is
+    finished, last.ckpt written, and Interrupted raised; a second Ctrl-C ends at once.
+    """
+
+    def __init__(self, folder: str, every: int | None = None):
+        self.folder = Path(folder)
+        self.every = every  # batches between two writes of last.ckpt, beside those at the ends of epochs
+        self.config: dict[str, Any] = {}  # set by the one who starts the run
+        self.lowest: float | None = None
+        self._signal: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "best.ckpt"
+
+    def on_train_start(self, trainer: Trainer, method: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self._signal is not None:
+            raise KeyboardInterrupt
+        self._signal = number
+
+    def on_train_batch_end(self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        done = trainer.fit_loop.total_batch_idx + 1
+        if done % max(trainer.accumulate_grad_batches, getattr(method, "accumulate", 1)):
+            return  # half a step cannot be resumed
+        stop = self._signal is not None
+        if trainer.world_size > 1:
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+        if stop:
+            self._save(trainer, self.last)
+            number = self._signal or signal.SIGTERM
+            raise Interrupted(
+                f"stopped after batch {done}; to go on: python train.py resume={self.folder.parent}", number
+            )
+        if self.every and done % self.every == 0:
+            self._save(trainer, self.last)
+
+    def on_validation_end(self, trainer: Trainer, method: Any) -> None:
+        if trainer.sanity_checking or method.monitor is None:
+            return
+        value = trainer.callback_metrics.get(method.monitor)
+        if value is not None and (self.lowest is None or float(value) < self.lowest):
+            self.lowest = float(value)
+            self._save(trainer, self.best)
+
+    def on_train_epoch_end(self, trainer: Trainer, method: Any) -> None:
+        self._save(trainer, self.last)
+
+    def on_save_checkpoint(self, trainer: Trainer, method: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint["config"] = self.config
+
+    def _save(self, trainer: Trainer, path: Path) -> None:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Records):
+                callback.check(trainer)
+        trainer.save_checkpoint(path)
+
+    def teardown(self, trainer: Trainer, method: Any, stage: str) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"lowest": self.lowest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.lowest = state["lowest"]

@@ -1,0 +1,50 @@
+"""Counting: a budget in epochs, batches or images, the same for one player and for three; noise by step and rank."""
+
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from unlabeled.seeding import seed_noise
+
+
+class Budget(Callback):
+    """Ends training at the first limit that is reached, and tells the method what share of it is spent.
+
+    `trainer.global_step` counts every player's step, and is used nowhere.
+    """
+
+    def __init__(self, epochs: int | None = None, batches: int | None = None, images: int | None = None):
+        self.epochs, self.batches, self.images = epochs, batches, images
+        self.limit = 0  # in batches, known once the data are
+
+    def on_train_start(self, trainer: Trainer, method: LightningModule) -> None:
+        limits = []
+        if self.epochs is not None:
+            limits.append(self.epochs * int(trainer.num_training_batches))
+        if self.batches is not None:
+            limits.append(self.batches)
+        if self.images is not None:
+            limits.append(-(-self.images // (trainer.datamodule.batch_size * trainer.world_size)))  # type: ignore[attr-defined]
+        self.limit = min(limits)
+
+    def on_train_batch_start(self, trainer: Trainer, method: Any, batch: Any, batch_idx: int) -> None:
+        method.progress = min(1.0, trainer.fit_loop.total_batch_idx / self.limit)
+
+    def on_train_batch_end(self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.fit_loop.total_batch_idx + 1 >= self.limit:
+            trainer.should_stop = True
+
+
+class Noise(Callback):
+    """Batch t of a run draws the same noise whatever happened before; every rank draws its own."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: Trainer, method: LightningModule, *_: Any) -> None:
+        seed_noise(self.seed, 2, trainer.fit_loop.total_batch_idx, trainer.global_rank)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, method: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        seed_noise(self.seed, 3, batch_idx, trainer.global_rank)

@@ -1,0 +1,74 @@
+"""One line of progress for the whole run; where output is no terminal, some twenty plain lines."""
+
+import sys
+import time
+from typing import Any
+
+from lightning import Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from tqdm import tqdm
+
+from unlabeled.callbacks.pace import Budget
+from unlabeled.callbacks.records import Records
+
+
+class Progress(ProgressBar):
+    """Epoch, time left, images per second, and the newest of the recorded quantities."""
+
+    def __init__(self, shown: int = 4):
+        super().__init__()
+        self.shown = shown  # at most so many quantities
+        self._bar: Any = None
+
+    def disable(self) -> None:
+        self.shown = 0
+
+    def on_train_start(self, trainer: Trainer, method: Any) -> None:
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        self._records = next((c for c in callbacks if isinstance(c, Records)), None)
+        self._limit = next((c.limit for c in callbacks if isinstance(c, Budget)), 0)
+        self._first = trainer.fit_loop.total_batch_idx + 1
+        self._began = time.monotonic()
+        self._printed = -1
+        if trainer.is_global_zero and sys.stderr.isatty():
+            self._bar = tqdm(
+                total=self._limit, initial=self._first, unit="batch", dynamic_ncols=True, mininterval=0.2, leave=False
+            )
+
+    def on_train_batch_end(self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not trainer.is_global_zero:
+            return
+        done = trainer.fit_loop.total_batch_idx + 1
+        if self._bar is not None:
+            self._bar.update(1)
+            if self._bar.n == self._bar.last_print_n:  # it has just been drawn
+                self._bar.set_description_str(f"epoch {trainer.current_epoch + 1}", refresh=False)
+                self._bar.set_postfix_str(self._facts(trainer, done), refresh=False)
+        elif self._limit and done * 20 // self._limit > self._printed:
+            self._printed = done * 20 // self._limit
+            left = (time.monotonic() - self._began) / (done - self._first + 1) * (self._limit - done)
+            print(
+                f"epoch {trainer.current_epoch + 1} batch {done}/{self._limit} {left:.0f} s left, "
+                f"{self._facts(trainer, done)}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def on_train_end(self, trainer: Trainer, method: Any) -> None:
+        self._close()
+
+    def on_exception(self, trainer: Trainer, method: Any, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _facts(self, trainer: Trainer, done: int) -> str:
+        seconds = time.monotonic() - self._began
+        images = (done - self._first + 1) * trainer.datamodule.batch_size * trainer.world_size  # type: ignore[attr-defined]
+        latest = self._records.latest if self._records else {}
+        values = [f"{name.split('/')[1] if name.startswith('train/') else name} {value:.4g}"
+                  for name, value in latest.items() if not name.endswith("/lr")]
+        return ", ".join([f"{images / seconds:.0f} images/s", *values[: self.shown]])

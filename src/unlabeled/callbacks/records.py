@@ -1,0 +1,111 @@
+"""What methods record, gathered without waiting for the device and written every few batches."""
+
+import math
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+from torch import Tensor
+
+from unlabeled.errors import UserError
+
+
+class Diverged(UserError):
+    """A recorded quantity is not a number."""
+
+
+class Records(Callback):
+    """Drains `method.recorded`: means over `every` batches go to the loggers, and to Lightning's callback metrics.
+
+    A value that is not finite ends the run with its batch's number; nothing is checkpointed after that batch.
+    """
+
+    def __init__(self, every: int = 50):
+        self.every = every
+        self.pending: list[tuple[int, dict[str, Tensor]]] = []  # (batch, values) since the last write
+        self.latest: dict[str, float] = {}  # the newest value of each quantity
+        self.best: dict[str, float] = {}  # validation quantities when the monitored one was lowest
+        self._validation: list[tuple[int, dict[str, Tensor]]] = []  # (images, values)
+
+    def on_train_start(self, trainer: Trainer, method: Any) -> None:
+        method.recorded.clear()
+
+    def on_train_batch_end(self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        done = trainer.fit_loop.total_batch_idx + 1
+        self.pending += [(done, values) for values in method.recorded]
+        method.recorded.clear()
+        if done % self.every == 0:
+            self.write(trainer, method)
+
+    def on_train_epoch_end(self, trainer: Trainer, method: Any) -> None:
+        if trainer.should_stop:
+            self.write(trainer, method)
+
+    def check(self, trainer: Trainer) -> None:
+        """Raise Diverged if any pending value is not finite."""
+        for name, values in self._columns().items():
+            finite = torch.isfinite(torch.stack([value for _, value in values])).tolist()
+            if not all(finite):
+                batch = values[finite.index(False)][0]
+                value = float(values[finite.index(False)][1])
+                epoch = (batch - 1) // int(trainer.num_training_batches)
+                raise Diverged(f"{name} is {value} at batch {batch} (epoch {epoch})")
+
+    def write(self, trainer: Trainer, method: Any) -> None:
+        self.check(trainer)
+        if not self.pending:
+            return
+        done = self.pending[-1][0]
+        means = {
+            name: torch.stack([value.float() for _, value in values]).mean() for name, values in self._columns().items()
+        }
+        self.pending.clear()
+        if trainer.world_size > 1:
+            means = {name: trainer.strategy.reduce(value, reduce_op="mean") for name, value in means.items()}
+        rate = {}
+        if trainer.optimizers:
+            rate["train/lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        self._send(trainer, method, {name: float(value) for name, value in means.items()} | rate, done)
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._validation += [(len(batch[0]), values) for values in method.recorded]
+        method.recorded.clear()
+
+    def on_validation_epoch_end(self, trainer: Trainer, method: Any) -> None:
+        gathered, self._validation = self._validation, []
+        if trainer.sanity_checking or not gathered:
+            return
+        means = {}
+        for name in gathered[0][1]:
+            pairs = torch.stack([torch.stack([n * v[name].double(), v[name].new_tensor(n).double()]) for n, v in gathered])
+            total = pairs.sum(0)
+            if trainer.world_size > 1:
+                total = trainer.strategy.reduce(total, reduce_op="sum")
+            means[name] = float(total[0] / total[1])
+        monitor = method.monitor
+        if monitor in means and means[monitor] <= self.best.get(monitor, math.inf):
+            self.best = means
+        self._send(trainer, method, means, trainer.fit_loop.total_batch_idx + 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        pending = [(batch, {name: value.cpu() for name, value in values.items()}) for batch, values in self.pending]
+        return {"pending": pending, "latest": self.latest, "best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.pending, self.latest, self.best = list(state["pending"]), state["latest"], state["best"]
+
+    def _columns(self) -> dict[str, list[tuple[int, Tensor]]]:
+        columns: dict[str, list[tuple[int, Tensor]]] = {}
+        for batch, values in self.pending:
+            for name, value in values.items():
+                columns.setdefault(name, []).append((batch, value.cpu() if value.device.type == "cpu" else value))
+        return columns
+
+    def _send(self, trainer: Trainer, method: Any, values: dict[str, float], batches: int) -> None:
+        self.latest.update(values)
+        method.log_dict(values, logger=False)
+        images = batches * trainer.datamodule.batch_size * trainer.world_size  # type: ignore[attr-defined]
+        for logger in trainer.loggers:
+            logger.log_metrics(values | {"epoch": trainer.current_epoch, "images": images}, step=batches)

@@ -1,0 +1,64 @@
+"""What a trained method can do. Evaluation and callbacks know methods only through these.
+
+A missing capability is an absent method. Every call expects evaluation mode and no gradient.
+"""
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@runtime_checkable
+class Samples(Protocol):
+    def sample(self, n: int) -> Tensor:
+        """n images (n, C, H, W) in [-1, 1]."""
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    def encode(self, x: Tensor) -> Tensor:
+        """Features (B, D) of images (B, C, H, W). Deterministic: a posterior's mean, never a draw."""
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    def decode(self, z: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1] of codes (B, D). Deterministic."""
+
+
+@runtime_checkable
+class DrawsCodes(Protocol):
+    def draw_codes(self, n: int) -> Tensor:
+        """n codes (n, D) from the prior, as `decode` takes them."""
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Images the shape of x, in [-1, 1]. Deterministic."""
+
+
+@runtime_checkable
+class BoundsLikelihood(Protocol):
+    level_width: float  # width of one 8-bit grey level in the units of the density; 1 for a probability
+
+    def log_likelihood(self, x: Tensor) -> Tensor:
+        """Lower bound on log p(x) in nats, (B,)."""
+
+
+@runtime_checkable
+class Translates(Protocol):
+    def translate(self, a: Tensor) -> Tensor:
+        """Images of domain b for images a (B, C, H, W)."""
+
+
+@runtime_checkable
+class TranslatesBack(Protocol):
+    def translate_back(self, b: Tensor) -> Tensor:
+        """Images of domain a for images b (B, C, H, W)."""
+
+
+@runtime_checkable
+class Shows(Protocol):
+    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+        """The method's own pictures of itself at work on images x: title -> (images (n, C, H, W), n captions)."""

@@ -1,0 +1,66 @@
+"""The only base classes. A method adds an algorithm to them and nothing else."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from lightning import LightningModule
+from torch import Tensor
+from torch.optim import Optimizer
+
+from unlabeled.batches import Images
+
+
+def constant(progress: float) -> float:
+    """The learning rate's factor at a share of the run: always 1."""
+    return 1.0
+
+
+class Method(LightningModule):
+    """Names what is measured, and follows a learning-rate schedule."""
+
+    batch: ClassVar[type] = Images  # the kind of batch it learns from, see batches.py
+    monitor: ClassVar[str | None] = "val/loss"  # the best checkpoint has the lowest; None: only the last is kept
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.schedule: Callable[[float], float] = constant  # share of the run in [0, 1] -> factor of the learning rate
+        self.progress = 0.0  # share of the budget that is spent, in [0, 1]
+        self.recorded: list[dict[str, Tensor]] = []  # one dictionary a call, until somebody drains it
+
+    def record(self, **values: Tensor) -> None:
+        """Note quantities of this batch as train/NAME or val/NAME, without waiting for the device."""
+        stage = "train" if self.training else "val"
+        self.recorded.append({f"{stage}/{name}": value.detach() for name, value in values.items()})
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group.setdefault("initial_lr", group["lr"]) * self.schedule(self.progress)
+
+
+class Adversarial(Method):
+    """Players who take turns. Goodfellow et al. 2014, algorithm 1.
+
+    A subclass writes the order of the turns in `training_step`; `descend` is one turn.
+    """
+
+    automatic_optimization = False
+    monitor = None
+    accumulate = 1  # batches whose gradients make one step
+
+    @property
+    def batches(self) -> int:
+        """Batches of the whole run before this one; batch_idx would start again each epoch."""
+        return self.trainer.fit_loop.total_batch_idx
+
+    def descend(self, optimizer: Optimizer, loss: Callable[..., Tensor], *args: Tensor) -> None:
+        """One player's turn: only its own parameters get gradients, then it steps."""
+        with self.toggled_optimizer(optimizer):
+            self.manual_backward(loss(*args) / self.accumulate)
+            if (self.batches + 1) % self.accumulate == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+
+    def every(self, n: int) -> bool:
+        """Whether this batch belongs to every n-th step of the run."""
+        return (self.batches // self.accumulate + 1) % n == 0

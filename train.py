@@ -1,0 +1,18 @@
+"""Train a method: python train.py model=vae data=digits. See --help."""
+
+import hydra
+from omegaconf import DictConfig
+
+from unlabeled.app.cli import CONF, guard, run
+
+
+@hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")
+@guard
+def main(config: DictConfig) -> float | None:
+    from unlabeled.app.train import train
+
+    return train(config)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -13,7 +13,7 @@ class UserError(Exception):
 
 def nearest(name: str, names: Iterable[str], n: int = 3) -> str:
     """`did you mean a, b?`, or all names where none is near and they are few."""
-    names = sorted(names)
+    names = sorted(set(names))
     near = difflib.get_close_matches(name, names, n=n, cutoff=0.6)
     if near:
         return f"did you mean {' or '.join(near)}?"

@@ -73,21 +73,9 @@ def fit(config: dict[str, Any], resume: bool = False) -> float | None:
     quiet()
     folder = Path(config["run"])
     data, method = build(config)
-    callbacks = list(instantiate(config["callbacks"], _convert_="all").values())
-    loggers = loggers_of(config)
-    checkpoints = next(c for c in callbacks if isinstance(c, Checkpoints))
-    checkpoints.config = config
-    trainer: Trainer = instantiate(
-        config["trainer"],
-        callbacks=callbacks,
-        logger=loggers,
-        plugins=[AtomicIO()],
-        default_root_dir=str(folder),
-        accumulate_grad_batches=config["accumulate"] if method.automatic_optimization else 1,
-        _convert_="all",
-    )
-    if not method.automatic_optimization:
-        method.accumulate = config["accumulate"]
+    trainer = make_trainer(config, method)
+    checkpoints = part(trainer, Checkpoints)
+    loggers = trainer.loggers
     if resume:
         done = read(checkpoints.last)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"]
         for logger in loggers:
@@ -107,8 +95,7 @@ def fit(config: dict[str, Any], resume: bool = False) -> float | None:
         finish(loggers)
     if not trainer.is_global_zero:
         return None
-    records = next(c for c in callbacks if isinstance(c, Records))
-    return report(config, folder, trainer, method, records, checkpoints, time.monotonic() - began)
+    return report(config, folder, trainer, method, time.monotonic() - began)
 
 
 def build(config: dict[str, Any]) -> tuple[Any, Any]:
@@ -121,6 +108,28 @@ def build(config: dict[str, Any]) -> tuple[Any, Any]:
     torch.manual_seed(seed)
     method = instantiate(config["model"], _convert_="all")
     return data, method
+
+
+def make_trainer(config: dict[str, Any], method: Any, **settings: Any) -> Trainer:
+    """The Trainer that a resolved config describes; `settings` go over the config's own."""
+    trainer = instantiate(
+        config["trainer"] | settings,
+        callbacks=list(instantiate(config["callbacks"], _convert_="all").values()),
+        logger=loggers_of(config),
+        plugins=[AtomicIO()],
+        default_root_dir=config["run"],
+        accumulate_grad_batches=config["accumulate"] if method.automatic_optimization else 1,
+        _convert_="all",
+    )
+    part(trainer, Checkpoints).config = config
+    if not method.automatic_optimization:
+        method.accumulate = config["accumulate"]  # Lightning refuses to do it in manual optimization
+    return trainer
+
+
+def part(trainer: Trainer, kind: type) -> Any:
+    """The trainer's callback of a kind."""
+    return next(callback for callback in trainer.callbacks if isinstance(callback, kind))  # type: ignore[attr-defined]
 
 
 def loggers_of(config: dict[str, Any]) -> list[Any]:
@@ -229,11 +238,10 @@ def report(
     folder: Path,
     trainer: Trainer,
     method: Any,
-    records: Records,
-    checkpoints: Checkpoints,
     seconds: float,
 ) -> float | None:
     """result.json, the curves, and the last lines on the screen."""
+    records, checkpoints = part(trainer, Records), part(trainer, Checkpoints)
     metrics = folder / "metrics.csv"
     if metrics.is_file():
         with open(metrics, newline="") as file:

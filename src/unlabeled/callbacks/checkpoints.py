@@ -79,17 +79,13 @@ class Checkpoints(Checkpoint):
 
     def on_train_batch_end(self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         done = trainer.fit_loop.total_batch_idx + 1
+        if trainer.is_last_batch:
+            return  # validation comes next, and then on_train_epoch_end
         if done % max(trainer.accumulate_grad_batches, getattr(method, "accumulate", 1)):
             return  # half a step cannot be resumed
-        stop = self._signal is not None
-        if trainer.world_size > 1:
-            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
-        if stop:
+        if self._asked(trainer):
             self._save(trainer, self.last)
-            number = self._signal or signal.SIGTERM
-            raise Interrupted(
-                f"stopped after batch {done}; to go on: python train.py resume={self.folder.parent}", number
-            )
+            self._stop(done)
         if self.every and done % self.every == 0:
             self._save(trainer, self.last)
 
@@ -103,6 +99,17 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, method: Any) -> None:
         self._save(trainer, self.last)
+        if self._asked(trainer) and not trainer.should_stop:
+            self._stop(trainer.fit_loop.total_batch_idx + 1)
+
+    def _asked(self, trainer: Trainer) -> bool:
+        """Whether any rank was asked to stop."""
+        asked = self._signal is not None
+        return trainer.strategy.reduce_boolean_decision(asked, all=False) if trainer.world_size > 1 else asked
+
+    def _stop(self, done: int) -> None:
+        message = f"stopped after batch {done}; to go on: python train.py resume={self.folder.parent}"
+        raise Interrupted(message, self._signal or signal.SIGTERM)
 
     def on_save_checkpoint(self, trainer: Trainer, method: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config

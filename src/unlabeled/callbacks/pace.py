@@ -4,6 +4,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from unlabeled.errors import UserError
 from unlabeled.seeding import seed_noise
 
 
@@ -25,10 +26,15 @@ class Budget(Callback):
             limits.append(self.batches)
         if self.images is not None:
             limits.append(-(-self.images // (trainer.datamodule.batch_size * trainer.world_size)))  # type: ignore[attr-defined]
+        if not limits:
+            raise UserError("training would never end: say budget.epochs=N, budget.batches=N or budget.images=N")
         self.limit = min(limits)
+        done = trainer.fit_loop.total_batch_idx + 1
+        if done >= self.limit:
+            raise UserError(f"nothing left to do: {done} of {self.limit} batches are done; for more, say budget.epochs=N")
 
     def on_train_batch_start(self, trainer: Trainer, method: Any, batch: Any, batch_idx: int) -> None:
-        method.progress = min(1.0, trainer.fit_loop.total_batch_idx / self.limit)
+        method.progress = (trainer.fit_loop.total_batch_idx + 0.5) / self.limit  # at the middle of the batch
 
     def on_train_batch_end(self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.fit_loop.total_batch_idx + 1 >= self.limit:

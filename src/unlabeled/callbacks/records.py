@@ -43,7 +43,7 @@ class Records(Callback):
 
     def check(self, trainer: Trainer) -> None:
         """Raise Diverged if any pending value is not finite."""
-        for name, values in self._columns().items():
+        for name, values in _columns(self.pending).items():
             finite = torch.isfinite(torch.stack([value for _, value in values])).tolist()
             if not all(finite):
                 batch = values[finite.index(False)][0]
@@ -57,7 +57,7 @@ class Records(Callback):
             return
         done = self.pending[-1][0]
         means = {
-            name: torch.stack([value.float() for _, value in values]).mean() for name, values in self._columns().items()
+            name: torch.stack([value.float() for _, value in values]).mean() for name, values in _columns(self.pending).items()
         }
         self.pending.clear()
         if trainer.world_size > 1:
@@ -78,9 +78,8 @@ class Records(Callback):
         if trainer.sanity_checking or not gathered:
             return
         means = {}
-        for name in gathered[0][1]:
-            pairs = torch.stack([torch.stack([n * v[name].double(), v[name].new_tensor(n).double()]) for n, v in gathered])
-            total = pairs.sum(0)
+        for name, values in _columns(gathered).items():
+            total = torch.stack([torch.stack([n * value.double(), value.new_tensor(n).double()]) for n, value in values]).sum(0)
             if trainer.world_size > 1:
                 total = trainer.strategy.reduce(total, reduce_op="sum")
             means[name] = float(total[0] / total[1])
@@ -96,16 +95,18 @@ class Records(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.pending, self.latest, self.best = list(state["pending"]), state["latest"], state["best"]
 
-    def _columns(self) -> dict[str, list[tuple[int, Tensor]]]:
-        columns: dict[str, list[tuple[int, Tensor]]] = {}
-        for batch, values in self.pending:
-            for name, value in values.items():
-                columns.setdefault(name, []).append((batch, value.cpu() if value.device.type == "cpu" else value))
-        return columns
-
     def _send(self, trainer: Trainer, method: Any, values: dict[str, float], batches: int) -> None:
         self.latest.update(values)
         method.log_dict(values, logger=False)
         images = batches * trainer.datamodule.batch_size * trainer.world_size  # type: ignore[attr-defined]
         for logger in trainer.loggers:
             logger.log_metrics(values | {"epoch": trainer.current_epoch, "images": images}, step=batches)
+
+
+def _columns(rows: list[tuple[int, dict[str, Tensor]]]) -> dict[str, list[tuple[int, Tensor]]]:
+    """Rows of several quantities as a list for each quantity."""
+    columns: dict[str, list[tuple[int, Tensor]]] = {}
+    for number, values in rows:
+        for name, value in values.items():
+            columns.setdefault(name, []).append((number, value))
+    return columns

@@ -1,7 +1,7 @@
 """Files from the net: fetched whole or not at all, verified, and extracted without trusting the archive.
 
-What passes for finished is finished: a download grows as NAME.part and an extraction in a hidden folder, and both get
-their name only when they are whole.
+What passes for finished is finished: a download grows as NAME.part and an extraction in a hidden folder, and
+both get their name only when they are whole.
 """
 
 import gzip
@@ -47,7 +47,7 @@ class Unreachable(Exception):
 def fetch(file: File, folder: Path) -> Path:
     """The file in `folder`, verified: as it lies there, or fetched from the first address that delivers it.
 
-    A download that was cut is taken up where it stopped, where the server can do that. Raises UserError with one line.
+    A download that was cut is taken up where it stopped, where the server can do that. Raises UserError.
     """
     path = folder / file.name
     if path.is_file():  # put there by hand, or by an earlier run
@@ -79,8 +79,8 @@ def fetch(file: File, folder: Path) -> Path:
         if stream.tell() == 0:
             part.unlink()
     raise UserError(
-        f"could not fetch {file.name} from {', nor from '.join(failures)}; put it by hand at {path.resolve()} "
-        f"and run again ({NO_DOWNLOAD})"
+        f"could not fetch {file.name} from {', nor from '.join(failures)}; put it by hand at "
+        f"{path.resolve()} and run again ({NO_DOWNLOAD})"
     )
 
 
@@ -105,16 +105,14 @@ def fault(path: Path, file: File) -> str:
                 digest.update(chunk)
             found = digest.hexdigest()
             return "" if found == file.checksum else f"{kind} {found}, not {file.checksum}"
-        # Without a checksum: at least no error page. The rest is tested by the archive's own CRC in `extract`.
-        right = {".gz": b"\x1f\x8b", ".tgz": b"\x1f\x8b", ".zip": b"PK"}.get(
-            path.with_suffix(path.suffix.removesuffix(".part")).suffix, b""
-        )
+        # Without a checksum: at least no error page. The rest is tested by the archive's CRCs in `extract`.
+        right = {"zip": b"PK", "gz": b"\x1f\x8b", "tgz": b"\x1f\x8b"}.get(file.name.rsplit(".", 1)[-1], b"")
         return "" if stream.read(2).startswith(right) else "not an archive"
 
 
 @contextmanager
 def _alone(part: Path) -> Iterator[io.FileIO]:
-    """`part` to append to, for this process only: of two runs started at once, the second waits for the first."""
+    """`part` to append to, for this process alone: of two runs started at once, the second waits."""
     while True:
         try:
             part.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +157,7 @@ def _restart(stream: io.FileIO) -> None:
 
 
 def _append(url: str, stream: io.FileIO, file: File) -> None:
-    """One request for the rest of `file`. Raises Unreachable where the server fails, OSError where the disk does."""
+    """One request for the rest. Raises Unreachable where the server fails, OSError where the disk does."""
     request = urllib.request.Request(url, headers={"User-Agent": "unlabeled"})
     start = stream.tell()
     if start:
@@ -203,10 +201,15 @@ def _reason(error: Exception) -> str:
     return str(getattr(inner, "strerror", None) or inner or type(error).__name__)
 
 
+def obtain(file: File, folder: Path) -> Path:
+    """The extracted content of an archive: as it lies in `folder`, or fetched beside it and extracted."""
+    return folder if folder.is_dir() else extract(fetch(file, folder.parent), folder)
+
+
 def extract(archive: Path, folder: Path) -> Path:
     """The content of a zip or tar(.gz) as `folder`; a single folder on top of the archive is dropped.
 
-    Nothing is written outside, whatever the archive says: names that lead out, links that do, and devices are refused.
+    Nothing is written outside, whatever the archive says: names that lead out, links and devices are refused.
     `folder` appears when everything is extracted and the archive's own check sums agree. Raises UserError.
     """
     try:
@@ -214,8 +217,8 @@ def extract(archive: Path, folder: Path) -> Path:
         unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
         raise UserError(
-            f"cannot extract {archive} into {folder.parent} ({error.strerror}): extract it there by hand, or say "
-            "data.root=FOLDER"
+            f"cannot extract {archive} into {folder.parent} ({error.strerror}): extract it there by hand, "
+            "or say data.root=FOLDER"
         ) from error
     try:
         (_unzip if zipfile.is_zipfile(archive) else _untar)(archive, unfinished)
@@ -235,7 +238,8 @@ def extract(archive: Path, folder: Path) -> Path:
         ) from error
     except OSError as error:
         raise UserError(
-            f"cannot extract {archive} into {folder.parent} ({error.strerror or error}): free some space, or say data.root=FOLDER"
+            f"cannot extract {archive} into {folder.parent} ({error.strerror or error}): free some space, "
+            "or say data.root=FOLDER"
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -24,8 +24,8 @@ class Table(Protocol):
 class Loader:
     """Batches of a table in order: what evaluation reads.
 
-    Over several ranks, step t of every rank together is one batch of `world * batch_size` rows: nothing is repeated
-    and nothing left out, so that the last batches may differ in size, or be missing on some ranks.
+    Over several ranks, step t of every rank together is one batch of `world * batch_size` rows: nothing is
+    repeated and nothing left out, so that the last batches may differ in size, or be missing on some ranks.
     """
 
     def __init__(self, table: Table, batch_size: int, rank: int = 0, world: int = 1):
@@ -48,10 +48,10 @@ class Loader:
 class ShuffledLoader:
     """Batches of a table in random order, endlessly resumable: what training reads.
 
-    The order is a function of (seed, epoch); the augmentation's noise one of (seed, epoch, batch, rank). A rest that
-    does not fill a batch is left out of its epoch (batch norm and contrastive losses want full batches), unless the
-    table is smaller than one batch. Over several ranks, step t of every rank together is the step t that one rank
-    would have with `world` times the batch size.
+    The order is a function of (seed, epoch); the augmentation's noise one of (seed, epoch, batch, rank). A
+    rest that does not fill a batch is left out of its epoch (batch norm and contrastive losses want full
+    batches), unless the table is smaller than one batch. Over several ranks, step t of every rank together is
+    the step t that one rank would have with `world` times the batch size.
     """
 
     def __init__(
@@ -69,28 +69,26 @@ class ShuffledLoader:
         self.augment = augment
         self.rank = rank
         self.world = world
-        self.epoch = 0
-        self.done = 0  # batches of this epoch
+        self.batches = 0  # given so far, over all epochs: with the seed, this is the whole state
 
     def __len__(self) -> int:
         return max(1, len(self.table) // (self.batch_size * self.world))
 
     def __iter__(self) -> Iterator[Any]:
         # Runs at the first next(), so that asking twice for an iterator skips nothing.
-        if self.done >= len(self):
-            self.epoch, self.done = self.epoch + 1, 0
-        generator = torch.Generator().manual_seed(mix(self.seed, self.epoch))
+        epoch, first = divmod(self.batches, len(self))
+        generator = torch.Generator().manual_seed(mix(self.seed, epoch))
         steps = self.table.order(generator).split(self.batch_size * self.world)
-        while self.done < len(self):
-            step, self.done = self.done, self.done + 1
+        for step in range(first, len(self)):
+            self.batches += 1
             batch = self.table.batch(steps[step][self.rank :: self.world])
             if self.augment is not None:
-                seed_noise(self.seed, self.epoch, step, self.rank)
+                seed_noise(self.seed, epoch, step, self.rank)
                 batch = self.augment(batch)
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        return {"epoch": self.epoch, "done": self.done}
+        return {"batches": self.batches}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.epoch, self.done = state["epoch"], state["done"]
+        self.batches = state["batches"]

@@ -3,7 +3,7 @@
 One class per kind of batch; which data set it is, is the source's business (data/sources/).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,7 +28,7 @@ class PackedData(LightningDataModule):
         self,
         source: Source,
         root: str | Path,  # where the original files lie, or go
-        shape: Sequence[int],  # (C, H, W)
+        shape: tuple[int, int, int],  # (C, H, W)
         batch_size: int,  # per process
         size: int | None = None,  # the side of square images, which the config's `shape` reads
         classes: int | None = None,  # number of classes; None where there are no class labels
@@ -36,15 +36,16 @@ class PackedData(LightningDataModule):
         packed: str | Path | None = None,  # where the packed arrays go; default: root/packed
         val: float = 0.1,  # part of train that becomes val, where the source has no val of its own
         test: float = 0.2,  # part that becomes test, where the source has no test of its own
-        split_seed: int = 0,  # decides which images these are; apart from `seed`, so that seeds compare on one split
+        split_seed: int = 0,  # decides which these are; apart from `seed`, so that seeds share a split
         seed: int = 0,  # decides the order of batches
         augment: Callable[[Any], Any] | None = None,  # batch -> batch, on training batches only
-        device_budget: float = 4.0,  # GiB: a split up to this size moves to the accelerator whole
+        device_budget: float = 4.0,  # GiB: splits move to the accelerator whole until this is used up
     ):
         super().__init__()
         self.source = source
         self.root = Path(root)
-        self.shape = tuple(shape)
+        channels, height, width = shape
+        self.shape = (channels, height, width)
         self.batch_size = batch_size
         self.classes = classes
         self.packed = Path(packed) if packed else self.root / "packed"
@@ -54,8 +55,11 @@ class PackedData(LightningDataModule):
         self.device_budget = device_budget
         self.keys: dict[str, str] = {}  # split of the source -> key of its content
         self._packs: dict[str, Packed] = {}
+        self._resident: dict[str, Tensor] = {}  # key -> array on the training device
 
     def prepare_data(self) -> None:
+        if self.batch_size < 1 or not (0 <= self.val < 1 and 0 <= self.test < 1):
+            raise UserError("data.batch_size must be at least 1, data.val and data.test shares in [0, 1)")
         for split in self.source.splits:
             self.pack(split)
 
@@ -66,12 +70,19 @@ class PackedData(LightningDataModule):
             self.keys[split] = self._packs[split].key
         return self._packs[split]
 
-    def resident(self, array: Tensor) -> Tensor:
-        """The array on the training device where it fits the budget, else as it is."""
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        if device.type == "cpu" or array.nbytes > self.device_budget * 2**30:
-            return array
-        return array.to(device)
+    @property
+    def device(self) -> torch.device:
+        """Where batches are wanted."""
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    def resident(self, packed: Packed) -> Tensor:
+        """The images on the training device as long as the budget lasts, else as they are."""
+        if packed.key not in self._resident:
+            taken = sum(array.nbytes for array in self._resident.values())
+            if self.device.type == "cpu" or taken + packed.images.nbytes > self.device_budget * 2**30:
+                return packed.images
+            self._resident[packed.key] = packed.images.to(self.device)
+        return self._resident[packed.key]
 
     def table(self, split: str) -> Table:
         """The rows of "train", "val" or "test". They never overlap."""
@@ -83,9 +94,16 @@ class PackedData(LightningDataModule):
 
     def train_dataloader(self) -> ShuffledLoader:
         table = self.table("train")
-        if not len(table):
-            raise UserError(f"data={self.source.name}: no training images are left after the splits")
-        return ShuffledLoader(table, self.batch_size, mix(self.seed, 1), self.augment, *self._place())
+        rank, world = self._place()
+        if len(table) < world:
+            raise UserError(
+                f"data={self.source.name}: {len(table)} training images do not go round {world} processes: "
+                "use fewer devices, or smaller data.val and data.test"
+            )
+        loader = ShuffledLoader(table, self.batch_size, mix(self.seed, 1), self.augment, rank, world)
+        if self.trainer:  # a resumed run goes on; Lightning itself forgets the place where an epoch had just ended
+            loader.batches = self.trainer.fit_loop.total_batch_idx + 1
+        return loader
 
     def val_dataloader(self) -> Loader:
         return self.loader("val")
@@ -96,11 +114,13 @@ class PackedData(LightningDataModule):
     def cut(self, n: int, held_out: float) -> tuple[Tensor, Tensor]:
         """Rows of n, split by `split_seed` into (kept, held out), each in ascending order."""
         order = torch.randperm(n, generator=torch.Generator().manual_seed(mix(self.split_seed, n)))
-        m = round(n * held_out)
+        m = max(round(n * held_out), 1 if held_out and n > 1 else 0)
         return order[m:].sort().values, order[:m].sort().values
 
     def divide(self, split: str, suffix: str = "") -> tuple[str, Tensor | None]:
         """(source split, rows) that make up our split; suffix is "_a" or "_b" where there are two domains."""
+        if split not in ("train", "val", "test"):
+            raise UserError(f"no split {split!r}: say train, val or test")
         own = f"{split}{suffix}"
         train = f"train{suffix}"
         if split != "train" and own in self.source.splits:
@@ -125,21 +145,31 @@ class ImageData(PackedData):
     def table(self, split: str) -> ImageTable:
         own, rows = self.divide(split)
         packed = self.pack(own)
-        return ImageTable(self.resident(packed.images), self.resident(packed.labels), rows)
+        if (
+            self.classes
+            and packed.labels.ndim == 1
+            and (found := int(packed.labels.max()) + 1) > self.classes
+        ):
+            raise UserError(f"data.classes={self.classes}, but there are {found}: say data.classes={found}")
+        return ImageTable(self.resident(packed), packed.labels, rows, self.device)
 
 
 class UnpairedData(PackedData):
-    """Two domains without correspondence. Where the source knows pairs of val and test, evaluation gets them."""
+    """Two domains without pairs. Where the source knows pairs of val and test, evaluation gets them."""
 
     batch = Unpaired
 
     def table(self, split: str) -> UnpairedTable:
         (a, rows_a), (b, rows_b) = self.divide(split, "_a"), self.divide(split, "_b")
-        return UnpairedTable(self.resident(self.pack(a).images), self.resident(self.pack(b).images), rows_a, rows_b)
+        images_a, images_b = self.resident(self.pack(a)), self.resident(self.pack(b))
+        table = UnpairedTable(images_a, images_b, rows_a, rows_b, self.device)
+        if split == "train" and not (len(table.rows_a) and len(table.rows_b)):
+            raise UserError(f"data={self.source.name}: a domain has no training images left after the splits")
+        return table
 
     @property
     def pairs_known(self) -> bool:
-        """Whether row i of test's a and b are one scene, so that a translation can be held against the truth."""
+        """Whether row i of test's a and b are one scene: a translation can be held against the truth."""
         return getattr(self.source, "pairs_known", False)
 
 
@@ -151,4 +181,4 @@ class PairedData(PackedData):
 
     def table(self, split: str) -> PairedTable:
         (a, rows), (b, _) = self.divide(split, "_a"), self.divide(split, "_b")
-        return PairedTable(self.resident(self.pack(a).images), self.resident(self.pack(b).images), rows)
+        return PairedTable(self.resident(self.pack(a)), self.resident(self.pack(b)), rows, self.device)

@@ -1,15 +1,18 @@
 """Every image data set as one uint8 array on disk, made once and memory-mapped ever after.
 
-A source knows its files; `pack` turns one of its splits into `images.npy` (N, C, H, W) uint8 and `labels.npy` int64.
-The folder's name is a key of everything that the array depends on, and the folder appears under that name only when
-it is whole: an interrupted packing leaves nothing that passes for finished.
+A source knows its files; `pack` turns one of its splits into `images.npy` (N, C, H, W) uint8 and `labels.npy`
+int64. The folder's name is a key of everything that the array depends on, and the folder appears under that
+name only when it is whole: an interrupted packing leaves nothing that passes for finished.
 """
 
+import errno
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -22,12 +25,16 @@ from tqdm import tqdm
 from unlabeled.errors import UserError
 
 LAYOUT = 1  # raise it when the packed form changes
+CHUNK = 256  # images at a time
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Picture = np.ndarray | Image.Image | Callable[[], Image.Image]  # uint8 (H, W) or (H, W, 3); or how to read it
 
 
 class Records(NamedTuple):
     """One split of a source, before packing."""
 
-    images: Iterable[np.ndarray | Image.Image]  # uint8 (H, W) or (H, W, 3), any sizes; read lazily, in order
+    images: np.ndarray | Iterable[Picture]  # uint8 (N, H, W) or (N, H, W, 3); or one by one, of any sizes
     labels: np.ndarray  # (N,) class index or (N, A) attributes in {0, 1}, int64; -1 where unknown
     # N = len(labels) = number of images
 
@@ -35,17 +42,22 @@ class Records(NamedTuple):
 class Source(Protocol):
     """Where images come from."""
 
-    name: str  # folder under the data root
-    splits: tuple[str, ...]  # "train", "test", ...; with two domains "train_a", "train_b", "test_a", ...
+    @property
+    def name(self) -> str:
+        """What a user types after `data=`."""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """ "train", and perhaps "val", "test"; with two domains "train_a", "train_b", "test_a", ..."""
 
     def prepare(self, root: Path) -> None:
-        """See that the files lie under `root`, whole: download, verify, extract. Raises UserError with what to do."""
+        """See that the files lie under `root`, whole: download, verify, extract. Raises UserError."""
 
     def fingerprint(self, root: Path) -> str:
-        """Changes when the content does: checksums of archives, names and sizes and times of a user's own files."""
+        """Changes when the content does: checksums of archives; names, sizes and times of own files."""
 
     def read(self, root: Path, split: str) -> Records:
-        """One split's images and labels."""
+        """One split's images and labels. Raises UserError for files that are not whole."""
 
 
 class Packed(NamedTuple):
@@ -57,9 +69,13 @@ class Packed(NamedTuple):
 def pack(source: Source, root: Path, folder: Path, split: str, shape: tuple[int, int, int]) -> Packed:
     """The packed form of `split`, made now if it is not there yet.
 
-    Images are scaled (bicubic, antialiased) until they cover `shape`'s height and width, centre-cropped, and turned to
-    grey (1 channel) or RGB (3 channels).
+    Images are scaled (bicubic, antialiased) until they cover `shape`'s height and width, centre-cropped, and
+    turned to grey (1 channel) or RGB (3 channels).
     """
+    if shape[0] not in (1, 3):
+        raise UserError(
+            f"images are packed with 1 channel (grey) or 3 (RGB), not {shape[0]}: mend data.shape"
+        )
     depends = (LAYOUT, source.name, source.fingerprint(root), split, *shape)
     digest = hashlib.sha256("|".join(map(str, depends)).encode()).hexdigest()[:12]
     key = f"{source.name}-{split}-{'x'.join(map(str, shape))}-{digest}"
@@ -81,14 +97,24 @@ def _make(place: Path, records: Records, shape: tuple[int, int, int], title: str
         ) from error
     try:
         n = len(records.labels)
-        images = np.lib.format.open_memmap(unfinished / "images.npy", mode="w+", dtype=np.uint8, shape=(n, *shape))
         count = 0
-        for image in tqdm(records.images, desc=title, total=n, unit="image", disable=n < 5000, leave=False):
-            images[count] = fit(image, shape)
-            count += 1
+        # Written, not memory-mapped: a full disk is an error at the write, and would kill at the map.
+        with (
+            open(unfinished / "images.npy", "wb") as out,
+            tqdm(desc=title, total=n, unit="image", disable=n < 5000, leave=False) as bar,
+        ):
+            header = {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)}
+            np.lib.format.write_array_header_1_0(out, header)
+            for pixels in _fitted(records.images, shape):
+                out.write(pixels.tobytes())
+                count += len(pixels)
+                bar.update(len(pixels))
+            out.flush()
+            os.fsync(
+                out.fileno()
+            )  # a name that appears before its content would pass for whole after a crash
         if count != n:
-            raise UserError(f"{title}: {count} images but {n} labels: the files are not whole; remove and fetch again")
-        images.flush()
+            raise UserError(f"{title}: {count} images but {n} labels: remove the files and run again")
         np.save(unfinished / "labels.npy", records.labels.astype(np.int64))
         os.chmod(unfinished, 0o755)
         try:
@@ -97,22 +123,44 @@ def _make(place: Path, records: Records, shape: tuple[int, int, int], title: str
             if not place.is_dir():  # otherwise another process was first, with the same content
                 raise
     except OSError as error:
+        if error.errno not in FULL:
+            raise UserError(f"{title} failed: {error}") from error
         raise UserError(
-            f"{title} failed: {error.strerror or error} (in {place.parent}): free some space or say data.packed=FOLDER"
+            f"{title}: {place.parent} is full ({error.strerror}): free some space, or say data.packed=FOLDER"
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def fit(image: np.ndarray | Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
+def _fitted(images: np.ndarray | Iterable[Picture], shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
+    """Chunks (n, C, H, W) uint8, in order."""
+    channels, height, width = shape
+    native = {1: (height, width), 3: (height, width, 3)}[channels]
+    if isinstance(images, np.ndarray) and images.shape[1:] == native:
+        for start in range(0, len(images), CHUNK):
+            chunk = images[start : start + CHUNK]
+            yield chunk[:, None] if channels == 1 else chunk.transpose(0, 3, 1, 2)
+        return
+    pictures = iter(images)
+    with ThreadPoolExecutor(
+        min(8, os.cpu_count() or 1)
+    ) as pool:  # Pillow decodes and scales outside Python's lock
+        while some := list(islice(pictures, CHUNK)):
+            yield np.stack(list(pool.map(lambda picture: fit(picture, shape), some)))
+
+
+def fit(picture: Picture, shape: tuple[int, int, int]) -> np.ndarray:
     """One image as uint8 (C, H, W): scaled to cover, centre-cropped, grey or RGB."""
     channels, height, width = shape
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    picture = picture.convert({1: "L", 3: "RGB"}[channels])
-    if picture.size != (width, height):
-        scale = max(width / picture.width, height / picture.height)
-        size = (max(width, round(picture.width * scale)), max(height, round(picture.height * scale)))
+    if isinstance(picture, np.ndarray):
+        image = Image.fromarray(picture)
+    else:
+        image = picture if isinstance(picture, Image.Image) else picture()
+    image = image.convert({1: "L", 3: "RGB"}[channels])
+    if image.size != (width, height):
+        scale = max(width / image.width, height / image.height)
+        size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
         left, top = (size[0] - width) // 2, (size[1] - height) // 2
-        picture = picture.resize(size, Image.Resampling.BICUBIC).crop((left, top, left + width, top + height))
-    pixels = np.asarray(picture)
+        image = image.resize(size, Image.Resampling.BICUBIC).crop((left, top, left + width, top + height))
+    pixels = np.asarray(image)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)

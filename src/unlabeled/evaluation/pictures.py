@@ -143,6 +143,7 @@ def curves(rows: list[dict[str, str]], path: Path, last: int = 10_000) -> None:
         if len(stages) > 1:
             axis.legend(fontsize=7, frameon=False)
     figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 

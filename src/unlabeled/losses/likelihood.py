@@ -27,7 +27,11 @@ class Bernoulli(nn.Module):
         kinds = {"none": lambda p: p, "threshold": lambda p: (p >= 0.5).to(p), "dynamic": torch.bernoulli}
         if binarisation not in kinds:
             raise ValueError(f"binarisation={binarisation}: there are none, threshold and dynamic")
+        self.binarisation = binarisation
         self._binarise = kinds[binarisation]
+
+    def extra_repr(self) -> str:
+        return f"binarisation={self.binarisation}"
 
     def observe(self, x: Tensor) -> Tensor:
         """The image that is modelled, in [-1, 1]."""
@@ -53,7 +57,11 @@ class Gaussian(nn.Module):
 
     def __init__(self, sigma: float = 0.3, learned: bool = True):
         super().__init__()
+        self.learned = learned
         self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma)), requires_grad=learned)
+
+    def extra_repr(self) -> str:
+        return f"sigma={float(self.log_sigma.exp()):.4g}, learned={self.learned}"
 
     def observe(self, x: Tensor) -> Tensor:
         """The image itself."""

@@ -24,13 +24,16 @@ class Method(LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.schedule: Callable[[float], float] = constant  # share of the run in [0, 1] -> factor of the learning rate
-        self.progress = 0.0  # share of the budget that is spent, in [0, 1]
+        self.progress = 0.0  # share of the budget at the middle of this batch, in (0, 1)
         self.recorded: list[dict[str, Tensor]] = []  # one dictionary a call, until somebody drains it
 
     def record(self, **values: Tensor) -> None:
         """Note quantities of this batch as train/NAME or val/NAME, without waiting for the device."""
         stage = "train" if self.training else "val"
         self.recorded.append({f"{stage}/{name}": value.detach() for name, value in values.items()})
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Records what tells of progress on validation data; here nothing."""
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         for optimizer in self.trainer.optimizers:

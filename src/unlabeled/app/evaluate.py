@@ -1,0 +1,104 @@
+"""One evaluation: open a checkpoint, find out what it can do, measure that, and leave numbers and pictures."""
+
+import json
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from unlabeled.app.checkpoint import load, locate
+from unlabeled.app.train import quiet
+from unlabeled.errors import UserError
+from unlabeled.evaluation.number import Number
+from unlabeled.evaluation.pictures import draw
+from unlabeled.seeding import seed_noise
+
+
+@torch.no_grad()
+def evaluate(config: DictConfig) -> None:
+    """Measure what the checkpoint's method can do; writes evaluation.json and pictures, prints a table."""
+    quiet()
+    if config.weights not in ("averaged", "live"):
+        raise UserError(f"weights={config.weights}: there are averaged and live")
+    method, run, facts = load(config.checkpoint, config.weights, choose_device(config.device), tuple(config.trust))
+    settings = run["data"] | {
+        key: value for key, value in OmegaConf.to_container(config.data, resolve=True).items() if value is not None
+    }  # type: ignore[union-attr]
+    data = instantiate(settings, _convert_="all")
+    data.prepare_data()
+    folder = output_folder(config)
+    console = Console(highlight=False)
+
+    numbers: list[Number] = []
+    for name, settings in config.evaluation.evaluators.items():
+        evaluator = instantiate(settings, _convert_="all")
+        if not evaluator.applies(method, data):
+            continue
+        with console.status(f"measuring {name} ..."):
+            seed_noise(config.seed)
+            numbers += evaluator.measure(method, data)
+
+    seed_noise(config.seed)
+    batch = next(iter(data.loader(config.evaluation.split, config.evaluation.pictures)))
+    batch = type(batch)(*(part.to(method.device) for part in batch))
+    pictures = draw(method, batch)
+    for name, picture in pictures.items():
+        picture.save(folder / f"{name}.png")
+
+    provenance = facts | {
+        "names": run.get("names"),
+        "data": data.keys,
+        "evaluation_seed": config.seed,
+        "versions": {name: version(name) for name in ("unlabeled", "torch", "lightning", "numpy", "scikit-learn")},
+        "machine": f"{platform.machine()}, {method.device.type}",
+    }
+    content = {"provenance": provenance, "numbers": [asdict(number) for number in numbers], "config": run}
+    (folder / "evaluation.json").write_text(json.dumps(content, indent=2, default=str))
+    show(console, run, facts, numbers)
+    console.print(f"numbers   {folder / 'evaluation.json'}", soft_wrap=True)
+    if pictures:
+        console.print(f"pictures  {folder} ({', '.join(pictures)})", soft_wrap=True)
+
+
+def show(console: Console, run: dict[str, Any], facts: dict[str, Any], numbers: list[Number]) -> None:
+    names = run.get("names") or {}
+    table = Table(title=f"{names.get('model', '')} on {names.get('data', '')}, {facts['weights']} weights")
+    for column, justify in (("number", "left"), ("value", "right"), ("unit", "left"), ("better", "left"), ("of", "left")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for number in numbers:
+        of = f"{number.facts.get('images', '?')} images of {number.facts.get('split', '?')}"
+        table.add_row(number.name, f"{number.value:.4g}", number.unit, number.better, of)
+    console.print(table)
+
+
+def choose_device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device={name}: torch cannot use it here; say device=cpu") from error
+    return name
+
+
+def output_folder(config: DictConfig) -> Path:
+    """Where numbers and pictures go: RUN/evaluation, or `output`."""
+    if config.output is not None:
+        folder = Path(config.output)
+    else:
+        file = locate(config.checkpoint)
+        folder = (file.parent.parent if file.parent.name == "checkpoints" else file.parent) / "evaluation"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder} ({error.strerror}): say output=FOLDER") from error
+    return folder
+
+

@@ -1,0 +1,90 @@
+"""How far a translation is from the truth, where that is known, and from its start after there and back."""
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unlabeled.batches import Paired, Unpaired
+from unlabeled.capabilities import Translates, TranslatesBack
+from unlabeled.evaluation.number import Number
+
+UNITS = {"mae": "grey levels of 255", "psnr": "dB", "ssim": ""}
+
+
+class Translation:
+    """Against the true counterpart: `translation_*` (a to b) and `translation_back_*` (b to a), each beside
+    the baseline of leaving the image as it is. `cycle_a_*` and `cycle_b_*` need no pairs: there and back
+    again, against the start. Every number is a mean over images.
+    """
+
+    def __init__(self, split: str = "test", batch_size: int = 32):
+        self.split = split
+        self.batch_size = batch_size
+
+    def applies(self, method: Any, data: Any) -> bool:
+        knows = self.pairs_known(data) or isinstance(method, TranslatesBack)
+        return isinstance(method, Translates) and data.batch in (Unpaired, Paired) and knows
+
+    def pairs_known(self, data: Any) -> bool:
+        """Unpaired data know pairs of val and test at most."""
+        return data.batch is Paired or (self.split != "train" and data.pairs_known)
+
+    def measure(self, method: Any, data: Any) -> list[Number]:
+        found: dict[str, list[Tensor]] = defaultdict(list)  # quantity -> values of each batch's images
+
+        def compare(name: str, x: Tensor, truth: Tensor) -> None:
+            for measure, values in distances(x, truth).items():
+                found[f"{name}_{measure}"].append(values)
+
+        table = data.table(self.split)
+        # Where one domain is smaller, its rows come round again: they count once.
+        left_a, left_b = len(getattr(table, "rows_a", table)), len(getattr(table, "rows_b", table))
+        pairs, both_ways = self.pairs_known(data), isinstance(method, TranslatesBack)
+        for batch in data.loader(self.split, self.batch_size):
+            a, b = batch.a.to(method.device), batch.b.to(method.device)
+            to_b = method.translate(a)
+            if pairs:
+                compare("translation", to_b, b)
+                compare("unchanged", a, b)
+            if both_ways:
+                to_a = method.translate_back(b)
+                if pairs:
+                    compare("translation_back", to_a, a)
+                compare("cycle_a", method.translate_back(to_b)[:left_a], a[:left_a])
+                compare("cycle_b", method.translate(to_a)[:left_b], b[:left_b])
+                left_a, left_b = max(0, left_a - len(a)), max(0, left_b - len(b))
+        values = {name: torch.cat(parts) for name, parts in found.items()}
+        numbers = []
+        for name, each in values.items():
+            quantity, _, measure = name.rpartition("_")
+            if quantity == "unchanged":
+                continue
+            facts = {"data": data.source.name, "split": self.split, "images": len(each)}
+            if quantity.startswith("translation"):
+                facts["baseline"] = values[f"unchanged_{measure}"].mean().item()
+                facts["baseline_is"] = "the image left as it is"
+            better = "lower" if measure == "mae" else "higher"
+            numbers.append(Number(name, each.mean().item(), UNITS[measure], better, facts))  # type: ignore[arg-type]
+        return numbers
+
+
+def distances(x: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    """Of images (B, C, H, W) in [-1, 1], values (B,) in float64.
+
+    mae: mean absolute error in grey levels of 255. psnr: 10 log10(peak^2 / mean squared error), in dB,
+    infinite for equal images. ssim: Wang et al. 2004, Gaussian window of 11 with sigma 1.5.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure  # seconds to import
+
+    if not len(x):
+        return {measure: torch.zeros(0, dtype=torch.float64) for measure in UNITS}
+    x, truth = x.cpu().double().clamp(-1, 1), truth.cpu().double()
+    ssim = structural_similarity_index_measure(x, truth, data_range=2.0, reduction="none")
+    assert isinstance(ssim, Tensor)
+    return {
+        "mae": ((x - truth).abs().mean((1, 2, 3)) * 127.5),
+        "psnr": (10 * torch.log10(4 / (x - truth).square().mean((1, 2, 3)))),
+        "ssim": ssim.reshape(-1),
+    }

@@ -1,0 +1,72 @@
+"""Build a row of cases.py exactly as train.py does: compose, resolve, instantiate."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("WANDB_MODE", "offline")
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from tests.cases import Case
+from unlabeled.app import cli, train
+
+ROOT = Path(__file__).parents[1]
+torch.set_num_threads(1)
+
+TINY = [
+    "data=digits",
+    "~data.source",
+    "+data.source={_target_: tests.tiny.Tiny}",
+    "data.batch_size=8",
+    "data.classes=2",
+    "data_root=unused",
+]
+TINY_UNPAIRED = [
+    "data=plain2striped",
+    "~data.source",
+    "+data.source={_target_: tests.tiny.Tiny, splits: [train_a, train_b, val_a, val_b, test_a, test_b]}",
+    "data.size=32",
+    "data.shape=[1,32,32]",
+    "data.batch_size=2",
+    "data_root=unused",
+]
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("packed")
+
+
+@pytest.fixture
+def resolve(tmp_path: Path, packed: Path) -> Callable[..., dict[str, Any]]:
+    """The resolved config of some overrides, with a run folder of its own."""
+
+    def resolve(*overrides: str, run: str = "run") -> dict[str, Any]:
+        with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+            config = compose("train", [cli.shorthand(word) for word in overrides])
+        config.run, config.data_packed = str(tmp_path / run), str(packed)
+        (tmp_path / run).mkdir(exist_ok=True)
+        plain = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(plain, dict)
+        plain["names"] = {"model": "m", "data": "d", "trainer": "cpu", "overrides": list(overrides)}
+        return plain  # type: ignore[return-value]
+
+    return resolve
+
+
+@pytest.fixture
+def build(resolve: Callable[..., dict[str, Any]]) -> Callable[..., tuple[Any, Any, dict[str, Any]]]:
+    """(method, data, config) of a row on a few images."""
+
+    def build(case: Case, *overrides: str, run: str = "run") -> tuple[Any, Any, dict[str, Any]]:
+        tiny = TINY_UNPAIRED if case.unpaired else TINY
+        config = resolve(f"model={case.model}", *tiny, *case.overrides, *overrides, run=run)
+        data, method = train.build(config)
+        return method, data, config
+
+    return build

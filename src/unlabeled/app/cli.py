@@ -43,9 +43,6 @@ def guard(work: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         except (UserError, OmegaConfBaseException, HydraException) as error:
             return _fail(error, explain(error))
         except Exception as error:
-            cause = error.__cause__
-            if isinstance(cause, UserError):  # raised inside an instantiated target
-                return _fail(error, explain(cause))
             traceback.print_exc()
             return _fail(error, None)
 
@@ -102,6 +99,8 @@ def explain(error: BaseException) -> str:
     """The one line that a user needs."""
     if isinstance(error, UserError):
         return " ".join(str(error).split())
+    if isinstance(error.__cause__, UserError):  # raised inside an instantiated target
+        return explain(error.__cause__)
     text = str(error)
     missing = re.search(r"Could not find '([\w@.]+)/([^']+)'", text)
     if missing:
@@ -112,6 +111,9 @@ def explain(error: BaseException) -> str:
         return unknown_key(override[1])
     if isinstance(error, OverrideParseException):
         return f"cannot read '{error.override}': write KEY=VALUE, without blanks around ="
+    target = re.search(r"Error locating target '([^']+)'", text)
+    if target:
+        return f"there is no {target[1]} to build: see the _target_ that you gave"
     mandatory = re.search(r"Missing mandatory value: (\S+)", text)
     if mandatory:
         return f"say {mandatory[1]}=... (see --help)"

@@ -70,11 +70,13 @@ def evaluate(config: DictConfig) -> None:
 def show(console: Console, run: dict[str, Any], facts: dict[str, Any], numbers: list[Number]) -> None:
     names = run.get("names") or {}
     table = Table(title=f"{names.get('model', '')} on {names.get('data', '')}, {facts['weights']} weights")
-    for column, justify in (("number", "left"), ("value", "right"), ("unit", "left"), ("better", "left"), ("of", "left")):
+    for column, justify in (("number", "left"), ("value", "right"), ("unit", "left"), ("better", "left"), ("beside", "left"), ("of", "left")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for number in numbers:
         of = f"{number.facts.get('images', '?')} images of {number.facts.get('split', '?')}"
-        table.add_row(number.name, f"{number.value:.4g}", number.unit, number.better, of)
+        beside = number.facts.get("baseline_value")
+        beside = "" if beside is None else f"{beside:.4g} {number.facts.get('baseline', '')}"
+        table.add_row(number.name, f"{number.value:.4g}", number.unit, number.better, beside, of)
     console.print(table)
 
 

@@ -37,7 +37,11 @@ class Compare(Callback):
         for row, values, (folder, result) in zip(words, reached, results, strict=True):
             cells = [f"{values[name]:.4g}" if name in values else "" for name in shown]
             if "error" in result:
-                cells = [f"failed: {result['error']}", *[""] * (len(shown) - 1)] if shown else []
+                cells = ["failed", *[""] * len(shown)][: len(shown)]
             table.add_row(*(row.get(key, "") for key in varied), *cells, f"{result.get('seconds', ''):}")
         (sweep / "results.json").write_text(json.dumps({f.name: r for f, r in results}, indent=2))
-        Console(highlight=False).print(table)
+        console = Console(highlight=False)
+        console.print(table)
+        for folder, result in results:
+            if "error" in result:
+                console.print(f"failed: {folder.name}: {result['error']}", soft_wrap=True)

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from unlabeled.app.checkpoint import read
-from unlabeled.app.cli import CONF, options
+from unlabeled.app.cli import CONF, explain, options
 from unlabeled.app.folders import new_folder, slug, stamp
 from unlabeled.callbacks.checkpoints import AtomicIO, Checkpoints
 from unlabeled.callbacks.records import Diverged, Records
@@ -39,10 +39,11 @@ def train(config: DictConfig) -> float | None:
     """Train as the config says; returns the monitored quantity where there is one (for sweepers)."""
     if config.resume is not None:
         return fit(resumed(config), resume=True)
-    check_fit(config)
-    check_devices(config)
     multirun = HydraConfig.get().mode.name == "MULTIRUN"
     choices, words = HydraConfig.get().runtime.choices, list(HydraConfig.get().overrides.task)
+    names = {group: choices[group] for group in ("model", "data", "trainer")} | {"overrides": words}
+    if not multirun:
+        check(config)  # a sweep's job has a folder first, so that its failure is in the table
     if config.run is not None:
         folder = Path(config.run)
         if (folder / "config.yaml").exists():
@@ -54,17 +55,17 @@ def train(config: DictConfig) -> float | None:
     else:
         folder = new_folder(config.output, f"{choices['model']}-{choices['data']}-{stamp()}")
     config.run = str(folder)
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    plain["names"] = {group: choices[group] for group in ("model", "data", "trainer")} | {"overrides": words}
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain)))
     try:
+        check(config)
+        plain = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(plain, dict)
+        plain["names"] = names
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain)))
         if devices(plain) > 1 and "LOCAL_RANK" not in os.environ:
             return launch(folder, devices(plain))
         return fit(plain)
     except Exception as error:
-        lines = str(error).splitlines()
-        (folder / "result.json").write_text(json.dumps({"names": plain["names"], "error": lines[0] if lines else ""}))
+        (folder / "result.json").write_text(json.dumps({"names": names, "error": explain(error)}))
         raise
 
 
@@ -151,6 +152,12 @@ def finish(loggers: list[Any]) -> None:
         import wandb
 
         wandb.finish(quiet=True)
+
+
+def check(config: DictConfig) -> None:
+    """What can be refused before anything is fetched or built."""
+    check_fit(config)
+    check_devices(config)
 
 
 def check_fit(config: DictConfig) -> None:

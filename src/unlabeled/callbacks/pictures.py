@@ -15,7 +15,8 @@ from unlabeled.seeding import seed_noise
 class Pictures(Callback):
     """After validation, at most `count` times over the run: pictures of the method at work on validation images.
 
-    FOLDER/batch-000100/samples.png, ... The same images and the same noise each time, so that pictures compare.
+    FOLDER/samples.png, ... are the newest; FOLDER/history/samples/batch-000100.png, ... all. The same images and the same
+    noise each time, so that pictures compare.
     """
 
     def __init__(self, folder: str, count: int = 10, images: int = 64):
@@ -35,13 +36,11 @@ class Pictures(Callback):
         seed_noise(0)
         batch = next(iter(trainer.datamodule.loader("val", self.images)))  # type: ignore[attr-defined]
         batch = move_data_to_device(batch, method.device)
-        method.eval()
-        pictures = draw(method, batch)
-        method.train()
-        place = self.folder / f"batch-{done:06d}"
-        place.mkdir(parents=True, exist_ok=True)
-        for name, picture in pictures.items():
-            picture.save(place / f"{name}.png")
+        for name, picture in draw(method, batch).items():
+            history = self.folder / "history" / name
+            history.mkdir(parents=True, exist_ok=True)
+            picture.save(history / f"batch-{done:06d}.png")
+            picture.save(self.folder / f"{name}.png")
             for logger in trainer.loggers:
                 if hasattr(logger, "log_image"):  # wandb
                     logger.log_image(name, [picture], step=None)

@@ -293,6 +293,9 @@ def _untar(archive: Path, folder: Path) -> None:
                 _member(source, member, archive, folder)
         while data.read(CHUNK):  # to its end, where gzip's CRC stands
             pass
+        raw.seek(max(0, size - 512))
+        if not zipped and any(raw.read()):  # cut between two files, which nothing else would show
+            raise tarfile.ReadError("its end is missing")
 
 
 def _member(source: tarfile.TarFile, member: tarfile.TarInfo, archive: Path, folder: Path) -> None:

@@ -101,7 +101,8 @@ class PackedData(LightningDataModule):
                 "use fewer devices, or smaller data.val and data.test"
             )
         loader = ShuffledLoader(table, self.batch_size, mix(self.seed, 1), self.augment, rank, world)
-        if self.trainer:  # a resumed run goes on; Lightning itself forgets the place where an epoch had just ended
+        if self.trainer:
+            # A resumed run goes on; Lightning itself forgets the place where an epoch had just ended.
             loader.batches = self.trainer.fit_loop.total_batch_idx + 1
         return loader
 

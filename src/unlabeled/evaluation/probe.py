@@ -6,7 +6,7 @@ pixels.
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ class Probe:
         split: str = "test",  # scored on
         k: int = 20,
         temperature: float = 0.07,
-        penalties: Sequence[float] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5),  # strongest first, see `logistic`
+        penalties: Sequence[float] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5),  # to choose from, see `Linear`
         held_out: float = 0.2,  # share of the training images that chooses the penalty
         max_train: int = 10_000,  # training images at most; more are drawn from, by `seed`
         batch_size: int = 256,
@@ -49,46 +49,62 @@ class Probe:
         rows = known[order[: self.max_train]].sort().values
         if len(rows) < 10 or not len(scored):
             return []  # too few labels to learn from
+        ours, raw = (
+            self.scores(
+                extract(encode, train, rows, method.device),
+                extract(encode, test, scored, method.device),
+                data.classes,
+            )
+            for encode in (method.encode, pixels)
+        )
         facts: dict[str, Any] = {
             "split": self.split,
             "images": len(scored),
             "train_images": len(rows),
             "train_images_of": len(known),
             "seed": self.seed,
+            "dimension": ours.dimension,
+            "baseline": "raw pixels",
+            "baseline_dimension": raw.dimension,
         }
-        results = {}
-        for name, encode in (("features", method.encode), ("pixels", pixels)):
-            a, b = (
-                extract(encode, loader, r, method.device) for loader, r in ((train, rows), (test, scored))
-            )
-            right = neighbours(a, b.h, self.k, self.temperature, data.classes) == b.y
-            linear = fit(a, self.penalties, self.held_out, self.seed)
-            results[name] = (right, linear.predict(b.h) == b.y, linear, a.h.shape[1])
-        (knn, linear_right, linear, dim), (raw_knn, raw_linear_right, raw_linear, raw_dim) = results.values()
-        facts |= {"dimension": dim, "baseline": "raw pixels", "baseline_dimension": raw_dim}
-        vote = {"k": min(self.k, len(rows)), "temperature": self.temperature, "distance": "cosine"}
+        vote = {
+            "k": min(self.k, len(rows)),
+            "temperature": self.temperature,
+            "distance": "cosine",
+            "baseline_value": raw.knn,
+        }
         choice = {
-            "penalty": linear.penalty,
-            "converged": linear.converged,
-            "baseline_penalty": raw_linear.penalty,
+            "penalty": ours.penalty,
+            "converged": ours.converged,
+            "baseline_penalty": raw.penalty,
             "penalty_chosen_on": f"{self.held_out:.0%} of the training images",
+            "baseline_value": raw.linear,
         }
         return [
-            Number(
-                "knn_accuracy",
-                percent(knn),
-                "%",
-                "higher",
-                facts | vote | {"baseline_value": percent(raw_knn)},
-            ),
-            Number(
-                "linear_accuracy",
-                percent(linear_right),
-                "%",
-                "higher",
-                facts | choice | {"baseline_value": percent(raw_linear_right)},
-            ),
+            Number("knn_accuracy", ours.knn, "%", "higher", facts | vote),
+            Number("linear_accuracy", ours.linear, "%", "higher", facts | choice),
         ]
+
+    def scores(self, train: Features, test: Features, classes: int) -> "Scores":
+        vote = neighbours(train, test.h, self.k, self.temperature, classes)
+        linear = fit(train, self.penalties, self.held_out, self.seed)
+        return Scores(
+            knn=percent(vote == test.y),
+            linear=percent(linear.predict(test.h) == test.y),
+            penalty=linear.penalty,
+            converged=linear.converged,
+            dimension=train.h.shape[1],
+        )
+
+
+class Scores(NamedTuple):
+    """What one kind of features reaches."""
+
+    knn: float  # %
+    linear: float  # %
+    penalty: float  # of the linear classifier
+    converged: bool
+    dimension: int
 
 
 def percent(right: Tensor) -> float:

@@ -35,8 +35,9 @@ class Reconstruction:
         floor = 1 / (255**2 * math.prod(data.shape))
         psnr = -10 * error.clamp(min=floor).log10()
         baseline = (images - images.mean(0)).square().mean()  # every image reconstructed as their mean
-        facts = {"split": self.split, "images": len(error), "mse_of_mean_image": float(baseline)}
+        facts = {"split": self.split, "images": len(error)}
+        mean = {"baseline": "the mean image", "baseline_value": float(baseline)}
         return [
-            Number("reconstruction_mse", float(error.mean()), "", "lower", facts),
+            Number("reconstruction_mse", float(error.mean()), "", "lower", facts | mean),
             Number("reconstruction_psnr", float(psnr.mean()), "dB", "higher", facts),
         ]

@@ -63,8 +63,8 @@ class Translation:
                 continue
             facts = {"data": data.source.name, "split": self.split, "images": len(each)}
             if quantity.startswith("translation"):
-                facts["baseline"] = values[f"unchanged_{measure}"].mean().item()
-                facts["baseline_is"] = "the image left as it is"
+                facts["baseline_value"] = values[f"unchanged_{measure}"].mean().item()
+                facts["baseline"] = "left as it is"
             better = "lower" if measure == "mae" else "higher"
             numbers.append(Number(name, each.mean().item(), UNITS[measure], better, facts))  # type: ignore[arg-type]
         return numbers

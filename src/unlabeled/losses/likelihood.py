@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from unlabeled.errors import UserError
+
 
 class Bernoulli(nn.Module):
     """Each pixel black or white; the decoder gives logits. Kingma & Welling 2014, appendix C.1.
@@ -26,7 +28,7 @@ class Bernoulli(nn.Module):
         super().__init__()
         kinds = {"none": lambda p: p, "threshold": lambda p: (p >= 0.5).to(p), "dynamic": torch.bernoulli}
         if binarisation not in kinds:
-            raise ValueError(f"binarisation={binarisation}: there are none, threshold and dynamic")
+            raise UserError(f"binarisation={binarisation}: there are none, threshold and dynamic")
         self.binarisation = binarisation
         self._binarise = kinds[binarisation]
 

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from unlabeled.errors import UserError
+
 
 def sides(height: int, width: int, smallest: int = 4) -> list[tuple[int, int]]:
     """The sides of an image halved (rounding up) for as long as none falls under `smallest`, the full size first."""
@@ -9,7 +11,7 @@ def sides(height: int, width: int, smallest: int = 4) -> list[tuple[int, int]]:
     while min(-(-side // 2) for side in pyramid[-1]) >= smallest:
         pyramid.append((-(-pyramid[-1][0] // 2), -(-pyramid[-1][1] // 2)))
     if len(pyramid) == 1:
-        raise ValueError(f"images of {height}x{width} are too small to be halved: at least {2 * smallest - 1} pixels a side")
+        raise UserError(f"images of {height}x{width} are too small to be halved: at least {2 * smallest - 1} pixels a side")
     return pyramid
 
 

@@ -8,12 +8,14 @@ last kernel of what is left.
 
 from torch import nn
 
+from unlabeled.errors import UserError
+
 
 def plan(height: int, width: int) -> list[tuple[int, int, tuple[int, int]]]:
     """Kernel, stride and the sides before it of each convolution but the last; the sides left stand at the end."""
     smallest = min(height, width)
     if smallest < 8:
-        raise ValueError(f"images of {height}x{width} are too small for five convolutions: at least 8x8")
+        raise UserError(f"images of {height}x{width} are too small for five convolutions: at least 8x8")
     steps = [(5, 1), (5, 1), (4, 2), (3, 2)] if smallest >= 16 else [(3, 1), (3, 1), (2, 2), (1, 1)]
     sides, layers = (height, width), []
     while steps or min(sides) > 8:

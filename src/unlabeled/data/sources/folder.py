@@ -1,6 +1,7 @@
 """A user's own images, as they lie."""
 
 import hashlib
+import os
 from functools import cached_property
 from pathlib import Path
 
@@ -58,14 +59,14 @@ class Pictures:
         inside = path.relative_to(self._places[split]).parts
         return inside[0] if len(inside) > 1 else ""
 
+    @cached_property
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         for split, paths in self.splits.items():
-            for path in paths:
-                state = path.stat()
-                line = (
-                    f"{split}/{path.relative_to(self._places[split])} {state.st_size} {state.st_mtime_ns}\n"
-                )
+            start = len(str(self._places[split]))
+            for path in map(str, paths):
+                state = os.stat(path)
+                line = f"{split}{path[start:]} {state.st_size} {state.st_mtime_ns}\n"
                 digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
@@ -86,7 +87,7 @@ class Folder:
         pass
 
     def fingerprint(self, root: Path) -> str:
-        return self.pictures.fingerprint()
+        return self.pictures.fingerprint
 
     def read(self, root: Path, split: str) -> Records:
         return Records(lazily(self.pictures.splits[split]), self.pictures.labels(split))
@@ -110,7 +111,7 @@ class TwoFolders:
         pass
 
     def fingerprint(self, root: Path) -> str:
-        return " ".join(pictures.fingerprint() for pictures in self.domains.values())
+        return " ".join(pictures.fingerprint for pictures in self.domains.values())
 
     def read(self, root: Path, split: str) -> Records:
         part, domain = split.split("_")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
+from unlabeled.errors import UserError
 from unlabeled.methods.method import Adversarial
 
 
@@ -28,7 +29,7 @@ class GAN(Adversarial):
     ):
         super().__init__()
         if critic_steps < 1:
-            raise ValueError(f"critic_steps={critic_steps}: at least 1")
+            raise UserError(f"critic_steps={critic_steps}: at least 1")
         self.generator = generator
         self.critic = critic
         self.objective = objective

@@ -1,0 +1,64 @@
+# Unlabeled. `make train` on a fresh machine needs only Python >= 3.10 and make.
+#   make setup TORCH_INDEX=URL   takes torch and torchvision from another index (CPU-only builds, another CUDA)
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train evaluate test lint sweep bench lock clean
+
+help:  ## these lines
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## make .venv and install the locked dependencies
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.10 is needed, not %d.%d: make PYTHON=python3.12 ..." % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
+	@echo "Installing the locked dependencies into $(VENV)."
+ifdef TORCH_INDEX
+	@echo "torch and torchvision come from $(TORCH_INDEX), unlocked; the rest as locked."
+else
+	@echo "On Linux this downloads about 3 GB (torch with CUDA; 6 GB installed), once;"
+	@echo "for a CPU-only torch (about 0.4 GB in all): make setup TORCH_INDEX=<address of PyTorch's cpu index>"
+endif
+	$(PYTHON) -m venv $(VENV)
+ifdef TORCH_INDEX
+	$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) "torch>=2.8" "torchvision>=0.23"
+	awk '/^[a-zA-Z]/ {keep = !/^(torch|torchvision|triton|nvidia[a-z0-9-]*|cuda[a-z-]*)==/} keep' requirements.lock > $(VENV)/rest.lock
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $(VENV)/rest.lock
+else
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+endif
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $(STAMP)
+
+train: $(STAMP)  ## a VAE on real digits, pictures in a minute; ARGS="model=... data=..." for another
+	$(BIN)/python train.py $(ARGS)
+
+evaluate: $(STAMP)  ## ARGS="checkpoint=RUN"
+	$(BIN)/python evaluate.py $(ARGS)
+
+test: $(STAMP)  ## the whole suite
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+lint: $(STAMP)  ## linter, formatter and type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+sweep: $(STAMP)  ## two methods, two seeds, one table
+	$(BIN)/python train.py -m model=autoencoder,vae seed=0,1 budget.epochs=10 $(ARGS)
+
+bench: $(STAMP)  ## speed, as ratios
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+lock:  ## write requirements.lock anew (needs uv)
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header --quiet --upgrade --output-file requirements.lock
+
+clean:  ## remove what was built; runs (outputs/) and data (data/) stay
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,25 @@
+"""Perceptrons."""
+
+from torch import nn
+
+
+class Projector(nn.Sequential):
+    """h (B, dim) -> z (B, outputs): linear, batch norm, ReLU, linear.
+
+    SimCLR's projection head, Chen et al. 2020, https://arxiv.org/abs/2002.05709, section 2.1 (the batch norm
+    is in the authors' code, not in the paper).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        outputs: int = 128,
+        hidden: int | None = None,  # None: as wide as h, as in the paper
+    ):
+        hidden = hidden or dim
+        super().__init__(
+            nn.Linear(dim, hidden, bias=False),  # the batch norm has the bias
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, outputs),
+        )

@@ -1,0 +1,107 @@
+"""The rules of the house, kept by the machine."""
+
+import ast
+import difflib
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cases import CASES
+
+ROOT = Path(__file__).parents[1]
+SRC = ROOT / "src" / "unlabeled"
+MODELS = sorted((ROOT / "conf" / "model").glob("*.yaml"))
+PARTS = [
+    path
+    for group in ("objective", "penalty", "views", "network", "likelihood")
+    for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
+]
+METHODS = [p for p in sorted((SRC / "methods").rglob("*.py")) if p.stem not in {"__init__", "method"} and "class " in p.read_text() and "unlabeled.methods" in p.read_text()]
+
+# floor -> the floors it may import from
+GROUND = {"errors", "seeding"}
+FLOORS = {
+    "errors": set(),
+    "seeding": set(),
+    "loggers": set(),
+    "batches": set(),
+    "capabilities": set(),
+    "nn": {"nn", "errors"},
+    "losses": {"losses", "errors"},
+    "methods": {"batches", "losses", "nn", "methods"} | GROUND,
+    "data": {"batches", "data"} | GROUND,
+    "evaluation": {"batches", "capabilities", "evaluation"} | GROUND,
+    "callbacks": {"batches", "capabilities", "evaluation", "callbacks"} | GROUND,
+    "app": {"app", "batches", "callbacks", "evaluation", "loggers"} | GROUND,
+}
+
+
+@pytest.mark.parametrize("path", sorted(SRC.rglob("*.py")), ids=lambda p: str(p.relative_to(SRC)))
+def test_imports_only_go_down(path: Path) -> None:
+    floor = path.relative_to(SRC).parts[0].removesuffix(".py")
+    for node in ast.walk(ast.parse(path.read_text())):
+        modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for module in modules:
+            if module.startswith("unlabeled."):
+                assert module.split(".")[1] in FLOORS[floor], module
+            assert not module.startswith("omegaconf") or floor == "app", "no config object goes below the entry point"
+
+
+def test_every_model_has_one_row() -> None:
+    assert sorted(case.model for case in CASES) == [path.stem for path in MODELS]
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
+def test_every_model_names_its_paper(path: Path) -> None:
+    assert re.match(r"# .+\. .+ (et al\.|& .+|\w+) \d{4}, https://", path.read_text().splitlines()[0])
+
+
+@pytest.mark.parametrize("path", PARTS, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_every_part_says_what_it_is(path: Path) -> None:
+    assert re.match(r"# \w.{8,}", path.read_text()) and "_target_" in yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize("path", METHODS, ids=lambda p: p.stem)
+def test_a_method_fits_on_three_screens_and_names_its_paper(path: Path) -> None:
+    assert "https://" in (ast.get_docstring(ast.parse(path.read_text())) or "")
+    assert len(path.read_text().splitlines()) <= 200
+
+
+def test_the_base_stays_small() -> None:
+    assert len((SRC / "methods" / "method.py").read_text().splitlines()) <= 100
+
+
+@pytest.mark.parametrize(("a", "b"), list(itertools.combinations(METHODS, 2)), ids=lambda p: p.stem)
+def test_no_two_methods_are_mostly_the_same(a: Path, b: Path) -> None:
+    lines = [[line.strip() for line in path.read_text().splitlines() if line.strip()] for path in (a, b)]
+    assert difflib.SequenceMatcher(None, *lines, autojunk=False).ratio() <= 0.6
+
+
+@pytest.mark.parametrize("program", ["train", "evaluate"])
+def test_entry_points_import_nothing_heavy_until_a_run_starts(program: str) -> None:
+    heavy = {"torch", "lightning", "numpy", "matplotlib", "sklearn", "wandb", "rich", "PIL"}
+    code = f"import sys; import {program}; print(' '.join(set(sys.modules) & {heavy!r}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_the_lock_holds_names_versions_and_hashes_only() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    assert not re.search(r"\w+://|--(extra-)?index-url|--find-links", lock)
+    for block in re.split(r"\n(?=[a-z])", lock.strip()):
+        assert re.match(r"[\w.-]+==\S+", block) and "--hash=sha256:" in block
+
+
+def test_the_lock_satisfies_the_package() -> None:
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+
+    locked = set(re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(), re.M))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = list(project["dependencies"]) + [d for extra in project["optional-dependencies"].values() for d in extra]
+    assert {re.match(r"[\w.-]+", d)[0].lower() for d in wanted} <= locked  # type: ignore[index]

@@ -1,0 +1,323 @@
+"""The program as a user meets it: commands, files, and one clear line for every mistake."""
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
+
+import evaluate
+import train
+from unlabeled.app import cli
+from unlabeled.app.checkpoint import load
+
+ROOT = Path(__file__).parents[1]
+SHORT = ["budget.epochs=null", "budget.batches=3"]
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+    @property
+    def complaint(self) -> str:
+        """The one line on stderr beside progress."""
+        lines = [line for line in self.err.splitlines() if line and not line.startswith("epoch ")]
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, tmp_path: Path) -> Callable[..., Result]:
+    """Run train.py or evaluate.py in this process."""
+
+    def program(name: str, *words: str) -> Result:
+        folder = [f"output={tmp_path / 'outputs'}"] if name == "train" and "--help" not in words else []
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *words, *folder])
+        monkeypatch.setattr(cli.Outcome, "failed", 0)
+        monkeypatch.setenv("COLUMNS", "200")
+        GlobalHydra.instance().clear()
+        capfd.readouterr()
+        status = 0
+        try:
+            cli.run({"train": train, "evaluate": evaluate}[name].main)
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return Result(status, *capfd.readouterr())
+
+    return program
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few batches."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    command = [sys.executable, "train.py", f"run={run}", "budget.epochs=2"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return run
+
+
+def test_training_leaves_what_a_user_wants_to_find(trained: Path) -> None:
+    there = {str(path.relative_to(trained)) for path in trained.rglob("*")}
+    wanted = {"config.yaml", "metrics.csv", "result.json", "checkpoints/last.ckpt", "checkpoints/best.ckpt"}
+    wanted |= {f"pictures/{name}.png" for name in ("samples", "reconstructions", "interpolation", "curves")}
+    assert wanted <= there
+    for name in wanted:
+        if name.endswith(".png"):
+            assert len(Image.open(trained / name).convert("L").getcolors(256) or []) > 10, "an empty picture"
+
+
+def test_the_last_lines_say_what_was_reached_and_where(program: Any) -> None:
+    result = program("train", *SHORT)
+    assert result.status == 0 and "val/negative_elbo" in result.out
+    pictures = re.search(r"^pictures +(\S+)$", result.out, re.M)
+    assert pictures and (Path(pictures[1]) / "samples.png").is_file()
+
+
+def test_evaluation_measures_what_the_method_can_do(program: Any, trained: Path) -> None:
+    result = program("evaluate", f"checkpoint={trained}")
+    assert result.status == 0, result.err
+    content = json.loads((trained / "evaluation" / "evaluation.json").read_text())
+    names = {number["name"] for number in content["numbers"]}
+    assert {"reconstruction_psnr", "log_likelihood_bound", "bits_per_dim"} <= names
+    assert any("knn" in name for name in names) and any("linear" in name for name in names)
+    assert content["provenance"]["weights"] == "live" and content["provenance"]["versions"]["torch"]
+    assert all(number["facts"]["split"] == "test" and number["facts"]["images"] for number in content["numbers"])
+    for name in names:
+        assert name in result.out
+    assert (trained / "evaluation" / "reconstructions.png").is_file()
+
+
+def test_help_lists_what_there_is_by_drawer(program: Any) -> None:
+    result = program("train", "--help")
+    assert result.status == 0
+    for group in ("model", "data", "trainer", "logger"):
+        for path in (ROOT / "conf" / group).glob("*.yaml"):
+            assert re.search(rf"^ +{path.stem} +\S", result.out, re.M), path.stem
+    assert "python train.py model=cyclegan" in result.out and "joint embedding" in result.out
+
+
+def test_the_config_prints(program: Any) -> None:
+    result = program("train", "--cfg", "job", "model=dcgan", "objective=hinge")
+    assert result.status == 0 and "losses.adversarial.Hinge" in result.out
+
+
+def test_a_sweep_ends_with_a_table_and_a_failed_job_does_not_take_the_others_with_it(program: Any, tmp_path: Path) -> None:
+    result = program("train", "-m", "model=autoencoder,vae,cyclegan", "seed=0,1", *SHORT)
+    assert result.status == 1  # cyclegan does not fit digits
+    assert "6 runs in" in result.out and result.out.count("failed:") == 2
+    results = [json.loads(path.read_text()) for path in (tmp_path / "outputs" / "sweeps").glob("*/*/result.json")]
+    assert len(results) == 6 and sum("error" not in result for result in results) == 4
+    assert all(result["last"] for result in results if "error" not in result)
+
+
+MISTAKES = {
+    "model=vaee": r"there is no model named vaee: did you mean vae\?",
+    "data=digit": r"there is no data named digit: did you mean digits",
+    "likelihood=gausian": r"there is no likelihood named gausian: did you mean gaussian",
+    "modle=vae": r"there is no key modle: did you mean model\?",
+    "model.latent_dmi=3": r"there is no key model.latent_dmi: did you mean model.latent_dim",
+    "model.latent_dim=abc": r"model.latent_dim wants a whole number",
+    "model.optimizer.lr=fast": r"model.optimizer.lr wants a number",
+    "data.batch_size=[1,2]": r"data.batch_size wants a whole number",
+    "budget.epochs =3": r"cannot read 'budget.epochs =3'",
+    "model=cyclegan": r"model=cyclegan learns from Unpaired and data=digits gives Images: take data=.*plain2striped",
+    "data.size=4": r"images of 4x4 are too small.*at least 7",
+    "model.likelihood.binarisation=so": r"there are none, threshold and dynamic",
+    "budget.epochs=null": r"training would never end: say budget.epochs=N",
+    "trainer=gpu": r"this machine has none that torch can use; take trainer=cpu",
+    "resume=nowhere": r"resume=nowhere: no run there",
+    "model.optimizer._target_=torch.optim.Adma": r"there is no torch.optim.Adma",
+    "data=mnist data_root=/proc/none": r"mnist|MNIST",
+    "output=/proc/none": r"cannot make a run folder under /proc/none.*say output=",
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_a_mistake_gets_one_line(words: str, program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "gpu" in words and torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    result = program("train", *([words] if " =" in words else words.split(" ")))
+    assert result.status == 1
+    assert re.search(MISTAKES[words], result.complaint), result.complaint
+    assert result.complaint.startswith("error: ")
+
+
+def test_more_devices_than_there_are(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    result = program("train", "trainer=ddp", "trainer.devices=3")
+    assert result.status == 1 and "this machine has 2; say trainer.devices=2" in result.complaint
+
+
+def test_a_folder_with_an_unreadable_image_names_it(program: Any, tmp_path: Path) -> None:
+    for i in range(3):
+        Image.new("RGB", (20, 16 + i)).save(tmp_path / f"{i}.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG no more")
+    result = program("train", "data=folder", f"data.source.path={tmp_path}", f"data_packed={tmp_path / 'packed'}")
+    assert result.status == 1 and "broken.png" in result.complaint
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(program: Any, tmp_path: Path) -> None:
+    first = program("train", "run=" + str(tmp_path / "run"), "budget.epochs=1")
+    assert first.status == 0
+    good = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
+    content = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    for group in content["optimizer_states"][0]["param_groups"]:
+        group["lr"] = group["initial_lr"] = 1e30
+    torch.save(content, tmp_path / "run" / "checkpoints" / "last.ckpt")
+    before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
+    result = program("train", f"resume={tmp_path / 'run'}", "budget.epochs=3")
+    assert result.status == 1 and good != before
+    assert re.search(r"is (nan|inf|-inf) at batch 2\d \(epoch 1\): training stopped", result.complaint)
+    assert "last.ckpt" in result.complaint
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+# Broken off and resumed, in processes of their own
+
+
+def spawn(*words: str, **settings: Any) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "train.py", *words], cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_how_to_go_on_and_does(number: signal.Signals, tmp_path: Path, program: Any) -> None:
+    process = spawn(f"run={tmp_path / 'run'}", "budget.epochs=1000", "data.batch_size=16")
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "checkpoints" / "best.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, err
+    line = err.strip().splitlines()[-1]
+    done = re.search(r"stopped after batch (\d+); to go on: python train.py (resume=\S+)", line)
+    assert done and "Traceback" not in err
+    after = int(done[1]) + 3
+    result = program("train", done[2], f"budget.batches={after}")
+    assert result.status == 0 and f"{after} batches" in result.out
+    again = program("train", done[2])
+    assert again.status == 1 and f"nothing left to do: {after} of {after} batches" in again.complaint
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_as_it_was(tmp_path: Path) -> None:
+    """A limit on file size stands for the full disk: the write breaks off in its middle."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+    process = spawn(f"run={tmp_path / 'run'}", *SHORT, preexec_fn=limit)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert re.search(r"error: cannot write checkpoint .*ckpt: File too large", err.strip().splitlines()[-1]), err
+    left = tmp_path / "run" / "checkpoints"
+    assert not left.exists() or not list(left.iterdir())
+
+
+def test_two_processes_train_one_configuration(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = [f"run={run}", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true"]
+    process = spawn(*words, "trainer.sync_batchnorm=false", "model=dcgan", "model.generator.width=4", "model.critic.width=4", *SHORT)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err[-2000:]
+    assert "3 batches" in out and out.count("checkpoints ") == 1  # one rank speaks
+    assert load(run / "checkpoints" / "last.ckpt")[1]["trainer"]["devices"] == 2
+
+
+def test_runs_started_in_the_same_second_never_share_a_folder(tmp_path: Path) -> None:
+    code = f"from unlabeled.app.folders import new_folder; [print(new_folder({str(tmp_path)!r}, 'run')) for _ in range(50)]"
+    processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    folders = [line for process in processes for line in process.communicate()[0].splitlines()]
+    assert len(folders) == len(set(folders)) == 200
+
+
+# Checkpoints of unknown origin
+
+
+class Evil:
+    def __reduce__(self) -> tuple:
+        return (os.system, ("touch hacked",))
+
+
+def checkpoint(tmp_path: Path, change: Callable[[dict], Any], trained: Path) -> Path:
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    content = change(content) or content
+    torch.save(content, tmp_path / "strange.ckpt")
+    return tmp_path / "strange.ckpt"
+
+
+STRANGE = {
+    "os": (lambda c: c["config"]["model"].update(_target_="os.system"), "wants to call os.system"),
+    "hub": (lambda c: c["config"]["model"]["optimizer"].update(_target_="torch.nn.modules.module.torch.hub.load"), "wants to call"),
+    "eval": (lambda c: c["config"]["model"].update(_target_="builtins.eval"), "wants to call builtins.eval"),
+    "pickle": (lambda c: c.update(evil=Evil()), "it could run code"),
+    "foreign": (lambda c: {"weights": torch.zeros(3)}, "not a checkpoint of Unlabeled"),
+    "other shape": (lambda c: c["config"]["model"].update(latent_dim=3), "does not fit its own config|size mismatch"),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_a_foreign_checkpoint_runs_no_code(kind: str, tmp_path: Path, trained: Path, program: Any, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    change, line = STRANGE[kind]
+    result = program("evaluate", f"checkpoint={checkpoint(tmp_path, change, trained)}", "device=cpu")
+    assert result.status == 1 and re.search(line, result.complaint), result
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_missing_and_damaged_checkpoints(tmp_path: Path, trained: Path, program: Any) -> None:
+    whole = (trained / "checkpoints" / "last.ckpt").read_bytes()
+    (tmp_path / "half.ckpt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "noise.ckpt").write_bytes(b"no checkpoint at all")
+    lines = {
+        "checkpoint=nowhere": "no such checkpoint: nowhere",
+        f"checkpoint={tmp_path}": "no checkpoint in",
+        f"checkpoint={tmp_path / 'half.ckpt'}": "damaged or not whole",
+        f"checkpoint={tmp_path / 'noise.ckpt'}": "damaged or not whole|not opened",
+        f"checkpoint={trained} weights=best": "there are averaged and live",
+        f"checkpoint={trained} device=cuda:99": "device=cuda:99: torch cannot use it here",
+    }
+    for words, line in lines.items():
+        result = program("evaluate", *words.split(" "))
+        assert result.status == 1 and re.search(line, result.complaint), result
+    assert "say checkpoint=" in program("evaluate").complaint
+
+
+def test_averages_are_evaluated_unless_live_weights_are_asked_for(tmp_path: Path, program: Any) -> None:
+    run = tmp_path / "run"
+    assert program("train", f"run={run}", "callbacks=averaging", *SHORT).status == 0
+    averaged, _, facts = load(run, "averaged")
+    live, *_ = load(run, "live")
+    assert facts["weights"] == "averaged"
+    pairs = list(zip(averaged.parameters(), live.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in pairs)
+
+
+# W&B without an account
+
+
+def test_wandb_without_a_key_goes_offline_and_holds_what_the_csv_holds(program: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = tmp_path / "run"
+    result = program("train", f"run={run}", "logger=wandb", *SHORT)
+    assert result.status == 0, result.err
+    offline = list((run / "wandb").glob("offline-run-*/*.wandb"))
+    assert len(offline) == 1 and offline[0].stat().st_size > 1000
+    assert b"val/negative_elbo" in offline[0].read_bytes()
+    assert (run / "metrics.csv").is_file()

@@ -63,7 +63,9 @@ class Case:
     can: set  # capabilities, exactly
     falls: dict[Callable, list[str]]  # measure -> overrides it is measured under
     overrides: list[str] = field(default_factory=list)  # smaller networks
-    turns: dict[str, list[int]] = field(default_factory=dict)  # child -> whether it moves at each of the first 3 batches
+    turns: dict[str, list[int]] = field(
+        default_factory=dict
+    )  # child -> whether it moves at each of the first 3 batches
     still: set[str] = field(default_factory=set)  # children no optimizer owns
     unpaired: bool = False
     epochs: int = 60  # of one batch, to learn it
@@ -76,6 +78,7 @@ AUTOENCODER = {Encodes, Decodes, Reconstructs}
 LATENT_VARIABLE = AUTOENCODER | {Samples, DrawsCodes, BoundsLikelihood}
 GAN = {Samples, Decodes, DrawsCodes}
 SMALL_GAN = ["model.generator.width=8", "model.critic.width=8"]
+SMALL_RESNET = ["network@model.encoder=resnet18_thin", "model.encoder.width=8"]
 GAME = {deception: ["model.critic_optimizer.lr=0.0"], blindness: ["model.generator_optimizer.lr=0.0"]}
 
 CASES = [
@@ -84,7 +87,7 @@ CASES = [
          ["model.to_b.width=4", "model.to_b.blocks=1", "model.critic_a.width=4", "model.pool=3"], unpaired=True),
     Case("dcgan", GAN, GAME, SMALL_GAN),
     Case("pca", LATENT_VARIABLE | {Shows}, {error: []}, ["model.latent_dim=3"], turns={"never": []}),
-    Case("rotation", {Encodes, Shows}, {disorientation: []}, ["network@model.encoder=resnet18_thin", "model.encoder.width=8"]),
-    Case("simclr", {Encodes, Shows}, {confusion: []}, ["network@model.encoder=resnet18_thin", "model.encoder.width=8"]),
+    Case("rotation", {Encodes, Shows}, {disorientation: []}, SMALL_RESNET),
+    Case("simclr", {Encodes, Shows}, {confusion: []}, SMALL_RESNET),
     Case("vae", LATENT_VARIABLE, {error: []}),
 ]  # fmt: skip

@@ -19,7 +19,11 @@ from unlabeled.callbacks.checkpoints import Interrupted
 from unlabeled.seeding import seed_noise
 
 pytestmark = pytest.mark.parametrize("case", CASES, ids=str)
-PROTOCOLS = {value for value in vars(capabilities).values() if getattr(value, "_is_protocol", False) and value.__module__ == capabilities.__name__}
+PROTOCOLS = {
+    value
+    for value in vars(capabilities).values()
+    if getattr(value, "_is_protocol", False) and value.__module__ == capabilities.__name__
+}
 
 
 class Watch(Callback):
@@ -109,7 +113,10 @@ def test_each_player_moves_on_its_turn_and_only_then(case: Any, build: Any) -> N
 def test_learns_one_batch(case: Any, build: Any) -> None:
     for measure, overrides in case.falls.items():
         smaller = [] if case.unpaired else ["data.val=0.125"]
-        before, after = build(case, *smaller, *overrides), build(case, *smaller, *overrides, f"budget.epochs={case.epochs}", "data.epochs=null")
+        before, after = (
+            build(case, *smaller, *overrides),
+            build(case, *smaller, *overrides, f"budget.epochs={case.epochs}", "data.epochs=null"),
+        )
         batch = first_batch(before[1])
         run(after, limit_val_batches=0)
         values = []
@@ -156,7 +163,9 @@ def test_a_resumed_run_ends_bitwise_equal(case: Any, build: Any, tmp_path: Path,
         assert torch.equal(a, b), name
     ends = [torch.load(tmp_path / n / "checkpoints" / "last.ckpt", weights_only=True) for n in ("straight", "broken")]
     for old, new in zip(*(flat(end["callbacks"]) for end in ends), strict=True):
-        assert old[0] == new[0] and (torch.equal(old[1], new[1]) if isinstance(old[1], torch.Tensor) else old[1] == new[1]), old[0]
+        assert old[0] == new[0] and (
+            torch.equal(old[1], new[1]) if isinstance(old[1], torch.Tensor) else old[1] == new[1]
+        ), old[0]
     metrics = [(tmp_path / n / "metrics.csv").read_text().splitlines() for n in ("straight", "broken")]
     assert len(metrics[0]) > 1 and metrics[0] == metrics[1]
 
@@ -177,13 +186,20 @@ def test_trains_in_bf16(case: Any, build: Any) -> None:
 def test_a_checkpoint_stands_alone(case: Any, build: Any, tmp_path: Path) -> None:
     built = build(case, "budget.batches=2")
     method = run(built).eval()
-    loaded, config, facts = load(tmp_path / "run", trust=("tests",))
+    _loaded, config, facts = load(tmp_path / "run", trust=("tests",))
     assert facts["weights"] == "live" and config["seed"] == 0
     last, _, _ = load(tmp_path / "run" / "checkpoints" / "last.ckpt", trust=("tests",))
     batch = first_batch(built[1])
     with torch.no_grad():
-        answer = (lambda m: m.translate(batch.a)) if isinstance(batch, Unpaired) else (
-            (lambda m: m.encode(batch.x)) if capabilities.Encodes in case.can else lambda m: m.decode(torch.ones(2, m.generator.latent_dim)))
+        answer = (
+            (lambda m: m.translate(batch.a))
+            if isinstance(batch, Unpaired)
+            else (
+                (lambda m: m.encode(batch.x))
+                if capabilities.Encodes in case.can
+                else lambda m: m.decode(torch.ones(2, m.generator.latent_dim))
+            )
+        )
         assert torch.equal(answer(method), answer(last))
 
 

@@ -131,21 +131,15 @@ def test_mnist_is_used_as_it_lies_without_a_byte_written(server, tmp_path, unzip
     raw = tmp_path / "data/MNIST/raw"
     raw.mkdir(parents=True)
     for name, data in files.items():
-        (raw / name.removesuffix(".gz" if unzip else "")).write_bytes(
-            gzip.decompress(data) if unzip else data
-        )
+        (raw / name.removesuffix(".gz" if unzip else "")).write_bytes(gzip.decompress(data) if unzip else data)
     before = sorted(tmp_path.rglob("*"))
     source.mirrors = []
     found = pack(source, tmp_path / "data", tmp_path / "elsewhere", "train", (1, 28, 28))
     assert np.array_equal(found.images[:, 0], images["train"])
-    assert [
-        p for p in sorted(tmp_path.rglob("*")) if "elsewhere" not in p.parts
-    ] == before and not server.asked
+    assert [p for p in sorted(tmp_path.rglob("*")) if "elsewhere" not in p.parts] == before and not server.asked
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda d: d[:-1], lambda d: d + b"x", lambda d: d[:3], lambda d: b"\x80" + d]
-)
+@pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: d + b"x", lambda d: d[:3], lambda d: b"\x80" + d])
 def test_a_truncated_idx_file_is_named(server, tmp_path, damage):
     source, _, _, files = mnist_like(server, MNIST)
     raw = tmp_path / "MNIST/raw"
@@ -218,9 +212,7 @@ def test_svhn(server, tmp_path):
     for split in ("train", "test"):
         arrays[split] = levels(4, 32, 32, 3)
         out = io.BytesIO()
-        savemat(
-            out, {"X": arrays[split].transpose(1, 2, 3, 0), "y": np.array([[1], [9], [10], [2]], np.uint8)}
-        )
+        savemat(out, {"X": arrays[split].transpose(1, 2, 3, 0), "y": np.array([[1], [9], [10], [2]], np.uint8)})
         server.files[f"/{split}_32x32.mat"] = out.getvalue()
         source.checksums[f"{split}_32x32.mat"] = md5(out.getvalue())
     for split in source.splits:
@@ -257,15 +249,12 @@ def test_celeba_is_put_there_by_hand(tmp_path):
         pictures[f"img_align_celeba/{name}"] = png(tall, "JPEG")
     attributes = random.integers(0, 2, (5, 40))
     rows = "".join(
-        f"{n} {' '.join('1' if a else '-1' for a in line)}\n"
-        for n, line in zip(names, attributes, strict=True)
+        f"{n} {' '.join('1' if a else '-1' for a in line)}\n" for n, line in zip(names, attributes, strict=True)
     )
     files = {
         "img_align_celeba.zip": zipped(pictures),
         "list_attr_celeba.txt": f"5\n{' '.join(f'Attribute_{i}' for i in range(40))}\n{rows}".encode(),
-        "list_eval_partition.txt": "".join(
-            f"{n} {p}\n" for n, p in zip(names, [0, 1, 0, 2, 0], strict=True)
-        ).encode(),
+        "list_eval_partition.txt": "".join(f"{n} {p}\n" for n, p in zip(names, [0, 1, 0, 2, 0], strict=True)).encode(),
     }
     source.checksums = {name: md5(data) for name, data in files.items()}
     (tmp_path / "celeba").mkdir()
@@ -327,9 +316,7 @@ def test_pix2pix_pairs(server, tmp_path, name, a):
     for ours, folder in theirs.items():
         for domain in "ab":
             half = int((a == "left") == (domain == "b"))
-            check(
-                source, tmp_path, f"{ours}_{domain}", np.stack([pair[half] for pair in sides[folder]]), near=3
-            )
+            check(source, tmp_path, f"{ours}_{domain}", np.stack([pair[half] for pair in sides[folder]]), near=3)
     module = PairedData(source, tmp_path, (3, 16, 16), 2)
     module.prepare_data()
     batch = next(iter(module.train_dataloader()))
@@ -389,9 +376,7 @@ def test_any_mix_of_sizes_formats_depths_and_orientations(tmp_path):
     put(folder, "c_grey.bmp", np.full((30, 10), 200, np.uint8))
     put(folder, "d_deep.png", np.full((16, 16), 200 * 257, np.uint16))
     put(folder, "e_palette.gif", np.full((16, 16), 200, np.uint8))
-    Image.fromarray(np.full((16, 16, 4), (7, 7, 7, 0), np.uint8), "RGBA").save(
-        folder / "f_clear.webp", lossless=True
-    )
+    Image.fromarray(np.full((16, 16, 4), (7, 7, 7, 0), np.uint8), "RGBA").save(folder / "f_clear.webp", lossless=True)
     Image.new("CMYK", (16, 16), (0, 0, 0, 55)).save(folder / "g_print.tiff")
     Image.fromarray(np.full((16, 16), 200, np.uint8)).convert("1").save(folder / "h_bit.PNG")
     turned = np.zeros((16, 32, 3), np.uint8)
@@ -415,10 +400,7 @@ def test_an_unreadable_image_is_named_and_nothing_is_left(tmp_path, damage):
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     assert not list((tmp_path / "packed").iterdir())
     put(tmp_path / "mine", "2.png", levels(32, 32, 3))
-    assert (
-        len(pack(Folder(str(tmp_path / "mine")), tmp_path, tmp_path / "packed", "train", (3, 8, 8)).images)
-        == 3
-    )
+    assert len(pack(Folder(str(tmp_path / "mine")), tmp_path, tmp_path / "packed", "train", (3, 8, 8)).images) == 3
 
 
 @pytest.mark.parametrize(
@@ -548,9 +530,7 @@ def test_every_grey_level_survives():
 # Splits and order
 
 
-@pytest.mark.parametrize(
-    "splits", [("train",), ("train", "test"), ("train", "val"), ("train", "val", "test")]
-)
+@pytest.mark.parametrize("splits", [("train",), ("train", "test"), ("train", "val"), ("train", "val", "test")])
 @pytest.mark.parametrize("n", [2, 10, 101])
 def test_splits_never_overlap_cover_everything_and_are_stable(tmp_path, splits, n):
     def rows(**more):
@@ -626,9 +606,7 @@ def test_the_ranks_share_the_batches_of_one_process(world):
         assert sorted(whole) == sorted(chain(*parts)) and all(len(part) == 5 for part in parts)
     evaluated = [y for rank in range(world) for batch in epochs(Loader(table, 5, rank, world)) for y in batch]
     assert sorted(evaluated) == list(range(103))
-    assert all(
-        len(Loader(table, 5, r, world)) == len(epochs(Loader(table, 5, r, world))) for r in range(world)
-    )
+    assert all(len(Loader(table, 5, r, world)) == len(epochs(Loader(table, 5, r, world))) for r in range(world))
 
 
 def test_noise_differs_between_ranks_batches_and_epochs():

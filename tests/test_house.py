@@ -21,7 +21,11 @@ PARTS = [
     for group in ("objective", "penalty", "views", "network", "likelihood")
     for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
 ]
-METHODS = [p for p in sorted((SRC / "methods").rglob("*.py")) if p.stem not in {"__init__", "method"} and "class " in p.read_text() and "unlabeled.methods" in p.read_text()]
+METHODS = [
+    p
+    for p in sorted((SRC / "methods").rglob("*.py"))
+    if p.stem not in {"__init__", "method"} and "class " in p.read_text() and "unlabeled.methods" in p.read_text()
+]
 
 # floor -> the floors it may import from
 GROUND = {"errors", "seeding"}

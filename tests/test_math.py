@@ -68,7 +68,9 @@ def test_gradient_penalty_reaches_the_critic_in_float32_under_autocast() -> None
         value = penalty.GradientPenalty()(critic, x, -x)
     value.backward()
     norm = critic[1].weight.detach().norm()
-    assert value.dtype == torch.float32 and float(value.detach()) == pytest.approx(float(10 * (norm - 1) ** 2), rel=1e-5)
+    assert value.dtype == torch.float32 and float(value.detach()) == pytest.approx(
+        float(10 * (norm - 1) ** 2), rel=1e-5
+    )
     assert critic[1].weight.grad.norm() > 0
 
 
@@ -134,7 +136,9 @@ def test_the_elbo_of_a_linear_gaussian_model_is_exact_at_the_true_posterior_and_
     log_var = covariance.diagonal().log()
     posterior = torch.cat([covariance @ w.T / sigma**2, torch.zeros(z, d)])
     x = torch.randn(3, 1, 1, d)
-    exact = torch.distributions.MultivariateNormal(torch.zeros(d), w @ w.T + sigma**2 * torch.eye(d)).log_prob(x.flatten(1))
+    exact = torch.distributions.MultivariateNormal(torch.zeros(d), w @ w.T + sigma**2 * torch.eye(d)).log_prob(
+        x.flatten(1)
+    )
 
     def bound(shift: float) -> torch.Tensor:
         encoder = Linear(posterior, torch.cat([torch.full((z,), shift), log_var]), (2 * z,))

@@ -94,9 +94,7 @@ def test_likelihood_is_sklearns_and_a_gaussians(fitted):
     density = torch.distributions.MultivariateNormal(
         method.mean.double(), loadings @ loadings.T + method.noise.double() * torch.eye(64)
     )
-    torch.testing.assert_close(
-        method.log_likelihood(images), density.log_prob(x[:50]).float(), atol=2e-3, rtol=1e-4
-    )
+    torch.testing.assert_close(method.log_likelihood(images), density.log_prob(x[:50]).float(), atol=2e-3, rtol=1e-4)
 
 
 def test_reconstruction_is_sklearns(fitted):
@@ -212,9 +210,7 @@ def test_two_processes_find_the_same(fitted, tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "MASTER_PORT": str(port)}
     command = [sys.executable, "-c", RANK, str(tmp_path)]
     ranks = [
-        subprocess.Popen(
-            command, env=environment | {"LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True
-        )
+        subprocess.Popen(command, env=environment | {"LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
         for rank in range(2)
     ]
     for rank in ranks:

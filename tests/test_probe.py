@@ -164,9 +164,7 @@ def test_test_images_are_only_scored(monkeypatch):
 
 def test_order_and_batch_size_change_nothing():
     train, test = halves(150, 0), halves(70, 1)
-    train = Images(
-        train.x + 0.3 * torch.randn(train.x.shape, generator=torch.Generator().manual_seed(3)), train.y
-    )
+    train = Images(train.x + 0.3 * torch.randn(train.x.shape, generator=torch.Generator().manual_seed(3)), train.y)
     order = torch.randperm(70, generator=torch.Generator().manual_seed(0))
     first = Probe(batch_size=150).measure(Shrink(), Split(train, test))
     second = Probe(batch_size=7).measure(Shrink(), Split(train, Images(test.x[order], test.y[order])))

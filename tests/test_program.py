@@ -45,7 +45,7 @@ def program(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, tmp_p
 
     def program(name: str, *words: str) -> Result:
         folder = [f"output={tmp_path / 'outputs'}"] if name == "train" and "--help" not in words else []
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", *words, *folder])
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *folder, *words])
         monkeypatch.setattr(cli.Outcome, "failed", 0)
         monkeypatch.setenv("COLUMNS", "200")
         GlobalHydra.instance().clear()
@@ -110,11 +110,13 @@ def test_help_lists_what_there_is_by_drawer(program: Any) -> None:
 
 
 def test_the_config_prints(program: Any) -> None:
-    result = program("train", "--cfg", "job", "model=dcgan", "objective=hinge")
+    result = program("train", "model=dcgan", "objective=hinge", "--cfg", "job")
     assert result.status == 0 and "losses.adversarial.Hinge" in result.out
 
 
-def test_a_sweep_ends_with_a_table_and_a_failed_job_does_not_take_the_others_with_it(program: Any, tmp_path: Path) -> None:
+def test_a_sweep_ends_with_a_table_and_a_failed_job_does_not_take_the_others_with_it(
+    program: Any, tmp_path: Path
+) -> None:
     result = program("train", "-m", "model=autoencoder,vae,cyclegan", "seed=0,1", *SHORT)
     assert result.status == 1  # cyclegan does not fit digits
     assert "6 runs in" in result.out and result.out.count("failed:") == 2
@@ -170,7 +172,9 @@ def test_a_folder_with_an_unreadable_image_names_it(program: Any, tmp_path: Path
     assert result.status == 1 and "broken.png" in result.complaint
 
 
-def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(program: Any, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(
+    program: Any, tmp_path: Path
+) -> None:
     first = program("train", "run=" + str(tmp_path / "run"), "budget.epochs=1")
     assert first.status == 0
     good = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
@@ -184,6 +188,38 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_check
     assert re.search(r"is (nan|inf|-inf) at batch 2\d \(epoch 1\): training stopped", result.complaint)
     assert "last.ckpt" in result.complaint
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+# The README's own commands
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"^```bash\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("command", [line for line in commands() if line.startswith("python")])
+def test_the_readmes_commands_run(command: str, program: Any, trained: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """As written, but for a budget of a few batches."""
+    for i in range(12):
+        (tmp_path / "my_images").mkdir(exist_ok=True)
+        Image.new("RGB", (70 + i, 90), (20 * i, 255 - 20 * i, 99)).save(tmp_path / "my_images" / f"{i}.jpg")
+    for name in ("http_proxy", "https_proxy"):  # nothing is downloaded in a test
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    _, name, *words = command.replace("RUN", str(trained)).replace("my_images", str(tmp_path / "my_images")).split()
+    if name == "train.py" and "--help" not in words:
+        budget = ["budget.batches=43"] if "resume" in command else [*SHORT, f"data_root={tmp_path}"]
+        words = [word for word in words if not word.startswith("budget")] + ["trainer.limit_val_batches=1", *budget]
+    result = program(name.removesuffix(".py"), *words)
+    if "horse2zebra" in command:
+        assert result.status == 1 and "horse2zebra.zip" in result.complaint and "plain2striped" in result.complaint
+    else:
+        assert result.status == 0, result.err
+
+
+@pytest.mark.parametrize("command", [line for line in commands() if line.startswith("make")])
+def test_the_readmes_targets_are_there(command: str) -> None:
+    subprocess.run(["make", "-n", *command.split()[1:]], cwd=ROOT, check=True, capture_output=True)
 
 
 # Broken off and resumed, in processes of their own
@@ -204,7 +240,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(number: signal.Signals, t
     while not (tmp_path / "run" / "checkpoints" / "best.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(number)
-    out, err = process.communicate(timeout=120)
+    _out, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number, err
     line = err.strip().splitlines()[-1]
     done = re.search(r"stopped after batch (\d+); to go on: python train.py (resume=\S+)", line)
@@ -212,7 +248,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(number: signal.Signals, t
     after = int(done[1]) + 3
     result = program("train", done[2], f"budget.batches={after}")
     assert result.status == 0 and f"{after} batches" in result.out
-    again = program("train", done[2])
+    again = program("train", done[2], f"budget.batches={after}")
     assert again.status == 1 and f"nothing left to do: {after} of {after} batches" in again.complaint
 
 
@@ -230,15 +266,18 @@ def test_a_full_disk_leaves_the_checkpoint_before_as_it_was(tmp_path: Path) -> N
 def test_two_processes_train_one_configuration(tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = [f"run={run}", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true"]
-    process = spawn(*words, "trainer.sync_batchnorm=false", "model=dcgan", "model.generator.width=4", "model.critic.width=4", *SHORT)
+    process = spawn(
+        *words, "trainer.sync_batchnorm=false", "model=dcgan", "model.generator.width=4", "model.critic.width=4", *SHORT
+    )
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err[-2000:]
-    assert "3 batches" in out and out.count("checkpoints ") == 1  # one rank speaks
+    assert "3 batches" in out and len(re.findall("^checkpoints ", out, re.M)) == 1  # one rank speaks
     assert load(run / "checkpoints" / "last.ckpt")[1]["trainer"]["devices"] == 2
 
 
 def test_runs_started_in_the_same_second_never_share_a_folder(tmp_path: Path) -> None:
-    code = f"from unlabeled.app.folders import new_folder; [print(new_folder({str(tmp_path)!r}, 'run')) for _ in range(50)]"
+    code = f"""from unlabeled.app.folders import new_folder
+for _ in range(50): print(new_folder({str(tmp_path)!r}, 'run'))"""
     processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     folders = [line for process in processes for line in process.communicate()[0].splitlines()]
     assert len(folders) == len(set(folders)) == 200
@@ -261,16 +300,24 @@ def checkpoint(tmp_path: Path, change: Callable[[dict], Any], trained: Path) -> 
 
 STRANGE = {
     "os": (lambda c: c["config"]["model"].update(_target_="os.system"), "wants to call os.system"),
-    "hub": (lambda c: c["config"]["model"]["optimizer"].update(_target_="torch.nn.modules.module.torch.hub.load"), "wants to call"),
+    "hub": (
+        lambda c: c["config"]["model"]["optimizer"].update(_target_="torch.nn.modules.module.torch.hub.load"),
+        "wants to call",
+    ),
     "eval": (lambda c: c["config"]["model"].update(_target_="builtins.eval"), "wants to call builtins.eval"),
     "pickle": (lambda c: c.update(evil=Evil()), "it could run code"),
     "foreign": (lambda c: {"weights": torch.zeros(3)}, "not a checkpoint of Unlabeled"),
-    "other shape": (lambda c: c["config"]["model"].update(latent_dim=3), "does not fit its own config|size mismatch"),
+    "other shape": (
+        lambda c: c["config"]["model"]["encoder"].update(width=3),
+        "does not fit its own config|size mismatch",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", STRANGE)
-def test_a_foreign_checkpoint_runs_no_code(kind: str, tmp_path: Path, trained: Path, program: Any, monkeypatch: Any) -> None:
+def test_a_foreign_checkpoint_runs_no_code(
+    kind: str, tmp_path: Path, trained: Path, program: Any, monkeypatch: Any
+) -> None:
     monkeypatch.chdir(tmp_path)
     change, line = STRANGE[kind]
     result = program("evaluate", f"checkpoint={checkpoint(tmp_path, change, trained)}", "device=cpu")
@@ -309,7 +356,9 @@ def test_averages_are_evaluated_unless_live_weights_are_asked_for(tmp_path: Path
 # W&B without an account
 
 
-def test_wandb_without_a_key_goes_offline_and_holds_what_the_csv_holds(program: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_wandb_without_a_key_goes_offline_and_holds_what_the_csv_holds(
+    program: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))

@@ -203,21 +203,16 @@ def test_two_processes_are_one_on_the_joined_batch(tmp_path):
     torch.save((za.detach(), zb.detach()), tmp_path / "z.pt")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     ranks = [
-        subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path)], env=environment)
-        for rank in range(2)
+        subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path)], env=environment) for rank in range(2)
     ]
     assert [rank.wait(120) for rank in ranks] == [0, 0]
-    losses, grads_a, grads_b, alone = zip(
-        *(torch.load(tmp_path / f"{rank}.pt") for rank in range(2)), strict=True
-    )
+    losses, grads_a, grads_b, alone = zip(*(torch.load(tmp_path / f"{rank}.pt") for rank in range(2)), strict=True)
     torch.testing.assert_close(sum(losses) / 2, loss.detach())
     # DDP takes the mean over ranks, and each row belongs to one of them: half of its gradient.
     torch.testing.assert_close(torch.cat(grads_a) / 2, za.grad)
     torch.testing.assert_close(torch.cat(grads_b) / 2, zb.grad)
     for rank in range(2):  # without gradients: the rank's own rows only
-        torch.testing.assert_close(
-            alone[rank], NTXent(0.2)(za.detach().chunk(2)[rank], zb.detach().chunk(2)[rank])
-        )
+        torch.testing.assert_close(alone[rank], NTXent(0.2)(za.detach().chunk(2)[rank], zb.detach().chunk(2)[rank]))
 
 
 def test_views_are_drawn_for_each_image_and_view_in_one_forward():
@@ -263,9 +258,7 @@ def test_features_are_before_the_projection():
 def test_biases_and_norms_do_not_decay():
     method = simclr()
     decay, free = parameter_groups(method)
-    norms = {
-        p for m in method.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for p in m.parameters()
-    }
+    norms = {p for m in method.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for p in m.parameters()}
     biases = {p for name, p in method.named_parameters() if name.endswith("bias")}
     assert {*free["params"]} == norms | biases
     assert {*decay["params"]} == {*method.parameters()} - norms - biases

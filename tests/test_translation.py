@@ -37,9 +37,7 @@ class Spy(CycleGAN):
     def descend(self, optimizer: Any, loss: Any, *args: Tensor) -> None:
         before = {name: p.detach().clone() for name, p in self.named_parameters()}
         super().descend(optimizer, loss, *args)
-        moved = {
-            name.split(".")[0] for name, p in self.named_parameters() if not torch.equal(p, before[name])
-        }
+        moved = {name.split(".")[0] for name, p in self.named_parameters() if not torch.equal(p, before[name])}
         self.turns.append((moved, args))
 
 
@@ -59,9 +57,7 @@ def small(**settings: Any) -> Spy:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> UnpairedData:
-    module = UnpairedData(
-        Scenes(32, 8, 2, 3), tmp_path_factory.mktemp("scenes"), SHAPE, batch_size=2, size=32
-    )
+    module = UnpairedData(Scenes(32, 8, 2, 3), tmp_path_factory.mktemp("scenes"), SHAPE, batch_size=2, size=32)
     module.prepare_data()
     return module
 

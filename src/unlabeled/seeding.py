@@ -1,4 +1,4 @@
-"""One seed decides a run. Noise is a function of (seed, place in the run, rank), so that a resume needs no saved state."""
+"""One seed decides a run: noise is a function of (seed, place in the run, rank), so a resume needs no saved state."""
 
 import torch
 

@@ -35,7 +35,9 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(f"{path} holds more than tensors and plain values, and is not opened: it could run code") from error
+        raise UserError(
+            f"{path} holds more than tensors and plain values, and is not opened: it could run code"
+        ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is damaged or not whole ({str(error).splitlines()[0]}): take another one") from error
     if not isinstance(content, dict) or not {"config", "state_dict"} <= set(content):
@@ -50,7 +52,9 @@ def check_targets(node: Any, trust: tuple[str, ...]) -> None:
         if target is not None:
             home = _home(target, trust)
             if not any(home == package or home.startswith(f"{package}.") for package in trust):
-                raise UserError(f"the checkpoint wants to call {target}: if you trust it, say trust=[{home.split('.')[0]}]")
+                raise UserError(
+                    f"the checkpoint wants to call {target}: if you trust it, say trust=[{home.split('.')[0]}]"
+                )
         for value in node.values():
             check_targets(value, trust)
     elif isinstance(node, list | tuple):

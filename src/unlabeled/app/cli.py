@@ -69,7 +69,9 @@ def run(main: Callable[[], Any]) -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(help_text(name))
         return
-    sys.argv[1:] = [shorthand(word) for word in sys.argv[1:]]
+    words = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
+    flags = [word for word in sys.argv[1:] if word not in words]
+    sys.argv[1:] = flags + [shorthand(word) for word in words]  # Hydra wants all overrides in one place
     # threads that wait do not spin: several times faster where other programs want the same cores
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors arrive here instead of being printed by Hydra
@@ -155,7 +157,7 @@ def _keys(node: Any, prefix: str = "") -> list[str]:
     names = []
     if isinstance(node, DictConfig):
         for key in node:
-            names += [f"{prefix}{key}", *_keys(node._get_node(key), f"{prefix}{key}.")]
+            names += [f"{prefix}{key!s}", *_keys(node._get_node(key), f"{prefix}{key!s}.")]
     return names
 
 
@@ -231,8 +233,9 @@ def _drawer(name: str) -> str:
 
 
 def _line(group: str, name: str) -> str:
-    first = (CONF / group / f"{name}.yaml").read_text().split("\n", 1)[0]
-    return f"    {name:<24} {first[2:] if first.startswith('# ') and '@package' not in first else ''}".rstrip()
+    lines = (CONF / group / f"{name}.yaml").read_text().splitlines()
+    text = next((line[2:] for line in lines if line.startswith("# ") and "@package" not in line), "")
+    return f"    {name:<24} {text}".rstrip()
 
 
 _TRAIN = """Unlabeled: deep learning without labels.
@@ -246,7 +249,7 @@ _TRAIN = """Unlabeled: deep learning without labels.
 --cfg job prints the config; any key of it can be overridden: KEY=VALUE. --hydra-help tells of Hydra's own options.
 Shell completion: eval "$(python train.py -sc install=bash)"."""
 
-_EVALUATE = """Evaluate a checkpoint: every number that its method's capabilities allow, as a table and as JSON, and pictures.
+_EVALUATE = """Evaluate a checkpoint: every number that its method allows, as a table and as JSON, and pictures.
 
     python evaluate.py checkpoint=RUN                a run's folder: its best checkpoint, else its last
     python evaluate.py checkpoint=RUN/checkpoints/last.ckpt data.root=/where/data/lie

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 from unlabeled.app.checkpoint import load, locate
-from unlabeled.app.train import quiet
+from unlabeled.app.train import quiet, resolve
 from unlabeled.errors import UserError
 from unlabeled.evaluation.number import Number
 from unlabeled.evaluation.pictures import draw
@@ -28,9 +28,7 @@ def evaluate(config: DictConfig) -> None:
     if config.weights not in ("averaged", "live"):
         raise UserError(f"weights={config.weights}: there are averaged and live")
     method, run, facts = load(config.checkpoint, config.weights, choose_device(config.device), tuple(config.trust))
-    settings = run["data"] | {
-        key: value for key, value in OmegaConf.to_container(config.data, resolve=True).items() if value is not None
-    }  # type: ignore[union-attr]
+    settings = run["data"] | {key: value for key, value in resolve(config.data).items() if value is not None}
     data = instantiate(settings, _convert_="all")
     data.prepare_data()
     folder = output_folder(config)
@@ -61,7 +59,10 @@ def evaluate(config: DictConfig) -> None:
     }
     content = {"provenance": provenance, "numbers": [asdict(number) for number in numbers], "config": run}
     (folder / "evaluation.json").write_text(json.dumps(content, indent=2, default=str))
-    show(console, run, facts, numbers)
+    if numbers:
+        show(console, run, facts, numbers)
+    else:
+        console.print("no number of this version applies to what this method can do")
     console.print(f"numbers   {folder / 'evaluation.json'}", soft_wrap=True)
     if pictures:
         console.print(f"pictures  {folder} ({', '.join(pictures)})", soft_wrap=True)
@@ -70,13 +71,16 @@ def evaluate(config: DictConfig) -> None:
 def show(console: Console, run: dict[str, Any], facts: dict[str, Any], numbers: list[Number]) -> None:
     names = run.get("names") or {}
     table = Table(title=f"{names.get('model', '')} on {names.get('data', '')}, {facts['weights']} weights")
-    for column, justify in (("number", "left"), ("value", "right"), ("unit", "left"), ("better", "left"), ("beside", "left"), ("of", "left")):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    table.add_column("number", no_wrap=True)
+    table.add_column("value", justify="right")
+    for column in ("unit", "better", "beside", "images"):
+        table.add_column(column)
     for number in numbers:
-        of = f"{number.facts.get('images', '?')} images of {number.facts.get('split', '?')}"
         beside = number.facts.get("baseline_value")
         beside = "" if beside is None else f"{beside:.4g} {number.facts.get('baseline', '')}"
-        table.add_row(number.name, f"{number.value:.4g}", number.unit, number.better, beside, of)
+        images = f"{number.facts.get('images', '?')} {number.facts.get('split', '')}"
+        better = "up" if number.better == "higher" else "down"
+        table.add_row(number.name, f"{number.value:.4g}", number.unit, better, beside, images)
     console.print(table)
 
 
@@ -102,5 +106,3 @@ def output_folder(config: DictConfig) -> Path:
     except OSError as error:
         raise UserError(f"cannot write to {folder} ({error.strerror}): say output=FOLDER") from error
     return folder
-
-

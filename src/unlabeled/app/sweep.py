@@ -34,14 +34,15 @@ class Compare(Callback):
         for name in shown:
             table.add_column(name, justify="right")
         table.add_column("s", justify="right")
-        for row, values, (folder, result) in zip(words, reached, results, strict=True):
+        for chosen, values, entry in zip(words, reached, results, strict=True):
+            result = entry[1]
             cells = [f"{values[name]:.4g}" if name in values else "" for name in shown]
             if "error" in result:
                 cells = ["failed", *[""] * len(shown)][: len(shown)]
-            table.add_row(*(row.get(key, "") for key in varied), *cells, f"{result.get('seconds', ''):}")
+            table.add_row(*(chosen.get(key, "") for key in varied), *cells, f"{result.get('seconds', ''):}")
         (sweep / "results.json").write_text(json.dumps({f.name: r for f, r in results}, indent=2))
         console = Console(highlight=False)
         console.print(table)
-        for folder, result in results:
+        for run, result in results:
             if "error" in result:
-                console.print(f"failed: {folder.name}: {result['error']}", soft_wrap=True)
+                console.print(f"failed: {run.name}: {result['error']}", soft_wrap=True)

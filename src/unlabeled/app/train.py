@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import get_class, instantiate
 from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
@@ -39,7 +40,7 @@ def train(config: DictConfig) -> float | None:
     """Train as the config says; returns the monitored quantity where there is one (for sweepers)."""
     if config.resume is not None:
         return fit(resumed(config), resume=True)
-    multirun = HydraConfig.get().mode.name == "MULTIRUN"
+    multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     choices, words = HydraConfig.get().runtime.choices, list(HydraConfig.get().overrides.task)
     names = {group: choices[group] for group in ("model", "data", "trainer")} | {"overrides": words}
     if not multirun:
@@ -57,8 +58,7 @@ def train(config: DictConfig) -> float | None:
     config.run = str(folder)
     try:
         check(config)
-        plain = OmegaConf.to_container(config, resolve=True)
-        assert isinstance(plain, dict)
+        plain = resolve(config)
         plain["names"] = names
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain)))
         if devices(plain) > 1 and "LOCAL_RANK" not in os.environ:
@@ -111,6 +111,13 @@ def build(config: dict[str, Any]) -> tuple[Any, Any]:
     return data, method
 
 
+def resolve(config: Any) -> dict[str, Any]:
+    """A config as plain values: nothing else may go below this floor, or into a checkpoint."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return plain  # type: ignore[return-value]
+
+
 def make_trainer(config: dict[str, Any], method: Any, **settings: Any) -> Trainer:
     """The Trainer that a resolved config describes; `settings` go over the config's own."""
     trainer = instantiate(
@@ -151,7 +158,7 @@ def finish(loggers: list[Any]) -> None:
     if any(type(logger).__name__ == "WandbLogger" for logger in loggers):
         import wandb
 
-        wandb.finish(quiet=True)
+        wandb.finish()
 
 
 def check(config: DictConfig) -> None:
@@ -189,10 +196,16 @@ def _target(path: Path) -> str | None:
 def check_devices(config: DictConfig) -> None:
     """Refuse more devices than there are."""
     accelerator, wanted = config.trainer.accelerator, config.trainer.devices
-    have = {"gpu": torch.cuda.device_count(), "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    have = {
+        "gpu": torch.cuda.device_count(),
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }
     there = have.get(accelerator)
     if there == 0:
-        raise UserError(f"trainer.accelerator={accelerator}: this machine has none that torch can use; take trainer=cpu")
+        raise UserError(
+            f"trainer.accelerator={accelerator}: this machine has none that torch can use; take trainer=cpu"
+        )
     count = len(wanted) if OmegaConf.is_list(wanted) else wanted
     if there is not None and isinstance(count, int) and count > there:
         raise UserError(f"trainer.devices={wanted}: this machine has {there}; say trainer.devices={there}")
@@ -222,20 +235,23 @@ def resumed(config: DictConfig) -> dict[str, Any]:
     folder = Path(config.resume)
     file = folder / "config.yaml"
     if not file.is_file():
-        raise UserError(f"resume={folder}: no run there (no config.yaml): give a run's folder, as outputs/vae-digits-...")
+        raise UserError(
+            f"resume={folder}: no run there (no config.yaml): give a run's folder, as outputs/vae-digits-..."
+        )
     if not (folder / "checkpoints" / "last.ckpt").is_file():
         raise UserError(f"resume={folder}: it has no checkpoint yet; start it anew")
     old = OmegaConf.load(file)
     words = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
     for word in words:
-        key, _, value = word.partition("=")
+        key, _, _value = word.partition("=")
         if not key.startswith(CHANGEABLE) or OmegaConf.select(old, key, default=...) is ...:
-            raise UserError(f"{word}: a resumed run keeps its config; only budget.*, trainer.* and callbacks.* may change")
+            raise UserError(
+                f"{word}: a resumed run keeps its config; only budget.*, trainer.* and callbacks.* may change"
+            )
         OmegaConf.update(old, key, OmegaConf.select(config, key))
         if key.startswith("budget."):
             OmegaConf.update(old, f"callbacks.{key}", OmegaConf.select(config, key))
-    plain = OmegaConf.to_container(old, resolve=True)
-    assert isinstance(plain, dict)
+    plain = resolve(old)
     plain["run"] = str(folder)
     return plain
 

@@ -5,15 +5,14 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from unlabeled.app.train import fit
+from unlabeled.app.train import fit, resolve
 from unlabeled.errors import UserError
 
 
 def main(folder: Path) -> None:
-    config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=True)
-    assert isinstance(config, dict)
+    config = resolve(OmegaConf.load(folder / "config.yaml"))
     try:
-        fit(config, resume="--resume" in sys.argv)  # type: ignore[arg-type]
+        fit(config, resume="--resume" in sys.argv)
     except UserError as error:
         sys.exit(f"error: {error}")
 

@@ -30,7 +30,8 @@ class AtomicIO(TorchCheckpointIO):
             os.replace(unfinished, path)
         except (OSError, RuntimeError) as error:
             before = f"; the one written before is whole: {path}" if path.exists() else ""
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            first = error if isinstance(error, OSError) else error.__context__  # torch.save hides why it broke off
+            reason = getattr(first, "strerror", None) or str(error).splitlines()[0]
             raise UserError(f"cannot write checkpoint {path}: {reason}{before}") from error
         finally:
             unfinished.unlink(missing_ok=True)

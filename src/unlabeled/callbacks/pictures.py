@@ -15,8 +15,8 @@ from unlabeled.seeding import seed_noise
 class Pictures(Callback):
     """After validation, at most `count` times over the run: pictures of the method at work on validation images.
 
-    FOLDER/samples.png, ... are the newest; FOLDER/history/samples/batch-000100.png, ... all. The same images and the same
-    noise each time, so that pictures compare.
+    FOLDER/samples.png, ... are the newest; FOLDER/history/samples/batch-000100.png, ... all. The same images and the
+    same noise each time, so that pictures compare.
     """
 
     def __init__(self, folder: str, count: int = 10, images: int = 64):

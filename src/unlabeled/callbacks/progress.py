@@ -69,6 +69,9 @@ class Progress(ProgressBar):
         seconds = time.monotonic() - self._began
         images = (done - self._first + 1) * trainer.datamodule.batch_size * trainer.world_size  # type: ignore[attr-defined]
         latest = self._records.latest if self._records else {}
-        values = [f"{name.split('/')[1] if name.startswith('train/') else name} {value:.4g}"
-                  for name, value in latest.items() if not name.endswith("/lr")]
+        values = [
+            f"{name.split('/')[1] if name.startswith('train/') else name} {value:.4g}"
+            for name, value in latest.items()
+            if not name.endswith("/lr")
+        ]
         return ", ".join([f"{images / seconds:.0f} images/s", *values[: self.shown]])

@@ -57,7 +57,8 @@ class Records(Callback):
             return
         done = self.pending[-1][0]
         means = {
-            name: torch.stack([value.float() for _, value in values]).mean() for name, values in _columns(self.pending).items()
+            name: torch.stack([value.float() for _, value in values]).mean()
+            for name, values in _columns(self.pending).items()
         }
         self.pending.clear()
         if trainer.world_size > 1:
@@ -79,7 +80,9 @@ class Records(Callback):
             return
         means = {}
         for name, values in _columns(gathered).items():
-            total = torch.stack([torch.stack([n * value.double(), value.new_tensor(n).double()]) for n, value in values]).sum(0)
+            total = torch.stack(
+                [torch.stack([n * value.double(), value.new_tensor(n).double()]) for n, value in values]
+            ).sum(0)
             if trainer.world_size > 1:
                 total = trainer.strategy.reduce(total, reduce_op="sum")
             means[name] = float(total[0] / total[1])

@@ -52,9 +52,7 @@ def fetch(file: File, folder: Path) -> Path:
     path = folder / file.name
     if path.is_file():  # put there by hand, or by an earlier run
         if wrong := fault(path, file):
-            raise UserError(
-                f"{path} is not the file it should be ({wrong}): remove it, or put the right one there"
-            )
+            raise UserError(f"{path} is not the file it should be ({wrong}): remove it, or put the right one there")
         return path
     part = path.with_name(f"{path.name}.part")
     failures = []
@@ -167,9 +165,7 @@ def _append(url: str, stream: io.FileIO, file: File) -> None:
     except urllib.error.HTTPError as error:
         if error.code != 416 or not start:
             raise Unreachable(f"HTTP {error.code} {error.reason}") from error
-        _restart(
-            stream
-        )  # there is nothing behind the part: it is whole, or of another file; start again and know
+        _restart(stream)  # there is nothing behind the part: it is whole, or of another file; start again and know
         return _append(url, stream, file)
     except (OSError, HTTPException, ValueError) as error:
         raise Unreachable(_reason(error)) from error
@@ -233,9 +229,7 @@ def extract(archive: Path, folder: Path) -> Path:
             if not folder.is_dir():  # otherwise another process was first
                 raise
     except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(
-            f"{archive} is not a whole zip or tar archive ({error}): remove it and run again"
-        ) from error
+        raise UserError(f"{archive} is not a whole zip or tar archive ({error}): remove it and run again") from error
     except OSError as error:
         raise UserError(
             f"cannot extract {archive} into {folder.parent} ({error.strerror or error}): free some space, "
@@ -265,9 +259,7 @@ def _unzip(archive: Path, folder: Path) -> None:
             members, desc=f"extracting {archive.name}", unit="file", disable=len(members) < 1000, leave=False
         ):
             if stat.S_ISLNK(member.external_attr >> 16):
-                raise UserError(
-                    f"{archive} holds a link ({member.filename!r}): not extracted; do not trust this file"
-                )
+                raise UserError(f"{archive} holds a link ({member.filename!r}): not extracted; do not trust this file")
             target = folder / _inside(member.filename, archive)
             if member.is_dir():
                 target.mkdir(parents=True, exist_ok=True)
@@ -312,6 +304,4 @@ def _member(source: tarfile.TarFile, member: tarfile.TarInfo, archive: Path, fol
     elif member.islnk() and (folder / _inside(member.linkname, archive)).is_file():
         shutil.copyfile(folder / member.linkname, target)  # a file that was packed once under two names
     else:
-        raise UserError(
-            f"{archive} holds a link or a device ({member.name!r}): not extracted; do not trust this file"
-        )
+        raise UserError(f"{archive} holds a link or a device ({member.name!r}): not extracted; do not trust this file")

@@ -146,11 +146,7 @@ class ImageData(PackedData):
     def table(self, split: str) -> ImageTable:
         own, rows = self.divide(split)
         packed = self.pack(own)
-        if (
-            self.classes
-            and packed.labels.ndim == 1
-            and (found := int(packed.labels.max()) + 1) > self.classes
-        ):
+        if self.classes and packed.labels.ndim == 1 and (found := int(packed.labels.max()) + 1) > self.classes:
             raise UserError(f"data.classes={self.classes}, but there are {found}: say data.classes={found}")
         return ImageTable(self.resident(packed), packed.labels, rows, self.device)
 

@@ -73,9 +73,7 @@ def pack(source: Source, root: Path, folder: Path, split: str, shape: tuple[int,
     turned to grey (1 channel) or RGB (3 channels).
     """
     if shape[0] not in (1, 3):
-        raise UserError(
-            f"images are packed with 1 channel (grey) or 3 (RGB), not {shape[0]}: mend data.shape"
-        )
+        raise UserError(f"images are packed with 1 channel (grey) or 3 (RGB), not {shape[0]}: mend data.shape")
     depends = (LAYOUT, source.name, source.fingerprint(root), split, *shape)
     digest = hashlib.sha256("|".join(map(str, depends)).encode()).hexdigest()[:12]
     key = f"{source.name}-{split}-{'x'.join(map(str, shape))}-{digest}"
@@ -110,9 +108,7 @@ def _make(place: Path, records: Records, shape: tuple[int, int, int], title: str
                 count += len(pixels)
                 bar.update(len(pixels))
             out.flush()
-            os.fsync(
-                out.fileno()
-            )  # a name that appears before its content would pass for whole after a crash
+            os.fsync(out.fileno())  # a name that appears before its content would pass for whole after a crash
         if count != n:
             raise UserError(f"{title}: {count} images but {n} labels: remove the files and run again")
         np.save(unfinished / "labels.npy", records.labels.astype(np.int64))
@@ -142,9 +138,7 @@ def _fitted(images: np.ndarray | Iterable[Picture], shape: tuple[int, int, int])
             yield chunk[:, None] if channels == 1 else chunk.transpose(0, 3, 1, 2)
         return
     pictures = iter(images)
-    with ThreadPoolExecutor(
-        min(8, os.cpu_count() or 1)
-    ) as pool:  # Pillow decodes and scales outside Python's lock
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow decodes and scales outside Python's lock
         while some := list(islice(pictures, CHUNK)):
             yield np.stack(list(pool.map(lambda picture: fit(picture, shape), some)))
 

@@ -16,9 +16,7 @@ def take(images: Tensor, rows: Tensor, device: torch.device) -> Tensor:
 class ImageTable:
     """Images and their labels."""
 
-    def __init__(
-        self, images: Tensor, labels: Tensor, rows: Tensor | None = None, device: torch.device = CPU
-    ):
+    def __init__(self, images: Tensor, labels: Tensor, rows: Tensor | None = None, device: torch.device = CPU):
         self.images = images  # (N, C, H, W) uint8
         self.labels = labels.to(device)  # (N,) or (N, A) int64
         self.rows = torch.arange(len(images)) if rows is None else rows

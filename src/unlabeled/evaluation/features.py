@@ -42,9 +42,7 @@ def extract(
             labels.append(batch.y[keep].cpu())
     h = torch.cat(features)
     if not torch.isfinite(h).all():
-        raise UserError(
-            "the features of some images are not finite: the checkpoint has diverged, take an earlier one"
-        )
+        raise UserError("the features of some images are not finite: the checkpoint has diverged, take an earlier one")
     return Features(h, torch.cat(labels))
 
 

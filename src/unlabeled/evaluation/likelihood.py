@@ -15,7 +15,7 @@ class Likelihood:
     """The method's bound on log p(x), in nats and in bits per dimension, with its standard error over images.
 
     Densities are turned into probabilities of 8-bit levels by a level's width: bits/dim =
-    -(log p(x) / D + log width) / log 2. The method's facts (`likelihood_facts`, where it has them) say how grey is read.
+    -(log p(x) / D + log width) / log 2. The facts say how the likelihood reads grey.
     """
 
     def __init__(self, split: str = "test", seed: int = 0):
@@ -42,5 +42,7 @@ class Likelihood:
         }
         return [
             Number("log_likelihood_bound", float(bound.mean()), "nats", "higher", facts),
-            Number("bits_per_dim", float(bits.mean()), "bits/dim", "lower", facts | {"level_width": method.level_width}),
+            Number(
+                "bits_per_dim", float(bits.mean()), "bits/dim", "lower", facts | {"level_width": method.level_width}
+            ),
         ]

@@ -25,7 +25,7 @@ GAP = 2  # pixels between images of a grid
 
 
 def grid(images: Tensor, columns: int, captions: list[str] | None = None, side: int = 64) -> Image.Image:
-    """Images (n, C, H, W) in [-1, 1] as one picture, row by row, each enlarged by a whole factor to about `side` pixels."""
+    """Images (n, C, H, W) in [-1, 1] as one picture, row by row, each enlarged by a whole factor to about `side`."""
     n, _, height, width = images.shape
     factor = max(1, round(side / max(height, width)))
     pixels = to_uint8(images.detach().cpu()).repeat_interleave(factor, 2).repeat_interleave(factor, 3)
@@ -146,5 +146,3 @@ def curves(rows: list[dict[str, str]], path: Path, last: int = 10_000) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
-
-

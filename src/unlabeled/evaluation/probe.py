@@ -146,10 +146,12 @@ class Linear:
     def _fit(self, train: Features, penalty: float) -> tuple[Any, bool]:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits
 
         # The usual tolerance of 1e-4 stops up to 7% early.
         model = LogisticRegression(C=1 / (penalty * len(train.y)), tol=1e-6, max_iter=2000)
-        with warnings.catch_warnings(record=True) as caught:
+        # one thread: small products, where BLAS threads that wait for each other cost many times the work
+        with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             model.fit(self.standardised(train.h), train.y.numpy())
         return model, not any(issubclass(w.category, ConvergenceWarning) for w in caught)

@@ -13,8 +13,8 @@ from unlabeled.evaluation.number import Number
 class Reconstruction:
     """Mean squared error and peak signal-to-noise ratio, in 8-bit grey levels as an image file would hold them.
 
-    mse: mean over pixels, channels and images of the squared difference, for levels scaled to [0, 1]. psnr: the mean over
-    images of 10 log10(1 / mse of the image), in dB; an exact copy counts as one level off in one value.
+    mse: mean over pixels, channels and images of the squared difference, for levels scaled to [0, 1]. psnr: the mean
+    over images of 10 log10(1 / mse of the image), in dB; an exact copy counts as one level off in one value.
     """
 
     def __init__(self, split: str = "test"):

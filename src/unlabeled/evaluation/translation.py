@@ -24,8 +24,9 @@ class Translation:
         self.batch_size = batch_size
 
     def applies(self, method: Any, data: Any) -> bool:
-        knows = self.pairs_known(data) or isinstance(method, TranslatesBack)
-        return isinstance(method, Translates) and data.batch in (Unpaired, Paired) and knows
+        if not isinstance(method, Translates) or data.batch not in (Unpaired, Paired):
+            return False
+        return self.pairs_known(data) or isinstance(method, TranslatesBack)
 
     def pairs_known(self, data: Any) -> bool:
         """Unpaired data know pairs of val and test at most."""

@@ -7,6 +7,7 @@ it means (`mean`), and the width of one 8-bit grey level in its units (`level_wi
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,11 @@ class Bernoulli(nn.Module):
 
     def __init__(self, binarisation: str = "none"):
         super().__init__()
-        kinds = {"none": lambda p: p, "threshold": lambda p: (p >= 0.5).to(p), "dynamic": torch.bernoulli}
+        kinds: dict[str, Callable[[Tensor], Tensor]] = {
+            "none": lambda p: p,
+            "threshold": lambda p: (p >= 0.5).to(p),
+            "dynamic": torch.bernoulli,
+        }
         if binarisation not in kinds:
             raise UserError(f"binarisation={binarisation}: there are none, threshold and dynamic")
         self.binarisation = binarisation

@@ -14,7 +14,9 @@ class NoPenalty:
 
 
 class GradientPenalty:
-    """weight * E (|grad D(x)| - 1)^2 between real and fake. Gulrajani et al. 2017, https://arxiv.org/abs/1704.00028, eq. 3.
+    """weight * E (|grad D(x)| - 1)^2 between real and fake.
+
+    Gulrajani et al. 2017, https://arxiv.org/abs/1704.00028, equation 3.
 
     One epsilon per image; in float32, since squared gradients leave half precision's range. The critic may have no
     batch norm (section 4): its score of one image must not depend on the others.

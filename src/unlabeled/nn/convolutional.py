@@ -11,7 +11,9 @@ def sides(height: int, width: int, smallest: int = 4) -> list[tuple[int, int]]:
     while min(-(-side // 2) for side in pyramid[-1]) >= smallest:
         pyramid.append((-(-pyramid[-1][0] // 2), -(-pyramid[-1][1] // 2)))
     if len(pyramid) == 1:
-        raise UserError(f"images of {height}x{width} are too small to be halved: at least {2 * smallest - 1} pixels a side")
+        raise UserError(
+            f"images of {height}x{width} are too small to be halved: at least {2 * smallest - 1} pixels a side"
+        )
     return pyramid
 
 
@@ -27,7 +29,7 @@ class Up(nn.ConvTranspose2d):
 
 
 class ConvEncoder(nn.Sequential):
-    """Image (B, C, H, W) -> features (B, heads * dim): 4x4 strides of 2, channels doubling from `width`, two linear layers."""
+    """Image (B, C, H, W) -> features (B, heads * dim): 4x4 strides of 2, doubling from `width`; two linear layers."""
 
     def __init__(self, shape: tuple[int, int, int], dim: int, heads: int = 1, width: int = 32, hidden: int = 256):
         channels, height, breadth = shape

@@ -3,6 +3,8 @@
 Any size: the sides are halved for as long as they stay at 4 or more; 64 is the paper's.
 """
 
+import itertools
+
 from torch import Tensor, nn
 
 from unlabeled.nn.convolutional import Up, sides
@@ -40,7 +42,7 @@ class Critic(nn.Module):
         pyramid = sides(height, breadth)
         widths = [channels, *(width * 2**i for i in range(len(pyramid) - 1))]
         layers: list[nn.Module] = []
-        for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (a, b) in enumerate(itertools.pairwise(widths)):
             norm = batch_norm and i > 0  # none at the critic's input
             odd = [side % 2 for side in pyramid[i]]
             layers += [nn.ZeroPad2d((0, odd[1], 0, odd[0]))] if any(odd) else []

@@ -22,9 +22,7 @@ class Block(nn.Module):
         self.norm2 = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.norm2(self.conv2(relu(self.norm1(self.conv1(x)))))
@@ -36,9 +34,7 @@ class ResNet18(nn.Module):
 
     def __init__(
         self,
-        shape: Sequence[
-            int
-        ],  # (C, H, W) of the images; any H and W pass at run time, they only choose the stem
+        shape: Sequence[int],  # (C, H, W) of the images; any H and W pass at run time, they only choose the stem
         width: int = 64,  # channels of the first stage; each further stage doubles them
     ):
         super().__init__()

@@ -51,9 +51,7 @@ class ResnetGenerator(nn.Module):
 
     def __init__(
         self,
-        shape: Sequence[
-            int
-        ],  # (C, H, W); sides from 8 up. One that 4 does not divide is filled up and cut again
+        shape: Sequence[int],  # (C, H, W); sides from 8 up. One that 4 does not divide is filled up and cut again
         width: int = 64,
         blocks: int = 9,  # paper: 9 from 256 pixels a side, 6 at 128
     ):

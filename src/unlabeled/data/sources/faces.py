@@ -58,9 +58,7 @@ class CelebA:
         "list_eval_partition.txt": "d32c9cbf5e040fd4025c592c306e6668",
     }
 
-    def __init__(
-        self, home: str
-    ):  # the page that links the files; a program cannot fetch from there reliably
+    def __init__(self, home: str):  # the page that links the files; a program cannot fetch from there reliably
         self.home = home
 
     def prepare(self, root: Path) -> None:
@@ -72,9 +70,7 @@ class CelebA:
             raise by_hand(self.name, self.home, folder, missing)
         for name in wanted:
             if wrong := fault(folder / name, File(name, (), self.checksums[name])):
-                raise UserError(
-                    f"{folder / name} is not the official file ({wrong}): get it from {self.home}"
-                )
+                raise UserError(f"{folder / name} is not the official file ({wrong}): get it from {self.home}")
         if not images.is_dir():
             extract(folder / "img_align_celeba.zip", images)
 

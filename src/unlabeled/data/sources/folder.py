@@ -35,9 +35,7 @@ class Pictures:
         places = {"train": self.path}
         if (self.path / "train").is_dir():
             inside = sorted(self.path.iterdir())
-            places = {
-                SPLITS[place.name]: place for place in inside if place.name in SPLITS and place.is_dir()
-            }
+            places = {SPLITS[place.name]: place for place in inside if place.name in SPLITS and place.is_dir()}
         found = {split: find(place) for split, place in places.items()}
         if not found["train"]:
             raise UserError(f"{self.key}={self.given}: no images in {places['train']}")
@@ -103,9 +101,7 @@ class TwoFolders:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        return tuple(
-            f"{split}_{name}" for name, pictures in self.domains.items() for split in pictures.splits
-        )
+        return tuple(f"{split}_{name}" for name, pictures in self.domains.items() for split in pictures.splits)
 
     def prepare(self, root: Path) -> None:
         pass

@@ -36,9 +36,7 @@ class MNIST:
         folder = root / self.folder
         for name, checksum in self.checksums.items():
             if not (folder / name.removesuffix(".gz")).is_file():
-                fetch(
-                    File(name, [f"{mirror.rstrip('/')}/{name}" for mirror in self.mirrors], checksum), folder
-                )
+                fetch(File(name, [f"{mirror.rstrip('/')}/{name}" for mirror in self.mirrors], checksum), folder)
 
     def fingerprint(self, root: Path) -> str:
         return " ".join(self.checksums.values())

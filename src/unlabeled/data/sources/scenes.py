@@ -73,9 +73,7 @@ class Scenes:
         return Records(self._images(stage, domain, n), np.full(n, -1, np.int64))
 
     def _images(self, stage: str, domain: str, n: int) -> Iterator[np.ndarray]:
-        stream = {"train_a": 0, "train_b": 1, "val_a": 2, "val_b": 2, "test_a": 3, "test_b": 3}[
-            f"{stage}_{domain}"
-        ]
+        stream = {"train_a": 0, "train_b": 1, "val_a": 2, "val_b": 2, "test_a": 3, "test_b": 3}[f"{stage}_{domain}"]
         for i in range(n):
             yield draw(mix(DRAWING, stream, i), self.size, striped=domain == "b")
 
@@ -103,15 +101,11 @@ def draw(seed: int, size: int, striped: bool) -> np.ndarray:
     return np.asarray(canvas.resize((size, size), Image.Resampling.BOX))
 
 
-def _landscape(
-    random: RandomState, side: int, horizon: float, sky: Colour, haze: Colour, grass: Colour
-) -> np.ndarray:
+def _landscape(random: RandomState, side: int, horizon: float, sky: Colour, haze: Colour, grass: Colour) -> np.ndarray:
     """Sky with clouds, hills, ground: (side, side, 3) float32."""
     y = ((np.arange(side, dtype=np.float32) + 0.5) / side)[:, None, None]
     x = ((np.arange(side, dtype=np.float32) + 0.5) / side)[None, :, None]
-    clouds = (
-        (_noise(random, side, 5, 24) - 0.5).clip(0, 1) * random.uniform(0, 2.5) * (1 - y / horizon).clip(0, 1)
-    )
+    clouds = (_noise(random, side, 5, 24) - 0.5).clip(0, 1) * random.uniform(0, 2.5) * (1 - y / horizon).clip(0, 1)
     picture = sky + (haze - sky) * (y / horizon).clip(0, 1) ** 1.5
     picture = picture + (250 - picture) * clouds.clip(0, 0.8)
     for layer in range(random.randint(1, 4)):
@@ -121,9 +115,7 @@ def _landscape(
             ridge = ridge + random.uniform(0, 0.05) / wave * np.sin(
                 wave * random.uniform(3, 7) * x + random.uniform(0, 6)
             )
-        hill = (
-            grass * _colour(0.62, 0.72, 0.75) * (1 - 0.6 * far) + haze * 0.6 * far + random.uniform(-14, 14)
-        )
+        hill = grass * _colour(0.62, 0.72, 0.75) * (1 - 0.6 * far) + haze * 0.6 * far + random.uniform(-14, 14)
         cover = ((y - np.minimum(ridge, horizon)) * side + 0.5).clip(0, 1)
         picture = picture + (hill - picture) * cover
     depth = ((y - horizon) / (1 - horizon)).clip(0, 1)
@@ -157,9 +149,7 @@ def _trees(
             pen.ellipse([w * side for w in box], fill=_ink(tone * (0.88 + 0.05 * k)))
 
 
-def _blades(
-    random: RandomState, pen: ImageDraw.ImageDraw, side: int, top: float, grass: Colour, n: int
-) -> None:
+def _blades(random: RandomState, pen: ImageDraw.ImageDraw, side: int, top: float, grass: Colour, n: int) -> None:
     """Blades of grass, longer towards the viewer."""
     for _ in range(n):
         y = top + (1 - top) * random.uniform(0, 1) ** 0.8
@@ -242,9 +232,7 @@ def _animal(random: RandomState, picture: np.ndarray, scale: float, ground: floa
         return stride * float(np.sin(phase + turn)), max(0.0, float(np.cos(phase + turn))) * stride / 34
 
     hip, shoulder = (-0.34, back - 0.04), (0.27, back - 0.10)
-    near = _leg(hip, *step(0), True, -0.1, -rate) + _leg(
-        shoulder, *step(np.pi / 2), False, fore_quarter.end, rate
-    )
+    near = _leg(hip, *step(0), True, -0.1, -rate) + _leg(shoulder, *step(np.pi / 2), False, fore_quarter.end, rate)
     far = _leg((hip[0] + 0.05, hip[1]), *step(np.pi), True, 0.3, -rate)
     far += _leg((shoulder[0] + 0.06, shoulder[1]), *step(3 * np.pi / 2), False, fore_quarter.end + 0.4, rate)
 
@@ -276,16 +264,13 @@ def _animal(random: RandomState, picture: np.ndarray, scale: float, ground: floa
 
     def skin(limbs: Sequence[_Limb], tone: float) -> None:
         """Limbs grown together, rounded by light from above, in their coat."""
-        distances, shares = (
-            np.stack(values) for values in zip(*(limb.at(u, v) for limb in limbs), strict=True)
-        )
+        distances, shares = (np.stack(values) for values in zip(*(limb.at(u, v) for limb in limbs), strict=True))
         nearest = distances.min(0)
         weight = np.exp((nearest - distances) * 26)  # a smooth union, which also blends the stripes
         total = weight.sum(0)
         surface = nearest - np.log(total) / 26
         start, turns = (
-            np.array([getattr(limb, k) for limb in limbs], np.float32)[:, None, None]
-            for k in ("start", "turns")
+            np.array([getattr(limb, k) for limb in limbs], np.float32)[:, None, None] for k in ("start", "turns")
         )
         phases = (weight * (start + turns * shares)).sum(0) / total
         dark = ((0.34 - v) / 0.1).clip(0, 1)[:, :, None] * float(socks)

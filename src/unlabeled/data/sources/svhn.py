@@ -44,6 +44,4 @@ class SVHN:
             images, labels = content["X"], content["y"]  # (32, 32, 3, N), (N, 1)
         except Exception as error:  # a broken file makes scipy raise nearly anything
             raise UserError(f"cannot read {path} ({error}): remove it and run again") from error
-        return Records(
-            images.transpose(3, 0, 1, 2), labels[:, 0].astype(np.int64) % 10
-        )  # the file calls zero 10
+        return Records(images.transpose(3, 0, 1, 2), labels[:, 0].astype(np.int64) % 10)  # the file calls zero 10

@@ -52,9 +52,7 @@ class PCA(Method):
             raise UserError(f"model.latent_dim={latent_dim}: an image has {d} values; take 1 to {d - 1}")
         self.latent_dim = latent_dim
         self.register_buffer("mean", torch.zeros(d))
-        self.components = nn.Parameter(
-            torch.zeros(latent_dim, d)
-        )  # no gradient reaches it, but DDP wants a parameter
+        self.components = nn.Parameter(torch.zeros(latent_dim, d))  # no gradient reaches it, but DDP wants a parameter
         self.register_buffer("variances", torch.ones(latent_dim))
         self.register_buffer("noise", torch.ones(()))
         self.register_buffer("total", torch.ones(()))
@@ -115,16 +113,12 @@ class PCA(Method):
         """Equations 7 and 8, from the moments."""
         n = int(self.moments["count"])
         if self.latent_dim >= n:
-            raise UserError(
-                f"model.latent_dim={self.latent_dim}: {n} training images span at most {n - 1}; take fewer"
-            )
+            raise UserError(f"model.latent_dim={self.latent_dim}: {n} training images span at most {n - 1}; take fewer")
         mean = self.moments["sum"] / n
         values, vectors = torch.linalg.eigh(self.moments["outer"] / n - mean.outer(mean))
         values, vectors = values.flip(0).clamp(min=0), vectors.T.flip(0)  # (D,), (D, D): the largest first
         components = vectors[: self.latent_dim]
-        signs = components.gather(
-            1, components.abs().argmax(1, keepdim=True)
-        ).sign()  # largest entry positive
+        signs = components.gather(1, components.abs().argmax(1, keepdim=True)).sign()  # largest entry positive
         self.mean.copy_(mean)
         self.components.copy_(components * signs)
         self.variances.copy_(values[: self.latent_dim])

@@ -48,7 +48,8 @@ class GAN(Adversarial):
         return self.decode(self.draw_codes(n))
 
     def training_step(self, batch: Images, batch_idx: int) -> None:
-        generator, critic = self.optimizers()
+        players: Any = self.optimizers()
+        generator, critic = players
         self.descend(critic, self.critic_loss, batch.x)
         if self.every(self.critic_steps):
             self.descend(generator, self.generator_loss, batch.x)

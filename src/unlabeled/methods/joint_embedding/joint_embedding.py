@@ -21,9 +21,7 @@ class JointEmbedding(Method):
         self,
         encoder: nn.Module,  # f: x (B, C, H, W) -> h (B, D), D = encoder.dim
         projector: Callable[[int], nn.Module],  # D -> g: h (B, D) -> z (B, P)
-        views: Callable[
-            [Tensor], Tensor
-        ],  # t ~ T: x (B, C, H, W) -> the same shape, its own draw for each row
+        views: Callable[[Tensor], Tensor],  # t ~ T: x (B, C, H, W) -> the same shape, its own draw for each row
         objective: Callable[[Tensor, Tensor], Tensor],  # za, zb (B, P) -> loss ()
         optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],  # share of the run -> factor of the learning rate

@@ -55,7 +55,9 @@ def evaluate(config: DictConfig) -> None:
         "data": data.keys,
         "evaluation_seed": config.seed,
         "versions": {name: version(name) for name in ("unlabeled", "torch", "lightning", "numpy", "scikit-learn")},
-        "machine": f"{platform.machine()}, {method.device.type}",
+        "device": method.device.type,
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
     }
     content = {"provenance": provenance, "numbers": [asdict(number) for number in numbers], "config": run}
     (folder / "evaluation.json").write_text(json.dumps(content, indent=2, default=str))
@@ -82,6 +84,17 @@ def show(console: Console, run: dict[str, Any], facts: dict[str, Any], numbers: 
         better = "up" if number.better == "higher" else "down"
         table.add_row(number.name, f"{number.value:.4g}", number.unit, better, beside, images)
     console.print(table)
+
+
+def processor() -> str:
+    """The machine's processor or accelerator, by name."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def choose_device(name: str) -> str:

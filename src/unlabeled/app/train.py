@@ -39,7 +39,10 @@ CHANGEABLE = ("budget.", "trainer", "logger", "callbacks.", "resume", "run", "ou
 def train(config: DictConfig) -> float | None:
     """Train as the config says; returns the monitored quantity where there is one (for sweepers)."""
     if config.resume is not None:
-        return fit(resumed(config), resume=True)
+        plain = resumed(config)
+        if devices(plain) > 1 and "LOCAL_RANK" not in os.environ:
+            return launch(Path(plain["run"]), devices(plain), "--resume")
+        return fit(plain, resume=True)
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     choices, words = HydraConfig.get().runtime.choices, list(HydraConfig.get().overrides.task)
     names = {group: choices[group] for group in ("model", "data", "trainer")} | {"overrides": words}
@@ -221,10 +224,10 @@ def devices(config: dict[str, Any]) -> int:
     return int(wanted)
 
 
-def launch(folder: Path, processes: int) -> float | None:
+def launch(folder: Path, processes: int, *flags: str) -> float | None:
     """One process a device, each from the run's resolved config: no rank can train another configuration."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    done = subprocess.run([*command, "-m", "unlabeled.app.worker", str(folder)])
+    done = subprocess.run([*command, "-m", "unlabeled.app.worker", str(folder), *flags])
     if done.returncode:
         raise UserError(f"a process of {folder} failed (status {done.returncode}): its own message stands above")
     return json.loads((folder / "result.json").read_text()).get("objective")
@@ -251,9 +254,9 @@ def resumed(config: DictConfig) -> dict[str, Any]:
         OmegaConf.update(old, key, OmegaConf.select(config, key))
         if key.startswith("budget."):
             OmegaConf.update(old, f"callbacks.{key}", OmegaConf.select(config, key))
-    plain = resolve(old)
-    plain["run"] = str(folder)
-    return plain
+    OmegaConf.update(old, "run", str(folder))
+    file.write_text(OmegaConf.to_yaml(old))
+    return resolve(old)
 
 
 def report(

@@ -1,0 +1,186 @@
+"""What the house does around every method: budgets, accumulation, clipping, schedules, averages, records."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback
+
+from tests.cases import CASES
+from tests.test_contract import Watch, run
+from unlabeled.callbacks.averaging import WeightAveraging
+from unlabeled.loggers import CSV
+from unlabeled.seeding import seed_noise
+
+VAE, DCGAN, AUTOENCODER = (next(c for c in CASES if c.model == name) for name in ("vae", "dcgan", "autoencoder"))
+MANY = ["data.batch_size=2"]  # four batches an epoch
+BUDGETS = {
+    "budget.epochs=2": 8,
+    "budget.epochs=null budget.batches=5": 5,
+    "budget.epochs=null budget.images=7": 4,  # the batch that reaches it is the last
+    "budget.epochs=9 budget.batches=3 budget.images=100": 3,
+}
+
+
+@pytest.mark.parametrize("case", [VAE, DCGAN], ids=str)
+@pytest.mark.parametrize("words", BUDGETS)
+def test_a_budget_means_the_same_for_one_player_and_for_two(case: Any, words: str, build: Any) -> None:
+    watch = Watch()
+    run(build(case, *MANY, *words.split()), watch=watch)
+    assert len(watch.moved) == BUDGETS[words]
+
+
+def test_two_halves_of_a_batch_accumulate_to_the_whole(build: Any) -> None:
+    """Automatic optimization: a mean over halves is the mean over the whole."""
+    whole = run(build(AUTOENCODER, "data.batch_size=8", "budget.epochs=null", "budget.batches=1", run="whole"))
+    halves = run(build(AUTOENCODER, "data.batch_size=4", "accumulate=2", "budget.epochs=1", run="halves"))
+    for a, b in zip(whole.parameters(), halves.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+class Gradients(Callback):
+    """Each optimizer's gradient before its step, and when it stepped."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, list[torch.Tensor]]] = []
+        self.rates: list[list[float]] = []
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        self.rates.append([optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers])
+
+    def on_before_optimizer_step(self, trainer: Any, method: Any, optimizer: Any) -> None:
+        gradient = [p.grad.clone() for group in optimizer.param_groups for p in group["params"]]
+        self.seen.append((trainer.fit_loop.total_batch_idx, gradient))
+
+
+def test_manual_optimization_accumulates_for_each_player(build: Any) -> None:
+    """The critic's gradient over two batches is the mean of theirs; nobody steps in between."""
+    built = build(DCGAN, *MANY, "accumulate=2", "budget.epochs=1", "model.generator_optimizer.lr=0.0")
+    single = build(DCGAN, *MANY, "budget.epochs=1", "model.generator_optimizer.lr=0.0", "model.critic_optimizer.lr=0.0")
+    both, each = Gradients(), Gradients()
+    run(built, watch=both)
+    run(single, watch=each)
+    assert [batch for batch, _ in both.seen] == [1, 1, 3, 3]  # critic and generator, after two batches and after four
+    assert [batch for batch, _ in each.seen] == [0, 0, 1, 1, 2, 2, 3, 3]
+    critic = both.seen[0][1]
+    mean = [(a + b) / 2 for a, b in zip(each.seen[0][1], each.seen[2][1], strict=True)]
+    for a, b in zip(critic, mean, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", [VAE, DCGAN], ids=str)
+def test_clipping_bounds_each_players_gradient(case: Any, build: Any) -> None:
+    norms: list[float] = []
+
+    def after_step(optimizer: Any, *_: Any) -> None:
+        gradient = [p.grad.flatten() for group in optimizer.param_groups for p in group["params"]]
+        norms.append(float(torch.cat(gradient).norm()))
+
+    class Hook(Callback):
+        def on_train_start(self, trainer: Any, *_: Any) -> None:
+            for optimizer in trainer.optimizers:
+                optimizer.register_step_post_hook(after_step)
+
+    run(build(case, *MANY, "budget.epochs=1", "callbacks.clip.norm=0.01"), watch=Hook())
+    assert norms and max(norms) <= 0.01 * 1.001 and min(norms) > 0.009
+
+
+def test_a_schedule_follows_the_share_of_the_budget_for_every_player(build: Any) -> None:
+    case = next(c for c in CASES if c.model == "cyclegan")
+    watch = Gradients()
+    run(build(case, "data.batch_size=2", "budget.epochs=2"), watch=watch)
+    expected = [2e-4 * min(1, (1 - (t + 0.5) / 8) / 0.5) for t in range(8)]
+    assert [rate[0] for rate in watch.rates] == pytest.approx(expected)
+    assert [rate[1] for rate in watch.rates] == pytest.approx(expected)
+
+
+def test_every_batch_draws_its_own_noise_and_every_rank_another() -> None:
+    draws = []
+    for place in [(0, 2, 0, 0), (0, 2, 1, 0), (0, 2, 0, 1), (1, 2, 0, 0), (0, 2, 0, 0)]:
+        seed_noise(*place)
+        draws.append(float(torch.randn(())))
+    assert draws[0] == draws[4] and len(set(draws)) == 4
+
+
+def test_averages_follow_each_players_own_steps(build: Any) -> None:
+    """average <- d average + (1 - d) weight after each step, d = min(decay, (1 + t) / (10 + t)); buffers too."""
+    case = DCGAN
+    words = [*MANY, "budget.epochs=1", "callbacks=averaging", "callbacks.averaging.decay=0.2", "model.critic_steps=2"]
+    method, data, config = build(case, *words)
+    names = ["generator.net.0.weight", "critic.net.0.weight", "generator.net.1.running_mean"]
+    weights = [{name: method.state_dict()[name].clone() for name in names}]
+
+    class Snapshots(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            weights.append({name: method.state_dict()[name].clone() for name in names})
+            self.averaging = next(c for c in trainer.callbacks if isinstance(c, WeightAveraging))
+
+    snapshots = Snapshots()
+    run((method, data, config), watch=snapshots)
+    for name in names:
+        expected, t = weights[0][name].clone(), 0
+        for batch, after in enumerate(weights[1:]):
+            if name.startswith("critic") or batch % 2 == 1:  # the generator steps at every second batch
+                t += 1
+                decay = min(0.2, (1 + t) / (10 + t))
+                expected = decay * expected + (1 - decay) * after[name]
+        torch.testing.assert_close(snapshots.averaging.average[name], expected)
+    live = method.state_dict()["critic.net.0.weight"]
+    assert torch.equal(live, weights[-1]["critic.net.0.weight"])  # training never sees the averages
+
+
+def test_records_are_means_over_batches_and_validation_counts_images(build: Any, tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    class Values(Callback):
+        def on_train_batch_end(self, trainer: Any, method: Any, *_: Any) -> None:
+            seen.extend(float(values["train/negative_elbo"]) for values in method.recorded)
+
+    words = ["data.batch_size=3", "budget.epochs=null", "budget.batches=4", "callbacks.records.every=2"]
+    method = run(build(VAE, *words), watch=Values())
+    with open(tmp_path / "run" / "metrics.csv", newline="") as file:
+        rows = {int(row["batch"]): row for row in csv.DictReader(file)}
+    assert sorted(rows) == [2, 4] and rows[4]["images"] == "12"
+    assert float(rows[4]["train/negative_elbo"]) == pytest.approx(sum(seen[2:]) / 2)
+    values = []  # the eight validation images in batches of 3, 3 and 2, by hand
+    _, data, _ = build(VAE, *words)
+    with torch.no_grad():
+        for i, batch in enumerate(data.loader("val")):
+            seed_noise(0, 3, i, 0)
+            log_px_z, kl = method.eval().elbo_terms(batch.x)
+            values += (kl - log_px_z).tolist()
+    assert len(values) == 8 and float(rows[4]["val/negative_elbo"]) == pytest.approx(sum(values) / 8, rel=1e-5)
+
+
+def test_the_csv_merges_batches_widens_and_forgets_what_a_resume_repeats(tmp_path: Path) -> None:
+    log = CSV(tmp_path)
+    log.log_metrics({"train/loss": 1.0}, step=10)
+    log.log_metrics({"val/loss": 2.0}, step=10)
+    log.log_metrics({"train/loss": 0.5}, step=20)
+    log.log_metrics({"train/loss": 0.4}, step=30)
+    again = CSV(tmp_path)
+    again.truncate(20)
+    again.log_metrics({"train/loss": 0.3}, step=30)
+    with open(tmp_path / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["batch"], row["train/loss"], row["val/loss"]) for row in rows] == [
+        ("10", "1.0", "2.0"),
+        ("20", "0.5", ""),
+        ("30", "0.3", ""),
+    ]
+
+
+def test_a_checkpoint_every_so_many_batches(build: Any, tmp_path: Path) -> None:
+    """Ended at once after the third of four batches, a run has the checkpoint of its second."""
+
+    class Kill(Callback):
+        def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+            if trainer.fit_loop.total_batch_idx == 2:
+                raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        run(build(VAE, *MANY, "budget.epochs=1", "callbacks.checkpoints.every=2"), watch=Kill())
+    content = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] == 2

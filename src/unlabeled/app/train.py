@@ -65,6 +65,7 @@ def train(config: DictConfig) -> float | None:
         plain["names"] = names
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain)))
         if devices(plain) > 1 and "LOCAL_RANK" not in os.environ:
+            instantiate(plain["data"], _convert_="all").prepare_data()  # once, not by every process
             return launch(folder, devices(plain))
         return fit(plain)
     except Exception as error:

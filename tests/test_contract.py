@@ -161,8 +161,11 @@ def test_a_resumed_run_ends_bitwise_equal(case: Any, build: Any, tmp_path: Path,
     resumed = run(again, resume=tmp_path / "broken" / "checkpoints" / "last.ckpt")
     for (name, a), b in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+    # wall time differs, all else may not
     ends = [torch.load(tmp_path / n / "checkpoints" / "last.ckpt", weights_only=True) for n in ("straight", "broken")]
     for old, new in zip(*(flat(end["callbacks"]) for end in ends), strict=True):
+        if old[0].endswith("/seconds"):
+            continue
         assert old[0] == new[0] and (
             torch.equal(old[1], new[1]) if isinstance(old[1], torch.Tensor) else old[1] == new[1]
         ), old[0]

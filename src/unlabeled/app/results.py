@@ -1,4 +1,4 @@
-"""A table of results from the runs' own files, never typed: python -m unlabeled.app.results RUN [RUN ...] > RESULTS.md"""
+"""Results from the runs' own files, never typed: python -m unlabeled.app.results RUN [RUN ...] > RESULTS.md"""
 
 import json
 import sys
@@ -19,14 +19,18 @@ def row(folder: Path) -> str:
         evaluation = json.loads((folder / "evaluation" / "evaluation.json").read_text())
         result = json.loads((folder / "result.json").read_text())
     except FileNotFoundError as error:
-        raise UserError(f"{folder}: no {Path(error.filename).name}; run python evaluate.py checkpoint={folder}") from error
+        raise UserError(
+            f"{folder}: no {Path(error.filename).name}; run python evaluate.py checkpoint={folder}"
+        ) from error
     provenance = evaluation["provenance"]
     kept = ("run=", "output=", "data_root=", "data_packed=", "seed=")
     words = [word for word in provenance["names"]["overrides"] if not word.startswith(kept)]
     command = " ".join(["python train.py", *words, f"seed={provenance['seed']}"])
-    budget = f"{result['batches']:,} batches of {evaluation['config']['data']['batch_size']}, {result['seconds'] / 60:.0f} min"
+    size = evaluation["config"]["data"]["batch_size"]
+    budget = f"{result['batches']:,} batches of {size}, {result['seconds'] / 60:.1f} min"
     numbers = "; ".join(map(_number, evaluation["numbers"])) or "none applies"
-    where = f"{provenance['processor']}, {provenance['threads']} threads"
+    threads = provenance["threads"]
+    where = f"{provenance['processor']}, {threads} thread{'s' * (threads > 1)}"
     return f"| `{command}` | {budget} | {where} | {provenance['weights']}, epoch {provenance['epoch']} | {numbers} |"
 
 
@@ -38,7 +42,12 @@ def _number(number: dict[str, Any]) -> str:
 
 
 def main(folders: list[str]) -> None:
-    lines = [HEAD, "", "| command | budget, wall time | hardware | weights | reached |", "| --- | --- | --- | --- | --- |"]
+    lines = [
+        HEAD,
+        "",
+        "| command | budget, wall time | hardware | weights | reached |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     print("\n".join([*lines, *(row(Path(folder)) for folder in folders)]))
 
 

@@ -8,7 +8,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from unlabeled.app.checkpoint import read
 from unlabeled.app.cli import CONF, explain, options
 from unlabeled.app.folders import new_folder, slug, stamp
 from unlabeled.callbacks.checkpoints import AtomicIO, Checkpoints
+from unlabeled.callbacks.pace import Budget
 from unlabeled.callbacks.records import Diverged, Records
 from unlabeled.errors import UserError
 from unlabeled.evaluation.pictures import curves
@@ -86,7 +86,6 @@ def fit(config: dict[str, Any], resume: bool = False) -> float | None:
         for logger in loggers:
             if isinstance(logger, CSV):
                 logger.truncate(done)
-    began = time.monotonic()
     try:
         trainer.fit(method, datamodule=data, ckpt_path=checkpoints.last if resume else None, weights_only=True)
     except Diverged as error:
@@ -100,7 +99,7 @@ def fit(config: dict[str, Any], resume: bool = False) -> float | None:
         finish(loggers)
     if not trainer.is_global_zero:
         return None
-    return report(config, folder, trainer, method, time.monotonic() - began)
+    return report(config, folder, trainer, method)
 
 
 def build(config: dict[str, Any]) -> tuple[Any, Any]:
@@ -265,10 +264,9 @@ def report(
     folder: Path,
     trainer: Trainer,
     method: Any,
-    seconds: float,
 ) -> float | None:
     """result.json, the curves, and the last lines on the screen."""
-    records, checkpoints = part(trainer, Records), part(trainer, Checkpoints)
+    records, checkpoints, seconds = part(trainer, Records), part(trainer, Checkpoints), part(trainer, Budget).seconds
     metrics = folder / "metrics.csv"
     if metrics.is_file():
         with open(metrics, newline="") as file:

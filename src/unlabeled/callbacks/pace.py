@@ -1,5 +1,6 @@
 """Counting: a budget in epochs, batches or images, the same for one player and for three; noise by step and rank."""
 
+import time
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -17,8 +18,16 @@ class Budget(Callback):
     def __init__(self, epochs: int | None = None, batches: int | None = None, images: int | None = None):
         self.epochs, self.batches, self.images = epochs, batches, images
         self.limit = 0  # in batches, known once the data are
+        self.earlier = 0.0  # seconds of training before this process took over
+        self._began = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Of training, over all the processes that the run went through."""
+        return self.earlier + time.monotonic() - self._began
 
     def on_train_start(self, trainer: Trainer, method: LightningModule) -> None:
+        self._began = time.monotonic()
         limits = []
         if self.epochs is not None:
             limits.append(self.epochs * int(trainer.num_training_batches))
@@ -41,6 +50,12 @@ class Budget(Callback):
     def on_train_batch_end(self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.fit_loop.total_batch_idx + 1 >= self.limit:
             trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, float]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.earlier = state["seconds"]
 
 
 class Noise(Callback):

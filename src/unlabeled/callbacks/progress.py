@@ -1,5 +1,6 @@
 """One line of progress for the whole run; where output is no terminal, some twenty plain lines."""
 
+import os
 import sys
 import time
 from typing import Any
@@ -30,7 +31,7 @@ class Progress(ProgressBar):
         self._first = trainer.fit_loop.total_batch_idx + 1
         self._began = time.monotonic()
         self._printed = -1
-        if trainer.is_global_zero and sys.stderr.isatty():
+        if trainer.is_global_zero and sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns:
             self._bar = tqdm(
                 total=self._limit, initial=self._first, unit="batch", dynamic_ncols=True, mininterval=0.2, leave=False
             )

@@ -16,14 +16,15 @@ import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from unlabeled.app.checkpoint import read
-from unlabeled.app.cli import CONF, explain, options
+from unlabeled.app.checks import check, devices
+from unlabeled.app.cli import explain
 from unlabeled.app.folders import new_folder, slug, stamp
 from unlabeled.callbacks.checkpoints import AtomicIO, Checkpoints
 from unlabeled.callbacks.pace import Budget
@@ -162,66 +163,6 @@ def finish(loggers: list[Any]) -> None:
         import wandb
 
         wandb.finish()
-
-
-def check(config: DictConfig) -> None:
-    """What can be refused before anything is fetched or built."""
-    check_fit(config)
-    check_devices(config)
-
-
-def check_fit(config: DictConfig) -> None:
-    """Refuse a model that cannot learn from this kind of data, before anything is fetched or built."""
-    wants, gives = get_class(config.model._target_).batch, get_class(config.data._target_).batch  # type: ignore[attr-defined]
-    if wants is gives:
-        return
-    fitting = []
-    for name in options("data"):
-        target = _target(CONF / "data" / f"{name}.yaml")
-        if target and get_class(target).batch is wants:  # type: ignore[attr-defined]
-            fitting.append(name)
-    choices = HydraConfig.get().runtime.choices
-    raise UserError(
-        f"model={choices['model']} learns from {wants.__name__} and data={choices['data']} gives {gives.__name__}: "
-        f"take data={' or '.join(fitting)}"
-    )
-
-
-def _target(path: Path) -> str | None:
-    node = OmegaConf.load(path)
-    assert isinstance(node, DictConfig)
-    if "_target_" in node:
-        return node._target_
-    parents = [entry for entry in node.get("defaults", []) if isinstance(entry, str) and entry.endswith("@_here_")]
-    return _target(path.with_name(f"{parents[0].removesuffix('@_here_')}.yaml")) if parents else None
-
-
-def check_devices(config: DictConfig) -> None:
-    """Refuse more devices than there are."""
-    accelerator, wanted = config.trainer.accelerator, config.trainer.devices
-    have = {
-        "gpu": torch.cuda.device_count(),
-        "cuda": torch.cuda.device_count(),
-        "mps": int(torch.backends.mps.is_available()),
-    }
-    there = have.get(accelerator)
-    if there == 0:
-        raise UserError(
-            f"trainer.accelerator={accelerator}: this machine has none that torch can use; take trainer=cpu"
-        )
-    count = len(wanted) if OmegaConf.is_list(wanted) else wanted
-    if there is not None and isinstance(count, int) and count > there:
-        raise UserError(f"trainer.devices={wanted}: this machine has {there}; say trainer.devices={there}")
-
-
-def devices(config: dict[str, Any]) -> int:
-    """Processes on this node."""
-    wanted = config["trainer"]["devices"]
-    if isinstance(wanted, list):
-        return len(wanted)
-    if wanted in ("auto", -1, "-1"):
-        return max(1, torch.cuda.device_count()) if config["trainer"]["accelerator"] in ("gpu", "cuda") else 1
-    return int(wanted)
 
 
 def launch(folder: Path, processes: int, *flags: str) -> float | None:

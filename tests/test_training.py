@@ -11,6 +11,7 @@ from lightning import Callback
 from tests.cases import CASES
 from tests.test_contract import Watch, run
 from unlabeled.callbacks.averaging import WeightAveraging
+from unlabeled.callbacks.records import Diverged
 from unlabeled.loggers import CSV
 from unlabeled.seeding import seed_noise
 
@@ -170,6 +171,21 @@ def test_the_csv_merges_batches_widens_and_forgets_what_a_resume_repeats(tmp_pat
         ("20", "0.5", ""),
         ("25", "0.3", ""),
     ]
+
+
+def test_weights_that_are_not_finite_are_never_saved(build: Any, tmp_path: Path) -> None:
+    """The loss of a batch is finite, and its step ruins the weights: the checkpoint before it stays."""
+
+    class Ruin(Callback):
+        def on_train_batch_end(self, trainer: Any, method: Any, *_: Any) -> None:
+            if trainer.fit_loop.total_batch_idx == 5:
+                with torch.no_grad():
+                    next(method.parameters()).fill_(float("nan"))
+
+    with pytest.raises(Diverged, match="not finite after batch 6"):
+        run(build(VAE, *MANY, "budget.epochs=3", "callbacks.checkpoints.every=2"), watch=Ruin())
+    content = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert all(value.isfinite().all() for value in content["state_dict"].values())
 
 
 def test_a_checkpoint_every_so_many_batches(build: Any, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ class Compare(Callback):
         results = [(path.parent, json.loads(path.read_text())) for path in runs]
         if not results:
             return
-        words = [dict(word.split("=", 1) for word in result["names"]["overrides"]) for _, result in results]
+        words = [dict(word.partition("=")[::2] for word in result["names"]["overrides"]) for _, result in results]
         varied = [key for key in words[0] if len({row.get(key) for row in words}) > 1] or list(words[0])
         reached = [result.get("best") or result.get("last") or {} for _, result in results]
         counts: dict[str, int] = {}

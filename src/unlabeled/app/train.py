@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from unlabeled.app.checkpoint import read
-from unlabeled.app.checks import check, devices
+from unlabeled.app.checks import check, check_devices, devices
 from unlabeled.app.cli import explain
 from unlabeled.app.folders import new_folder, slug, stamp
 from unlabeled.callbacks.checkpoints import AtomicIO, Checkpoints
@@ -187,7 +187,7 @@ def resumed(config: DictConfig) -> dict[str, Any]:
     old = OmegaConf.load(file)
     words = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
     for word in words:
-        key, _, _value = word.partition("=")
+        key = word.partition("=")[0]
         if not key.startswith(CHANGEABLE) or OmegaConf.select(old, key, default=...) is ...:
             raise UserError(
                 f"{word}: a resumed run keeps its config; only budget.*, trainer.* and callbacks.* may change"
@@ -196,6 +196,7 @@ def resumed(config: DictConfig) -> dict[str, Any]:
         if key.startswith("budget."):
             OmegaConf.update(old, f"callbacks.{key}", OmegaConf.select(config, key))
     OmegaConf.update(old, "run", str(folder))
+    check_devices(old)  # type: ignore[arg-type]
     file.write_text(OmegaConf.to_yaml(old))
     return resolve(old)
 

@@ -11,7 +11,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from unlabeled.callbacks.records import Records
+from unlabeled.callbacks.records import Diverged, Records
 from unlabeled.errors import UserError
 
 
@@ -119,6 +119,10 @@ class Checkpoints(Checkpoint):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Records):
                 callback.check(trainer)
+        for name, weight in trainer.lightning_module.named_parameters():
+            if not torch.isfinite(weight).all():  # the loss shows it at the next batch only
+                done = trainer.fit_loop.total_batch_idx + 1
+                raise Diverged(f"the weight {name} is not finite after batch {done}")
         trainer.save_checkpoint(path)
 
     def teardown(self, trainer: Trainer, method: Any, stage: str) -> None:

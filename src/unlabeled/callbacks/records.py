@@ -11,7 +11,7 @@ from unlabeled.errors import UserError
 
 
 class Diverged(UserError):
-    """A recorded quantity is not a number."""
+    """A recorded quantity, or a weight, is not a finite number."""
 
 
 class Records(Callback):
@@ -29,6 +29,8 @@ class Records(Callback):
 
     def on_train_start(self, trainer: Trainer, method: Any) -> None:
         method.recorded.clear()
+        # of a resumed run: they were kept on the CPU
+        self.pending = [(n, {k: v.to(method.device) for k, v in values.items()}) for n, values in self.pending]
 
     def on_train_batch_end(self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         done = trainer.fit_loop.total_batch_idx + 1

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from unlabeled.batches import Images, Unpaired, to_uint8
+from unlabeled.batches import Images, Paired, Unpaired, to_uint8
 from unlabeled.capabilities import (
     Decodes,
     DrawsCodes,
@@ -77,7 +77,7 @@ def draw(method: Any, batch: Any) -> dict[str, Image.Image]:
         if isinstance(method, Shows):
             for title, (images, captions) in method.show(x).items():
                 pictures[title] = grid(images, 8, captions, side=96)
-    if isinstance(batch, Unpaired) or hasattr(batch, "a"):
+    if isinstance(batch, Unpaired | Paired):
         a, b = batch.a[:16], batch.b[:16]
         if isinstance(method, Translates):
             fake_b = method.translate(a)

@@ -30,10 +30,7 @@ class Views(nn.Module):
 
     def __init__(
         self,
-        scale: Sequence[float] = (
-            0.08,
-            1.0,
-        ),  # a crop's share of the area; with ratio (1, 1), (1, 1) is no crop
+        scale: Sequence[float] = (0.08, 1.0),  # a crop's share of the area; (1, 1) with ratio (1, 1) is no crop
         ratio: Sequence[float] = (3 / 4, 4 / 3),  # a crop's width / height
         flip: float = 0.5,  # probability of a left-right flip
         jitter: float = 0.8,  # probability of the next four together

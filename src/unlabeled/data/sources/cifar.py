@@ -1,18 +1,17 @@
 """CIFAR-10 and CIFAR-100: archives of Python pickles, read without running what a pickle may ask for."""
 
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unlabeled.data.download import File, obtain
 from unlabeled.data.packed import Records
+from unlabeled.data.sources.archive import Archive
 from unlabeled.errors import UserError
 
 
-class CIFAR10:
+class CIFAR10(Archive):
     """Ten kinds of things at 32x32. Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html
 
     The files lie in ROOT/cifar-10-batches-py, as torchvision has them.
@@ -25,16 +24,6 @@ class CIFAR10:
     splits = ("train", "test")
     parts = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
     labels = "labels"
-
-    def __init__(self, mirrors: Sequence[str]):  # addresses of folders with the archive
-        self.mirrors = mirrors
-
-    def prepare(self, root: Path) -> None:
-        urls = [f"{mirror.rstrip('/')}/{self.archive}" for mirror in self.mirrors]
-        obtain(File(self.archive, urls, self.checksum), root / self.folder)
-
-    def fingerprint(self, root: Path) -> str:
-        return self.checksum
 
     def read(self, root: Path, split: str) -> Records:
         batches = [load(root / self.folder / part) for part in self.parts[split]]

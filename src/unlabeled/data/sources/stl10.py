@@ -1,16 +1,15 @@
 """STL-10: few labels, many images without."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from unlabeled.data.download import File, obtain
 from unlabeled.data.packed import Records
+from unlabeled.data.sources.archive import Archive
 from unlabeled.errors import UserError
 
 
-class STL10:
+class STL10(Archive):
     """Ten kinds of things at 96x96. Coates et al. 2011, https://cs.stanford.edu/~acoates/stl10/
 
     Train is the 5,000 labelled images followed by the 100,000 unlabelled ones, whose label is -1.
@@ -22,16 +21,6 @@ class STL10:
     archive = "stl10_binary.tar.gz"
     checksum = "91f7769df0f17e558f3565bffb0c7dfb"  # md5
     splits = ("train", "test")
-
-    def __init__(self, mirrors: Sequence[str]):  # addresses of folders with the archive
-        self.mirrors = mirrors
-
-    def prepare(self, root: Path) -> None:
-        urls = [f"{mirror.rstrip('/')}/{self.archive}" for mirror in self.mirrors]
-        obtain(File(self.archive, urls, self.checksum), root / self.folder)
-
-    def fingerprint(self, root: Path) -> str:
-        return self.checksum
 
     def read(self, root: Path, split: str) -> Records:
         folder = root / self.folder

@@ -47,6 +47,24 @@ class BoundsLikelihood(Protocol):
 
 
 @runtime_checkable
+class WeighsSamples(Protocol):
+    def log_weights(self, x: Tensor, k: int) -> Tensor:
+        """log p(x, z) - log q(z|x) in nats for k draws z ~ q(z|x) of each image: (k, B)."""
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    def classify(self, x: Tensor) -> Tensor:
+        """Logits (B, classes) of images (B, C, H, W)."""
+
+
+@runtime_checkable
+class Stages(Protocol):
+    def encode_stages(self, x: Tensor) -> dict[str, Tensor]:
+        """Features (B, D) after each stage of the network, first to last: name -> features."""
+
+
+@runtime_checkable
 class Translates(Protocol):
     def translate(self, a: Tensor) -> Tensor:
         """Images of domain b for images a (B, C, H, W)."""

@@ -1,7 +1,10 @@
 """One evaluation: open a checkpoint, find out what it can do, measure that, and leave numbers and pictures."""
 
 import json
+import os
 import platform
+import subprocess
+import sys
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -9,7 +12,7 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
@@ -18,33 +21,72 @@ from unlabeled.app.train import quiet, resolve
 from unlabeled.errors import UserError
 from unlabeled.evaluation.number import Number
 from unlabeled.evaluation.pictures import draw
-from unlabeled.seeding import seed_noise
+from unlabeled.evaluation.place import Place
+from unlabeled.evaluation.study import Study
+from unlabeled.seeding import mix, seed_noise
+
+LIBRARIES = ("unlabeled", "torch", "torchvision", "torchmetrics", "torch-fidelity", "scikit-learn", "numpy", "scipy")
+
+
+def evaluate(config: DictConfig) -> None:
+    """Measure what the checkpoint's method can do; writes evaluation.json and pictures, prints a table."""
+    if config.weights not in ("averaged", "live"):
+        raise UserError(f"weights={config.weights}: there are averaged and live")
+    folder = output_folder(config)
+    if config.devices > 1:
+        launch(config, folder)
+    else:
+        measure(resolve(config), folder, Place())
+
+
+def launch(config: DictConfig, folder: Path) -> None:
+    """One process a device, each with the same resolved config."""
+    file = folder / "evaluate.yaml"
+    file.write_text(OmegaConf.to_yaml(config, resolve=True))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.devices}"]
+    done = subprocess.run([*command, "-m", "unlabeled.app.evaluation_worker", str(file), str(folder)])
+    file.unlink()
+    if done.returncode:
+        raise UserError(f"a process of the evaluation failed (status {done.returncode}): its message stands above")
 
 
 @torch.no_grad()
-def evaluate(config: DictConfig) -> None:
-    """Measure what the checkpoint's method can do; writes evaluation.json and pictures, prints a table."""
+def measure(config: dict[str, Any], folder: Path, place: Place) -> None:
+    """Measure, as one of `place.world` processes; the leader writes and prints."""
     quiet()
-    if config.weights not in ("averaged", "live"):
-        raise UserError(f"weights={config.weights}: there are averaged and live")
-    method, run, facts = load(config.checkpoint, config.weights, choose_device(config.device), tuple(config.trust))
-    settings = run["data"] | {key: value for key, value in resolve(config.data).items() if value is not None}
+    device = choose_device(config["device"])
+    method, run, facts = load(config["checkpoint"], config["weights"], device, tuple(config["trust"]))
+    settings = run["data"] | {key: value for key, value in config["data"].items() if value is not None}
     data = instantiate(settings, _convert_="all")
     data.prepare_data()
-    folder = output_folder(config)
-    console = Console(highlight=False)
+    chosen = config["evaluation"]
 
+    def untrained() -> Any:
+        torch.manual_seed(mix(config["seed"], 7) % 2**32)
+        return instantiate(run["model"], _convert_="all").to(method.device).eval().requires_grad_(False)
+
+    study = Study(
+        method,
+        data,
+        split=chosen["split"],
+        seed=config["seed"],
+        samples=chosen["samples"],
+        codes=chosen["codes"],
+        untrained=untrained,
+        cache=Path(data.packed) / "evaluation",
+        place=place,
+    )
     numbers: list[Number] = []
-    for name, settings in config.evaluation.evaluators.items():
+    for settings in chosen["evaluators"].values():
         evaluator = instantiate(settings, _convert_="all")
-        if not evaluator.applies(method, data):
-            continue
-        with console.status(f"measuring {name} ..."):
-            seed_noise(config.seed)
-            numbers += evaluator.measure(method, data)
+        if evaluator.applies(study):
+            seed_noise(config["seed"])
+            numbers += evaluator.measure(study)
+    if not place.leads:
+        return
 
-    seed_noise(config.seed)
-    batch = next(iter(data.loader(config.evaluation.split, config.evaluation.pictures)))
+    seed_noise(config["seed"])
+    batch = next(iter(data.loader(chosen["split"], chosen["pictures"])))
     batch = type(batch)(*(part.to(method.device) for part in batch))
     pictures = draw(method, batch)
     for name, picture in pictures.items():
@@ -53,18 +95,27 @@ def evaluate(config: DictConfig) -> None:
     provenance = facts | {
         "names": run.get("names"),
         "data": data.keys,
-        "evaluation_seed": config.seed,
-        "versions": {name: version(name) for name in ("unlabeled", "torch", "lightning", "numpy", "scikit-learn")},
+        "evaluation_seed": config["seed"],
+        "versions": {name: version(name) for name in LIBRARIES},
         "device": method.device.type,
         "processor": processor(),
         "threads": torch.get_num_threads(),
+        "processes": place.world,
     }
-    content = {"provenance": provenance, "numbers": [asdict(number) for number in numbers], "config": run}
+    content = {
+        "provenance": provenance,
+        "numbers": [asdict(number) for number in numbers],
+        "notes": study.notes,
+        "config": run,
+    }
     (folder / "evaluation.json").write_text(json.dumps(content, indent=2, default=str))
+    console = Console(highlight=False)
     if numbers:
         show(console, run, facts, numbers)
     else:
         console.print("no number of this version applies to what this method can do")
+    for note in study.notes:
+        console.print(f"note      {note}", soft_wrap=True)
     console.print(f"numbers   {folder / 'evaluation.json'}", soft_wrap=True)
     if pictures:
         console.print(f"pictures  {folder} ({', '.join(pictures)})", soft_wrap=True)
@@ -99,7 +150,7 @@ def processor() -> str:
 
 def choose_device(name: str) -> str:
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:

@@ -3,12 +3,11 @@
 import math
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from unlabeled.batches import Images
 from unlabeled.capabilities import BoundsLikelihood
 from unlabeled.evaluation.number import Number
-from unlabeled.seeding import seed_noise
 
 
 class Likelihood:
@@ -18,25 +17,22 @@ class Likelihood:
     -(log p(x) / D + log width) / log 2. The facts say how the likelihood reads grey.
     """
 
-    def __init__(self, split: str = "test", seed: int = 0):
-        self.split = split
-        self.seed = seed
+    def applies(self, study: Any) -> bool:
+        return isinstance(study.method, BoundsLikelihood) and study.data.batch is Images
 
-    def applies(self, method: Any, data: Any) -> bool:
-        return isinstance(method, BoundsLikelihood) and data.batch is Images
+    def measure(self, study: Any) -> list[Number]:
+        method, table = study.method, study.table(study.split)
 
-    def measure(self, method: Any, data: Any) -> list[Number]:
-        bounds = []
-        for i, batch in enumerate(data.loader(self.split)):
-            seed_noise(self.seed, i)
-            bounds.append(method.log_likelihood(batch.x.to(method.device)).double())
-        bound = torch.cat(bounds)
-        dimensions = math.prod(data.shape)
+        def work(index: Tensor) -> tuple[Tensor, ...]:
+            return (method.log_likelihood(table.batch(index).x.to(method.device)).double(),)
+
+        (bound,) = study.rows(len(table), work, "bounding the likelihood")
+        dimensions = math.prod(study.data.shape)
         bits = -(bound / dimensions + math.log(method.level_width)) / math.log(2)
         facts = {
-            "split": self.split,
+            "split": study.split,
             "images": len(bound),
-            "noise_seed": self.seed,
+            "noise_seed": study.seed,
             "reads": str(getattr(method, "likelihood", type(method).__name__)),
             "standard_error": float(bound.std() / math.sqrt(len(bound))),
         }

@@ -18,12 +18,13 @@ class Number:
 class Evaluator(Protocol):
     """Measures what a capability allows. Constructed from plain values (conf/evaluation/).
 
-    `method` is in evaluation mode, on its device, without gradients; `data` is prepared: `data.loader(split)` gives
-    batches in order, `data.shape`, `data.classes` and `data.batch` are facts.
+    Sees a `Study` (study.py): `study.method`, `study.data`, and the passes that all evaluators share. On several
+    processes all of them call `measure` and make every pass together; what comes after the passes is the leader's:
+    `if not study.leads: return []`.
     """
 
-    def applies(self, method: Any, data: Any) -> bool:
+    def applies(self, study: Any) -> bool:
         """Whether the method can do what is measured here, on this kind of batch."""
 
-    def measure(self, method: Any, data: Any) -> list[Number]:
+    def measure(self, study: Any) -> list[Number]:
         """The numbers."""

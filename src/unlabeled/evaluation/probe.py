@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from unlabeled.batches import Images
 from unlabeled.capabilities import Encodes
-from unlabeled.evaluation.features import Features, extract, labelled, pixels
+from unlabeled.evaluation.features import Features
 from unlabeled.evaluation.number import Number
 from unlabeled.seeding import mix
 
@@ -24,45 +24,42 @@ class Probe:
 
     def __init__(
         self,
-        split: str = "test",  # scored on
         k: int = 20,
         temperature: float = 0.07,
         penalties: Sequence[float] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5),  # to choose from, see `Linear`
         held_out: float = 0.2,  # share of the training images that chooses the penalty
-        max_train: int = 10_000,  # training images at most; more are drawn from, by `seed`
-        batch_size: int = 256,
-        seed: int = 0,
+        max_train: int = 10_000,  # training images at most; more are drawn from
     ):
-        self.split = split
         self.k, self.temperature = k, temperature
         self.penalties, self.held_out = penalties, held_out
-        self.max_train, self.batch_size, self.seed = max_train, batch_size, seed
+        self.max_train = max_train
 
-    def applies(self, method: Any, data: Any) -> bool:
+    def applies(self, study: Any) -> bool:
         """Where the method encodes and each image has one class; attributes are left to others."""
-        return isinstance(method, Encodes) and data.batch is Images and (data.classes or 0) > 1
+        data = study.data
+        return isinstance(study.method, Encodes) and data.batch is Images and (data.classes or 0) > 1
 
-    def measure(self, method: Any, data: Any) -> list[Number]:
-        train, test = (data.loader(split, self.batch_size) for split in ("train", self.split))
-        known, scored = labelled(train), labelled(test)
-        order = torch.randperm(len(known), generator=torch.Generator().manual_seed(mix(self.seed)))
+    def measure(self, study: Any) -> list[Number]:
+        splits = ("train", study.split)
+        ours, raw = [study.codes(split) for split in splits], [study.raw(split) for split in splits]
+        if not study.leads:
+            return []
+        known, scored = ((features.y >= 0).nonzero()[:, 0] for features in ours)
+        order = torch.randperm(len(known), generator=torch.Generator().manual_seed(mix(study.seed)))
         rows = known[order[: self.max_train]].sort().values
         if len(rows) < 10 or not len(scored):
             return []  # too few labels to learn from
-        ours, raw = (
-            self.scores(
-                extract(encode, train, rows, method.device),
-                extract(encode, test, scored, method.device),
-                data.classes,
-            )
-            for encode in (method.encode, pixels)
-        )
+        reached = []
+        for train, test in (ours, raw):
+            train, test = (Features(f.h[r], f.y[r]) for f, r in ((train, rows), (test, scored)))
+            reached.append(self.scores(train, test, study.data.classes, study.seed))
+        ours, raw = reached
         facts: dict[str, Any] = {
-            "split": self.split,
+            "split": study.split,
             "images": len(scored),
             "train_images": len(rows),
             "train_images_of": len(known),
-            "seed": self.seed,
+            "seed": study.seed,
             "dimension": ours.dimension,
             "baseline": "raw pixels",
             "baseline_dimension": raw.dimension,
@@ -85,9 +82,9 @@ class Probe:
             Number("linear_accuracy", ours.linear, "%", "higher", facts | choice),
         ]
 
-    def scores(self, train: Features, test: Features, classes: int) -> "Scores":
+    def scores(self, train: Features, test: Features, classes: int, seed: int) -> "Scores":
         vote = neighbours(train, test.h, self.k, self.temperature, classes)
-        linear = fit(train, self.penalties, self.held_out, self.seed)
+        linear = fit(train, self.penalties, self.held_out, seed)
         return Scores(
             knn=percent(vote == test.y),
             linear=percent(linear.predict(test.h) == test.y),

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from unlabeled.batches import Images, to_uint8
 from unlabeled.capabilities import Reconstructs
@@ -17,27 +18,36 @@ class Reconstruction:
     over images of 10 log10(1 / mse of the image), in dB; an exact copy counts as one level off in one value.
     """
 
-    def __init__(self, split: str = "test"):
-        self.split = split
+    def applies(self, study: Any) -> bool:
+        return isinstance(study.method, Reconstructs) and study.data.batch is Images
 
-    def applies(self, method: Any, data: Any) -> bool:
-        return isinstance(method, Reconstructs) and data.batch is Images
+    def measure(self, study: Any) -> list[Number]:
+        table = study.table(study.split)
+        total = torch.zeros(study.data.shape, dtype=torch.float64)
 
-    def measure(self, method: Any, data: Any) -> list[Number]:
-        errors, around = [], []
-        for batch in data.loader(self.split):
-            x = batch.x.to(method.device)
-            real, given = (to_uint8(image).double() / 255 for image in (x, method.reconstruct(x)))
-            errors.append((real - given).square().flatten(1).mean(1))
-            around.append(real)
-        error = torch.cat(errors)
-        images = torch.cat(around)
-        floor = 1 / (255**2 * math.prod(data.shape))
+        def levels(index: Tensor) -> Tensor:
+            return to_uint8(table.batch(index).x).cpu().double() / 255
+
+        for index in study.blocks(len(table), "reading"):
+            total += levels(index).sum(0)
+        mean = sum(study.place.gather(total)) / len(table)
+
+        def work(index: Tensor) -> tuple[Tensor, ...]:
+            return errors(study.method, table.batch(index).x), (levels(index) - mean).square().flatten(1).mean(1)
+
+        error, spread = study.once("reconstruction", lambda: study.rows(len(table), work, "reconstructing"))
+        floor = 1 / (255**2 * math.prod(study.data.shape))
         psnr = -10 * error.clamp(min=floor).log10()
-        baseline = (images - images.mean(0)).square().mean()  # every image reconstructed as their mean
-        facts = {"split": self.split, "images": len(error)}
-        mean = {"baseline": "the mean image", "baseline_value": float(baseline)}
+        facts = {"split": study.split, "images": len(error)}
+        beside = {"baseline": "the mean image", "baseline_value": float(spread.mean())}
         return [
-            Number("reconstruction_mse", float(error.mean()), "", "lower", facts | mean),
+            Number("reconstruction_mse", float(error.mean()), "", "lower", facts | beside),
             Number("reconstruction_psnr", float(psnr.mean()), "dB", "higher", facts),
         ]
+
+
+def errors(method: Any, x: Tensor) -> Tensor:
+    """Mean squared error (B,) of each reconstruction in grey levels scaled to [0, 1], float64 on the CPU."""
+    x = x.to(method.device)
+    real, given = (to_uint8(image).cpu().double() / 255 for image in (x, method.reconstruct(x)))
+    return (real - given).square().flatten(1).mean(1)

@@ -1,6 +1,5 @@
 """How far a translation is from the truth, where that is known, and from its start after there and back."""
 
-from collections import defaultdict
 from typing import Any
 
 import torch
@@ -19,31 +18,24 @@ class Translation:
     again, against the start. Every number is a mean over images.
     """
 
-    def __init__(self, split: str = "test", batch_size: int = 32):
-        self.split = split
-        self.batch_size = batch_size
-
-    def applies(self, method: Any, data: Any) -> bool:
-        if not isinstance(method, Translates) or data.batch not in (Unpaired, Paired):
+    def applies(self, study: Any) -> bool:
+        if not isinstance(study.method, Translates) or study.data.batch not in (Unpaired, Paired):
             return False
-        return self.pairs_known(data) or isinstance(method, TranslatesBack)
+        return pairs_known(study) or isinstance(study.method, TranslatesBack)
 
-    def pairs_known(self, data: Any) -> bool:
-        """Unpaired data know pairs of val and test at most."""
-        return data.batch is Paired or (self.split != "train" and data.pairs_known)
+    def measure(self, study: Any) -> list[Number]:
+        method, table = study.method, study.table(study.split)
+        pairs, both_ways = pairs_known(study), isinstance(method, TranslatesBack)
+        names: list[str] = []
 
-    def measure(self, method: Any, data: Any) -> list[Number]:
-        found: dict[str, list[Tensor]] = defaultdict(list)  # quantity -> values of each batch's images
+        def work(index: Tensor) -> tuple[Tensor, ...]:
+            found: dict[str, Tensor] = {}
 
-        def compare(name: str, x: Tensor, truth: Tensor) -> None:
-            for measure, values in distances(x, truth).items():
-                found[f"{name}_{measure}"].append(values)
+            def compare(name: str, x: Tensor, truth: Tensor) -> None:
+                for measure, each in distances(x, truth).items():
+                    found[f"{name}_{measure}"] = each
 
-        table = data.table(self.split)
-        # Where one domain is smaller, its rows come round again: they count once.
-        left_a, left_b = len(getattr(table, "rows_a", table)), len(getattr(table, "rows_b", table))
-        pairs, both_ways = self.pairs_known(data), isinstance(method, TranslatesBack)
-        for batch in data.loader(self.split, self.batch_size):
+            batch = table.batch(index)
             a, b = batch.a.to(method.device), batch.b.to(method.device)
             to_b = method.translate(a)
             if pairs:
@@ -53,22 +45,37 @@ class Translation:
                 to_a = method.translate_back(b)
                 if pairs:
                     compare("translation_back", to_a, a)
-                compare("cycle_a", method.translate_back(to_b)[:left_a], a[:left_a])
-                compare("cycle_b", method.translate(to_a)[:left_b], b[:left_b])
-                left_a, left_b = max(0, left_a - len(a)), max(0, left_b - len(b))
-        values = {name: torch.cat(parts) for name, parts in found.items()}
+                compare("cycle_a", method.translate_back(to_b), a)
+                compare("cycle_b", method.translate(to_a), b)
+            names[:] = found
+            return tuple(found.values())
+
+        columns = study.rows(len(table), work, "translating")
+        if not study.leads:
+            return []
+        # Where one domain is smaller, its rows come round again: they count once.
+        unique = {"cycle_a": len(getattr(table, "rows_a", table)), "cycle_b": len(getattr(table, "rows_b", table))}
+        values = {
+            name: each[: unique.get(name.rpartition("_")[0], len(each))]
+            for name, each in zip(names, columns, strict=True)
+        }
         numbers = []
         for name, each in values.items():
             quantity, _, measure = name.rpartition("_")
             if quantity == "unchanged":
                 continue
-            facts = {"data": data.source.name, "split": self.split, "images": len(each)}
+            facts = {"data": study.data.source.name, "split": study.split, "images": len(each)}
             if quantity.startswith("translation"):
                 facts["baseline_value"] = values[f"unchanged_{measure}"].mean().item()
                 facts["baseline"] = "left as it is"
             better = "lower" if measure == "mae" else "higher"
             numbers.append(Number(name, each.mean().item(), UNITS[measure], better, facts))  # type: ignore[arg-type]
         return numbers
+
+
+def pairs_known(study: Any) -> bool:
+    """Unpaired data know pairs of val and test at most."""
+    return study.data.batch is Paired or (study.split != "train" and study.data.pairs_known)
 
 
 def distances(x: Tensor, truth: Tensor) -> dict[str, Tensor]:

@@ -1,0 +1,28 @@
+"""One process of an evaluation on several devices: python -m unlabeled.app.evaluation_worker CONFIG FOLDER."""
+
+import sys
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+
+from unlabeled.app.cli import explain
+from unlabeled.app.evaluate import measure
+from unlabeled.app.train import resolve
+from unlabeled.errors import UserError
+from unlabeled.evaluation.place import Place
+
+
+def main(file: Path, folder: Path) -> None:
+    config = resolve(OmegaConf.load(file))
+    torch.distributed.init_process_group("gloo")
+    try:
+        measure(config, folder, Place(torch.distributed.get_rank(), torch.distributed.get_world_size()))
+    except UserError as error:
+        sys.exit(f"error: {explain(error)}")
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -9,14 +9,19 @@ from torch.nn.functional import cross_entropy, normalize
 
 from unlabeled.capabilities import (
     BoundsLikelihood,
+    Classifies,
+    ClassifiesCodes,
     Decodes,
     DrawsCodes,
+    ElboTerms,
     Encodes,
     Reconstructs,
     Samples,
     Shows,
+    Stages,
     Translates,
     TranslatesBack,
+    WeighsSamples,
 )
 
 # What training must change, measured without the method's own loss: a wrong sign also goes down.
@@ -39,6 +44,13 @@ def disorientation(method: Any, batch: Any) -> torch.Tensor:
     turned = torch.cat([batch.x.rot90(k, (2, 3)) for k in range(4)])
     turns = torch.arange(4).repeat_interleave(len(batch.x))
     return cross_entropy(method.classifier(method.encoder(turned)), turns)
+
+
+def doubt(method: Any, batch: Any) -> torch.Tensor:
+    """1 minus the probability that it gives to the true class: falls."""
+    method.eval()
+    sure = method.classify(batch.x).softmax(1)
+    return 1 - torch.stack([row[label] for row, label in zip(sure, batch.y.tolist(), strict=True)]).mean()
 
 
 def deception(method: Any, batch: Any) -> torch.Tensor:
@@ -83,11 +95,13 @@ GAME = {deception: ["model.critic_optimizer.lr=0.0"], blindness: ["model.generat
 
 CASES = [
     Case("autoencoder", AUTOENCODER, {error: []}),
+    Case("classifier", {Encodes, Stages, Classifies, ClassifiesCodes}, {doubt: []},
+         ["model.encoder.width=4", "model.encoder.depths=[1,1]"]),
     Case("cyclegan", {Translates, TranslatesBack}, {cycle_error: []},
          ["model.to_b.width=4", "model.to_b.blocks=1", "model.critic_a.width=4", "model.pool=3"], unpaired=True),
     Case("dcgan", GAN, GAME, SMALL_GAN),
     Case("pca", LATENT_VARIABLE | {Shows}, {error: []}, ["model.latent_dim=3"], turns={"never": []}),
-    Case("rotation", {Encodes, Shows}, {disorientation: []}, SMALL_RESNET),
-    Case("simclr", {Encodes, Shows}, {confusion: []}, SMALL_RESNET),
-    Case("vae", LATENT_VARIABLE, {error: []}),
+    Case("rotation", {Encodes, Shows, Stages}, {disorientation: []}, SMALL_RESNET),
+    Case("simclr", {Encodes, Shows, Stages}, {confusion: []}, SMALL_RESNET),
+    Case("vae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}),
 ]  # fmt: skip

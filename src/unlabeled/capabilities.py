@@ -47,7 +47,16 @@ class BoundsLikelihood(Protocol):
 
 
 @runtime_checkable
+class ElboTerms(Protocol):
+    def elbo_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """log p(x|z) for a draw z ~ q(z|x), and KL(q(z|x) || p(z)), each (B,), in nats; no weight of training's."""
+
+
+@runtime_checkable
 class WeighsSamples(Protocol):
+    def observe(self, x: Tensor) -> Tensor:
+        """The image whose likelihood is meant, in [-1, 1]: where grey is drawn, the draw. Of itself, itself."""
+
     def log_weights(self, x: Tensor, k: int) -> Tensor:
         """log p(x, z) - log q(z|x) in nats for k draws z ~ q(z|x) of each image: (k, B)."""
 
@@ -56,6 +65,12 @@ class WeighsSamples(Protocol):
 class Classifies(Protocol):
     def classify(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of images (B, C, H, W)."""
+
+
+@runtime_checkable
+class ClassifiesCodes(Protocol):
+    def classify_codes(self, h: Tensor) -> Tensor:
+        """Logits (B, classes) of codes (B, D) as `encode` gives them: with them `classify` need not encode again."""
 
 
 @runtime_checkable

@@ -1,0 +1,78 @@
+"""A classifier, learned from labels: what evaluation sees images through where no published network fits them.
+
+Minimises -log p(y | x), the softmax of a linear layer on an encoder's features, as in VGG, Simonyan & Zisserman 2015,
+https://arxiv.org/abs/1409.1556, section 3.1 (there with dropout and crops; here the features stay those of one image).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
+
+from unlabeled.batches import Images
+from unlabeled.errors import UserError
+from unlabeled.methods.method import Method
+
+
+class Classifier(Method):
+    def __init__(
+        self,
+        encoder: nn.Module,  # x (B, C, H, W) -> h (B, D), D = encoder.dim; stages(x): after each stage
+        classes: int | None,  # K
+        optimizer: Callable[..., Optimizer],
+        schedule: Callable[[float], float],  # share of the run -> factor of the learning rate
+    ):
+        super().__init__()
+        if not classes:
+            raise UserError(
+                "model=classifier learns from class labels, and this data has none: say data.classes=N where its "
+                "folders are classes, or take data=digits"
+            )
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.dim, classes)  # type: ignore[arg-type]
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.register_buffer("labelled", torch.zeros((), dtype=torch.int64))  # images with a label, so far
+        self.labelled: Tensor
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.encoder(x)
+
+    def encode_stages(self, x: Tensor) -> dict[str, Tensor]:
+        return {f"stage{i}": h for i, h in enumerate(self.encoder.stages(x), 1)}  # type: ignore[operator]
+
+    def classify_codes(self, h: Tensor) -> Tensor:
+        return self.head(h)
+
+    def classify(self, x: Tensor) -> Tensor:
+        return self.classify_codes(self.encode(x))
+
+    def training_step(self, batch: Images, batch_idx: int) -> Tensor:
+        self.labelled += (batch.y >= 0).sum()
+        return self.loss(batch)
+
+    def validation_step(self, batch: Images, batch_idx: int) -> None:
+        self.loss(batch)
+
+    def loss(self, batch: Images) -> Tensor:
+        """-log p(y | x) in nats, mean over images with a label (0 without any). Records accuracy in [0, 1]."""
+        if batch.y.ndim != 1:
+            raise UserError("model=classifier learns from one class an image, and this data has attributes")
+        logits = self.classify(batch.x)  # (B, K)
+        known = batch.y >= 0
+        count = known.sum().clamp(min=1)
+        loss = cross_entropy(logits, batch.y, ignore_index=-1, reduction="sum") / count
+        self.record(loss=loss, accuracy=((logits.argmax(1) == batch.y) & known).sum() / count)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        if not self.labelled:
+            raise UserError(
+                "model=classifier learns from class labels, and no training image has one: put images into a folder "
+                "for each class"
+            )
+
+    def configure_optimizers(self) -> Optimizer:
+        return self.optimizer(self.parameters())

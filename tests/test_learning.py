@@ -11,6 +11,7 @@ from unlabeled.app.train import build
 from unlabeled.evaluation.likelihood import Likelihood
 from unlabeled.evaluation.probe import Probe
 from unlabeled.evaluation.reconstruction import Reconstruction
+from unlabeled.evaluation.study import Study
 from unlabeled.seeding import seed_noise
 
 pytestmark = pytest.mark.learning
@@ -29,13 +30,13 @@ def value(numbers: list, name: str) -> float:
 
 def test_a_vae_bounds_the_digits_and_its_codes_tell_them_apart(resolve: Any, tmp_path: Path) -> None:
     method, data = trained(resolve, tmp_path, "model=vae", "budget.epochs=8")
-    assert value(Likelihood().measure(method, data), "log_likelihood_bound") > -104  # untrained: -178
-    assert value(Probe().measure(method, data), "knn_accuracy") > 88  # chance: 10
+    assert value(Likelihood().measure(Study(method, data)), "log_likelihood_bound") > -104  # untrained: -178
+    assert value(Probe().measure(Study(method, data)), "knn_accuracy") > 88  # chance: 10
 
 
 def test_an_autoencoder_gives_the_digits_back(resolve: Any, tmp_path: Path) -> None:
     method, data = trained(resolve, tmp_path, "model=autoencoder", "budget.epochs=20")
-    numbers = Reconstruction().measure(method, data)
+    numbers = Reconstruction().measure(Study(method, data))
     mean_image = next(number.facts["baseline_value"] for number in numbers if number.name == "reconstruction_mse")
     assert value(numbers, "reconstruction_mse") < mean_image / 2, numbers
 

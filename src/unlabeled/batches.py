@@ -13,7 +13,7 @@ class Images(NamedTuple):
     """Single images."""
 
     x: Tensor  # (B, C, H, W) in [-1, 1]
-    y: Tensor  # (B,) class index, or (B, A) attributes in {0, 1}; -1 where unknown. Unsupervised methods ignore it
+    y: Tensor  # (B,) class index, (B, A) attributes in {0, 1} or (B, F) indices of drawn factors; -1 where unknown
 
 
 class Unpaired(NamedTuple):

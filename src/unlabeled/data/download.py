@@ -28,7 +28,7 @@ from unlabeled.errors import UserError
 
 TIMEOUT = 30.0  # seconds without a single byte before a server counts as gone
 CHUNK = 1 << 20  # bytes
-NO_DOWNLOAD = "data=digits and data=plain2striped need no download"
+NO_DOWNLOAD = "data=digits, data=plain2striped and data=sprites need no download"
 
 
 class File(NamedTuple):

@@ -3,7 +3,7 @@
 One class per kind of batch; which data set it is, is the source's business (data/sources/).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -143,12 +143,49 @@ class ImageData(PackedData):
 
     batch = Images
 
+    def __init__(
+        self,
+        *common: Any,  # see PackedData
+        only: int | Sequence[int] | None = None,  # classes whose images train and val keep; test keeps all
+        **named: Any,
+    ):
+        super().__init__(*common, **named)
+        self.only: tuple[int, ...] | None = None
+        if only is not None:
+            self.only = tuple(only) if isinstance(only, Sequence) else (only,)
+        if self.only is not None and (not self.only or any(type(c) is not int or c < 0 for c in self.only)):
+            raise UserError(f"data.only={only}: say the number of a class, data.only=0, or of several, data.only=[0,1]")
+
+    @property
+    def factors(self) -> dict[str, int] | None:
+        """Where images are drawn from known factors, the labels' columns: name -> number of values."""
+        return getattr(self.source, "factors", None)
+
+    @property
+    def attributes(self) -> tuple[str, ...] | None:
+        """Where labels are attributes that images have or have not: the columns' names."""
+        return getattr(self.source, "attributes", None)
+
     def table(self, split: str) -> ImageTable:
         own, rows = self.divide(split)
         packed = self.pack(own)
         if self.classes and packed.labels.ndim == 1 and (found := int(packed.labels.max()) + 1) > self.classes:
             raise UserError(f"data.classes={self.classes}, but there are {found}: say data.classes={found}")
+        if self.only is not None and split != "test":
+            rows = torch.arange(len(packed.labels)) if rows is None else rows
+            rows = rows[torch.isin(packed.labels[rows], self.known(self.only))]
         return ImageTable(self.resident(packed), packed.labels, rows, self.device)
+
+    def known(self, classes: tuple[int, ...]) -> Tensor:
+        """These classes, if the training images have them."""
+        labels = self.pack("train").labels
+        found = labels[labels >= 0].unique().tolist() if labels.ndim == 1 else []
+        if not found:
+            raise UserError(f"data.only: the images of data={self.source.name} have no class each")
+        if missing := sorted(set(classes) - set(found)):
+            there = f"there are {len(found)}, {found[0]} to {found[-1]}"
+            raise UserError(f"data.only: data={self.source.name} has no class {missing[0]}: {there}")
+        return torch.tensor(classes)
 
 
 class UnpairedData(PackedData):

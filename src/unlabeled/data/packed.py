@@ -35,7 +35,7 @@ class Records(NamedTuple):
     """One split of a source, before packing."""
 
     images: np.ndarray | Iterable[Picture]  # uint8 (N, H, W) or (N, H, W, 3); or one by one, of any sizes
-    labels: np.ndarray  # (N,) class index or (N, A) attributes in {0, 1}, int64; -1 where unknown
+    labels: np.ndarray  # (N,) class index, (N, A) attributes in {0, 1} or (N, F) factors, int64; -1 where unknown
     # N = len(labels) = number of images
 
 
@@ -99,7 +99,7 @@ def _make(place: Path, records: Records, shape: tuple[int, int, int], title: str
         # Written, not memory-mapped: a full disk is an error at the write, and would kill at the map.
         with (
             open(unfinished / "images.npy", "wb") as out,
-            tqdm(desc=title, total=n, unit="image", disable=n < 5000, leave=False) as bar,
+            tqdm(desc=title, total=n, unit="image", disable=None if n >= 5000 else True, leave=False) as bar,
         ):
             header = {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)}
             np.lib.format.write_array_header_1_0(out, header)

@@ -57,6 +57,14 @@ class CelebA:
         "list_attr_celeba.txt": "75e246fa4810816ffd6ee81facbd244c",
         "list_eval_partition.txt": "d32c9cbf5e040fd4025c592c306e6668",
     }
+    attributes = (  # the labels' columns, as list_attr_celeba.txt heads them
+        "5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips", "Big_Nose",
+        "Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows", "Chubby", "Double_Chin", "Eyeglasses",
+        "Goatee", "Gray_Hair", "Heavy_Makeup", "High_Cheekbones", "Male", "Mouth_Slightly_Open", "Mustache",
+        "Narrow_Eyes", "No_Beard", "Oval_Face", "Pale_Skin", "Pointy_Nose", "Receding_Hairline", "Rosy_Cheeks",
+        "Sideburns", "Smiling", "Straight_Hair", "Wavy_Hair", "Wearing_Earrings", "Wearing_Hat", "Wearing_Lipstick",
+        "Wearing_Necklace", "Wearing_Necktie", "Young",
+    )  # fmt: skip
 
     def __init__(self, home: str):  # the page that links the files; a program cannot fetch from there reliably
         self.home = home

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
-from unlabeled.losses.gaussian import kl_to_standard_normal
+from unlabeled.losses.gaussian import kl_to_standard_normal, log_normal
 from unlabeled.methods.method import Method
 
 
@@ -60,9 +60,21 @@ class VAE(Method):
         log_px_z, kl = self.elbo_terms(x)
         return log_px_z - kl
 
+    def observe(self, x: Tensor) -> Tensor:
+        return self.likelihood.observe(x)
+
+    def log_weights(self, x: Tensor, k: int) -> Tensor:
+        """log p(x|z) + log p(z) - log q(z|x) for k draws z ~ q(z|x), (k, B), in nats. Burda et al. 2016, equation 8."""
+        x = self.observe(x)
+        mu, log_var = self.posterior(x)
+        z = mu + (log_var / 2).exp() * torch.randn(k, *mu.shape, device=mu.device)  # (k, B, Z)
+        output = self.decoder(z.flatten(0, 1)).float().unflatten(0, z.shape[:2])  # (k, B, C, H, W)
+        zero = torch.zeros_like(mu)
+        return self.likelihood.log_prob(output, x) + log_normal(z, zero, zero) - log_normal(z, mu, log_var)
+
     def elbo_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """log p(x|z) for one z ~ q(z|x), and KL(q(z|x) || p(z)), each (B,), in nats."""
-        x = self.likelihood.observe(x)
+        x = self.observe(x)
         mu, log_var = self.posterior(x)
         z = mu + (log_var / 2).exp() * torch.randn_like(mu)
         return self.likelihood.log_prob(self.decoder(z).float(), x), kl_to_standard_normal(mu, log_var)

@@ -1,5 +1,6 @@
 """Checkpoints that stand alone, appear whole or not at all, and are there when a run is broken off."""
 
+import math
 import os
 import signal
 import threading
@@ -11,6 +12,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from unlabeled.callbacks.measures import Measures
 from unlabeled.callbacks.records import Diverged, Records
 from unlabeled.errors import UserError
 
@@ -46,17 +48,27 @@ class Interrupted(UserError):
 
 
 class Checkpoints(Checkpoint):
-    """last.ckpt after every epoch (or every `every` batches), best.ckpt where the method's monitor is lowest.
+    """last.ckpt after every epoch (or every `every` batches), best.ckpt where the monitored quantity is best.
 
     Each carries the run's resolved config as a plain dict under "config". On Ctrl-C or SIGTERM the batch at hand is
     finished, last.ckpt written, and Interrupted raised; a second Ctrl-C ends at once.
     """
 
-    def __init__(self, folder: str, every: int | None = None):
+    def __init__(
+        self,
+        folder: str,
+        every: int | None = None,  # batches between two writes of last.ckpt, beside those at the ends of epochs
+        monitor: str | None = None,  # val/QUANTITY; None: the method's own
+        mode: str | None = None,  # lowest or highest; None: as a measured number says of itself, else lowest
+    ):
+        if mode not in (None, "lowest", "highest"):
+            raise UserError(f"callbacks.checkpoints.mode={mode}: say lowest or highest")
         self.folder = Path(folder)
-        self.every = every  # batches between two writes of last.ckpt, beside those at the ends of epochs
+        self.every = every
+        self.monitor = monitor
+        self.mode = mode
         self.config: dict[str, Any] = {}  # set by the one who starts the run
-        self.lowest: float | None = None
+        self.reached: float | None = None  # the monitored quantity in best.ckpt
         self._signal: int | None = None
         self._handlers: dict[int, Any] = {}
 
@@ -67,6 +79,12 @@ class Checkpoints(Checkpoint):
     @property
     def best(self) -> Path:
         return self.folder / "best.ckpt"
+
+    def choice(self, trainer: Trainer) -> tuple[str | None, str]:
+        """What best.ckpt is chosen by, None where only the last is kept; and lowest or highest."""
+        method: Any = trainer.lightning_module
+        monitor = self.monitor or method.monitor
+        return monitor, self.mode or ("highest" if monitor in _records(trainer).higher else "lowest")
 
     def on_train_start(self, trainer: Trainer, method: Any) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -91,11 +109,19 @@ class Checkpoints(Checkpoint):
             self._save(trainer, self.last)
 
     def on_validation_end(self, trainer: Trainer, method: Any) -> None:
-        if trainer.sanity_checking or method.monitor is None:
+        records, (monitor, mode) = _records(trainer), self.choice(trainer)
+        if trainer.sanity_checking or monitor is None:
             return
-        value = trainer.callback_metrics.get(method.monitor)
-        if value is not None and (self.lowest is None or float(value) < self.lowest):
-            self.lowest = float(value)
+        value = records.validation.get(monitor)
+        if value is None:
+            measures = [callback for callback in trainer.callbacks if isinstance(callback, Measures)]  # type: ignore[attr-defined]
+            if self.monitor and all(callback.measured for callback in measures):
+                known = ", ".join(sorted(records.validation)) or "nothing"
+                raise UserError(f"callbacks.checkpoints.monitor={monitor} is not measured: validation gives {known}")
+            return
+        sign = -1 if mode == "highest" else 1
+        if math.isfinite(value) and (self.reached is None or sign * value < sign * self.reached):
+            self.reached, records.best = value, dict(records.validation)
             self._save(trainer, self.best)
 
     def on_train_epoch_end(self, trainer: Trainer, method: Any) -> None:
@@ -116,9 +142,7 @@ class Checkpoints(Checkpoint):
         checkpoint["config"] = self.config
 
     def _save(self, trainer: Trainer, path: Path) -> None:
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Records):
-                callback.check(trainer)
+        _records(trainer).check(trainer)
         for name, weight in trainer.lightning_module.named_parameters():
             if not torch.isfinite(weight).all():  # the loss shows it at the next batch only
                 done = trainer.fit_loop.total_batch_idx + 1
@@ -131,7 +155,11 @@ class Checkpoints(Checkpoint):
         self._handlers.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"lowest": self.lowest}
+        return {"monitor": self.monitor, "reached": self.reached}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.lowest = state["lowest"]
+        self.reached = state["reached"] if state["monitor"] == self.monitor else None
+
+
+def _records(trainer: Trainer) -> Records:
+    return next(callback for callback in trainer.callbacks if isinstance(callback, Records))  # type: ignore[attr-defined]

@@ -1,6 +1,5 @@
 """What methods record, gathered without waiting for the device and written every few batches."""
 
-import math
 from typing import Any
 
 import torch
@@ -24,7 +23,9 @@ class Records(Callback):
         self.every = every
         self.pending: list[tuple[int, dict[str, Tensor]]] = []  # (batch, values) since the last write
         self.latest: dict[str, float] = {}  # the newest value of each quantity
-        self.best: dict[str, float] = {}  # validation quantities when the monitored one was lowest
+        self.validation: dict[str, float] = {}  # what the newest validation found, complete at its end
+        self.higher: set[str] = set()  # of which a higher value is better, as far as is known
+        self.best: dict[str, float] = {}  # `validation` as it was for best.ckpt (checkpoints.py)
         self._validation: list[tuple[int, dict[str, Tensor]]] = []  # (images, values)
 
     def on_train_start(self, trainer: Trainer, method: Any) -> None:
@@ -70,6 +71,9 @@ class Records(Callback):
             rate["train/lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         self._send(trainer, method, {name: float(value) for name, value in means.items()} | rate, done)
 
+    def on_validation_start(self, trainer: Trainer, method: Any) -> None:
+        self.validation = {}
+
     def on_validation_batch_end(
         self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
@@ -88,10 +92,12 @@ class Records(Callback):
             if trainer.world_size > 1:
                 total = trainer.strategy.reduce(total, reduce_op="sum")
             means[name] = float(total[0] / total[1])
-        monitor = method.monitor
-        if monitor in means and means[monitor] <= self.best.get(monitor, math.inf):
-            self.best = means
-        self._send(trainer, method, means, trainer.fit_loop.total_batch_idx + 1)
+        self.add(trainer, method, means)
+
+    def add(self, trainer: Trainer, method: Any, values: dict[str, float]) -> None:
+        """Quantities of the validation at hand, the same on every rank."""
+        self.validation |= values
+        self._send(trainer, method, values, trainer.fit_loop.total_batch_idx + 1)
 
     def state_dict(self) -> dict[str, Any]:
         pending = [(batch, {name: value.cpu() for name, value in values.items()}) for batch, values in self.pending]

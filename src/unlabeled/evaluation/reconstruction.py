@@ -1,28 +1,30 @@
 """How well a method gives back what it is shown."""
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from unlabeled.batches import Images, to_uint8
+from unlabeled.batches import Images, from_uint8, to_uint8
 from unlabeled.capabilities import Reconstructs
 from unlabeled.evaluation.number import Number
+from unlabeled.evaluation.similarity import BETTER, UNITS, distances, lpips
 
 
 class Reconstruction:
-    """Mean squared error and peak signal-to-noise ratio, in 8-bit grey levels as an image file would hold them.
+    """mse, psnr, ssim and LPIPS (see similarity.py) of images in 8-bit grey levels, as a file would hold them."""
 
-    mse: mean over pixels, channels and images of the squared difference, for levels scaled to [0, 1]. psnr: the mean
-    over images of 10 log10(1 / mse of the image), in dB; an exact copy counts as one level off in one value.
-    """
+    def __init__(
+        self,
+        lpips_weights: str | None = None,  # AlexNet's, see similarity.LPIPS; None: it is left out
+    ):
+        self.lpips_weights = lpips_weights
 
     def applies(self, study: Any) -> bool:
         return isinstance(study.method, Reconstructs) and study.data.batch is Images
 
     def measure(self, study: Any) -> list[Number]:
-        table = study.table(study.split)
+        table, network = study.table(study.split), lpips(self.lpips_weights, study)
         total = torch.zeros(study.data.shape, dtype=torch.float64)
 
         def levels(index: Tensor) -> Tensor:
@@ -31,23 +33,27 @@ class Reconstruction:
         for index in study.blocks(len(table), "reading"):
             total += levels(index).sum(0)
         mean = sum(study.place.gather(total)) / len(table)
+        names: list[str] = []
 
         def work(index: Tensor) -> tuple[Tensor, ...]:
-            return errors(study.method, table.batch(index).x), (levels(index) - mean).square().flatten(1).mean(1)
+            x = table.batch(index).x.to(study.device)
+            x, given = (from_uint8(to_uint8(image)) for image in (x, study.method.reconstruct(x)))
+            found = distances(given, x)
+            if network is not None:
+                found["lpips"] = network(given, x)
+            names[:] = found
+            return *found.values(), (levels(index) - mean).square().flatten(1).mean(1)
 
-        error, spread = study.once("reconstruction", lambda: study.rows(len(table), work, "reconstructing"))
-        floor = 1 / (255**2 * math.prod(study.data.shape))
-        psnr = -10 * error.clamp(min=floor).log10()
-        facts = {"split": study.split, "images": len(error)}
-        beside = {"baseline": "the mean image", "baseline_value": float(spread.mean())}
+        *columns, spread = study.once("reconstruction", lambda: study.rows(len(table), work, "reconstructing"))
+        if not study.leads:
+            return []
+        facts = {"split": study.split, "images": len(spread)}
+        more: dict[str, dict[str, Any]] = {
+            "mse": {"baseline": "the mean image", "baseline_value": float(spread.mean())},
+            "lpips": network.facts(study.data.shape) if network else {},
+        }
         return [
-            Number("reconstruction_mse", float(error.mean()), "", "lower", facts | beside),
-            Number("reconstruction_psnr", float(psnr.mean()), "dB", "higher", facts),
+            Number(f"reconstruction_{name}", float(each.mean()), UNITS[name], BETTER[name], facts | more.get(name, {}))
+            for name, each in zip(names, columns, strict=True)
+            if name != "mae"
         ]
-
-
-def errors(method: Any, x: Tensor) -> Tensor:
-    """Mean squared error (B,) of each reconstruction in grey levels scaled to [0, 1], float64 on the CPU."""
-    x = x.to(method.device)
-    real, given = (to_uint8(image).cpu().double() / 255 for image in (x, method.reconstruct(x)))
-    return (real - given).square().flatten(1).mean(1)

@@ -1,0 +1,131 @@
+"""Numbers of an evaluation while training goes on."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+
+from unlabeled.callbacks.records import Records
+from unlabeled.errors import UserError
+from unlabeled.evaluation.number import Number
+from unlabeled.evaluation.place import Place
+from unlabeled.evaluation.study import Study
+from unlabeled.seeding import seed_noise
+
+
+class Measures(Callback):
+    """After every `every` epochs, and after the last: what evaluators find on validation images, test images never.
+
+    Recorded as val/NAME, without what stands in the name's brackets: val/fid of fid[inception]. FOLDER/measures.json
+    holds the newest numbers whole, with their facts. Averaged weights are measured where a run keeps them. The noise is
+    the same each time, so that measurements compare.
+    """
+
+    def __init__(
+        self,
+        evaluators: Mapping[str, Any],  # name -> Evaluator (evaluation/number.py)
+        folder: str,
+        every: int = 5,  # epochs
+        samples: int = 2500,  # images to draw, for evaluators that draw
+        codes: int = 5000,  # images of a split to encode at most
+        extractor: Any = None,  # an Extractor (evaluation/extractors.py), or a name that `choose` finds one for
+        extractor_weights: str | None = None,
+    ):
+        if every < 1:
+            raise UserError(f"callbacks.measures.every={every}: say 1 epoch or more")
+        self.evaluators = dict(evaluators)
+        self.folder = Path(folder)
+        self.every = every
+        self.samples, self.codes = samples, codes
+        self.extractor, self.extractor_weights = extractor, extractor_weights
+        # (name, weights, place, notes) -> Extractor or None; set by the one who starts the run, called by all ranks
+        self.choose: Callable[[str, str | None, Place, list[str]], Any] | None = None
+        self.notes: list[str] = []  # why there is no extractor
+        self.measured = False  # whether the newest validation was measured
+        self.epochs = 0  # done at the newest measurement
+        self._group: Any = None
+        self._told: set[str] = set()
+
+    def place(self, trainer: Trainer) -> Place:
+        return Place(trainer.global_rank, trainer.world_size, self._group)
+
+    def study(self, trainer: Trainer, method: Any) -> Study:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        study = Study(
+            method,
+            data,
+            split="val",
+            samples=self.samples,
+            codes=self.codes,
+            extractor=None if isinstance(self.extractor, str) else self.extractor,
+            cache=Path(data.packed) / "evaluation",
+            place=self.place(trainer),
+        )
+        study.notes += self.notes
+        return study
+
+    def on_train_start(self, trainer: Trainer, method: Any) -> None:
+        """Find the extractor, and refuse what would never measure anything, before time is spent."""
+        if trainer.world_size > 1:
+            self._group = torch.distributed.new_group(backend="gloo")
+        if self.choose and isinstance(self.extractor, str):
+            self.extractor = self.choose(self.extractor, self.extractor_weights, self.place(trainer), self.notes)
+        study = self.study(trainer, method)
+        names = ", ".join(self.evaluators)
+        if not len(study.table("val")):
+            raise UserError(f"callbacks.measures ({names}) needs validation images: say data.val=0.1")
+        if not any(evaluator.applies(study) for evaluator in self.evaluators.values()):
+            why = study.notes[-1] if study.notes else f"{type(method).__name__} on these data has none of the numbers"
+            raise UserError(f"callbacks.measures: none of its evaluators ({names}) applies: {why}")
+
+    def on_validation_epoch_end(self, trainer: Trainer, method: Any) -> None:
+        done = (trainer.fit_loop.total_batch_idx + 1) // int(trainer.num_training_batches)
+        due = done // self.every > self.epochs // self.every or trainer.should_stop
+        self.measured = due and not trainer.sanity_checking
+        if self.measured:
+            self.epochs = done
+            self._measure(trainer, method)
+
+    def _measure(self, trainer: Trainer, method: Any) -> None:
+        study = self.study(trainer, method)
+        found: list[Number] = []
+        for evaluator in self.evaluators.values():
+            if evaluator.applies(study):
+                seed_noise(study.seed)
+                found += evaluator.measure(study)
+        found = study.place.gather(found)[0]  # the leader's
+        numbers = dict(zip(short([number.name for number in found]), found, strict=True))
+        records = next(c for c in trainer.callbacks if isinstance(c, Records))  # type: ignore[attr-defined]
+        records.higher |= {name for name, number in numbers.items() if number.better == "higher"}
+        records.add(trainer, method, {name: number.value for name, number in numbers.items()})
+        if study.leads:
+            self._write(numbers, study.notes)
+
+    def _write(self, numbers: dict[str, Number], notes: list[str]) -> None:
+        for note in notes:
+            if note not in self._told:
+                print(f"note: {note}", file=sys.stderr, flush=True)
+        self._told |= set(notes)
+        content = {"epoch": self.epochs, "numbers": {k: asdict(n) for k, n in numbers.items()}, "notes": notes}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        unfinished = self.folder / "measures.json.part"
+        unfinished.write_text(json.dumps(content, indent=2, default=str))
+        os.replace(unfinished, self.folder / "measures.json")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epochs = state["epochs"]
+
+
+def short(names: list[str]) -> list[str]:
+    """fid[inception] -> val/fid; whole where two would be the same."""
+    bare = [name.partition("[")[0] for name in names]
+    return [f"val/{b if bare.count(b) == 1 else name}" for b, name in zip(bare, names, strict=True)]

@@ -14,8 +14,9 @@ from unlabeled.batches import Images
 from unlabeled.data.modules import ImageData
 from unlabeled.data.sources.digits import Digits
 from unlabeled.errors import UserError
-from unlabeled.evaluation.features import extract, labelled
-from unlabeled.evaluation.probe import neighbours, percent
+from unlabeled.evaluation.linear import percent
+from unlabeled.evaluation.probe import neighbours
+from unlabeled.evaluation.study import Study
 from unlabeled.losses.contrastive import NTXent
 from unlabeled.methods.joint_embedding.joint_embedding import JointEmbedding
 from unlabeled.methods.joint_embedding.weight_decay import parameter_groups
@@ -297,10 +298,11 @@ def train(method, data, epochs):
     method.eval()
 
 
-def knn(encode, data):
-    train, val = data.loader("train"), data.loader("val")
-    a, b = (extract(encode, loader, labelled(loader), torch.device("cpu")) for loader in (train, val))
-    return percent(neighbours(a, b.h, 20, 0.07, 10) == b.y)
+def knn(method, data):
+    study = Study(method, data)
+    with torch.random.fork_rng():  # a study seeds torch's noise
+        train, val = study.codes("train"), study.codes("val")
+    return percent(neighbours(train, val.h, [(20, 0.07)], 10)[0] == val.y)
 
 
 @pytest.mark.learning
@@ -320,8 +322,8 @@ def test_rotation_learns_which_way_is_up(tmp_path):
 def test_simclr_learns_digits_without_labels(tmp_path):
     method, data = simclr(width=8), digits(tmp_path, 64)
     method.eval()
-    untrained = knn(method.encode, data)
+    untrained = knn(method, data)
     method.train()
     train(method, data, 6)
-    trained = knn(method.encode, data)
+    trained = knn(method, data)
     assert trained > untrained + 3 and trained > 90

@@ -10,7 +10,7 @@ class Features(NamedTuple):
     """One row an image, in the order of the split; on the CPU."""
 
     h: Tensor  # (N, D) float32
-    y: Tensor  # (N,) class index, or (N, A) attributes, int64; -1 where unknown
+    y: Tensor  # (N,) class index, (N, A) attributes or (N, F) indices of factors, int64; -1 where unknown
 
 
 def pixels(x: Tensor) -> Tensor:

@@ -1,173 +1,236 @@
-"""What frozen features say about classes that training never saw: nearest neighbours and a linear classifier.
+"""What frozen features say about classes that training never saw: nearest neighbours and linear classifiers.
 
-Both learn from labelled training images and are scored on others; each is told beside the same probe on raw
-pixels.
+They learn from labelled training images and are scored on others; each is told beside the same on raw pixels and on
+the codes of the same network before training.
 """
 
-import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from unlabeled.batches import Images
-from unlabeled.capabilities import Encodes
+from unlabeled.capabilities import Encodes, Stages
+from unlabeled.errors import UserError
 from unlabeled.evaluation.features import Features
+from unlabeled.evaluation.kept import kept
+from unlabeled.evaluation.linear import fit_logistic, fit_ridge, percent
 from unlabeled.evaluation.number import Number
 from unlabeled.seeding import mix
 
+RIDGE = tuple(float(f"{10 ** (i / 2):.3g}") for i in range(-10, 5))  # 1e-5 to 1e2
+MOST_CLASSES = 1000  # for logistic regression: its time grows with them
+
+Scores = dict[str, tuple[float, dict[str, Any]]]  # name -> what is reached in %, and how
+
 
 class Probe:
-    """Accuracy in % of a nearest-neighbour vote and of logistic regression on `encode`'s features."""
+    """Accuracy in % of nearest neighbours, ridge regression and logistic regression on `encode`'s features; of the
+    last also with a share of the labels. Where `study.transfer` is a study of other data, the same there.
+    """
 
     def __init__(
         self,
-        k: int = 20,
-        temperature: float = 0.07,
-        penalties: Sequence[float] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5),  # to choose from, see `Linear`
+        neighbours: Sequence[Sequence[float]] = ((20, 0.07), (200, 0.1)),  # k, and the temperature of their votes
+        ridge: Sequence[float] = RIDGE,  # penalties to choose from, see linear.py
+        logistic: Sequence[float] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5),  # none: it is left out
         held_out: float = 0.2,  # share of the training images that chooses the penalty
-        max_train: int = 10_000,  # training images at most; more are drawn from
+        choose_on: int = 10_000,  # training images at most that logistic regression chooses its penalty on
+        labels: Sequence[float] = (0.01, 0.1),  # shares of the labels
+        stages: bool = False,  # also after each stage of the network
     ):
-        self.k, self.temperature = k, temperature
-        self.penalties, self.held_out = penalties, held_out
-        self.max_train = max_train
+        self.neighbours = [(int(k), temperature) for k, temperature in neighbours]
+        self.ridge, self.logistic = list(ridge), list(logistic)
+        self.held_out, self.choose_on = held_out, choose_on
+        self.labels = list(labels)
+        self.stages = stages
+        if not self.neighbours or min(min(pair) for pair in self.neighbours) <= 0:
+            raise UserError(f"probe.neighbours={neighbours}: pairs of a number of images and a temperature, above 0")
+        if not self.ridge or min(self.ridge + self.logistic) <= 0:
+            raise UserError("probe.ridge and probe.logistic are penalties above 0, of which ridge needs one at least")
+        if not all(0 < share < 1 for share in [held_out, *self.labels]):
+            raise UserError(f"probe.labels={self.labels}, probe.held_out={held_out}: shares between 0 and 1")
 
     def applies(self, study: Any) -> bool:
         """Where the method encodes and each image has one class; attributes are left to others."""
-        data = study.data
-        return isinstance(study.method, Encodes) and data.batch is Images and (data.classes or 0) > 1
+        return isinstance(study.method, Encodes) and any(classified(one.data) for one in sites(study))
 
     def measure(self, study: Any) -> list[Number]:
+        numbers = []
+        for one in sites(study):
+            known = len(one.notes)
+            found = self.numbers(one) if classified(one.data) else []
+            if not classified(one.data):
+                one.notes.append(f"probes need a class for each image: data={one.data.source.name} has none")
+            if one is not study:
+                found = [replace(number, name=f"{number.name}[{one.data.source.name}]") for number in found]
+                study.notes += one.notes[known:]
+            numbers += found
+        return numbers
+
+    def numbers(self, study: Any) -> list[Number]:
+        """Of one data set."""
+        if study.split == "train":
+            study.notes.append("probes learn on train, and are not scored there: say evaluation.split=test")
+            return []
         splits = ("train", study.split)
-        ours, raw = [study.codes(split) for split in splits], [study.raw(split) for split in splits]
+        settings = vars(self) | {"stages": None, "version": 1}  # pixels have no stages
+        raw: Scores = kept(study, "probe", splits, settings, lambda: self.raw(study))
+        codes = {"": [study.codes(split) for split in splits]}
+        fresh = {}
+        if study.untrained:
+            untrained = study.once("untrained", study.untrained)
+            fresh[""] = [study.features(untrained.encode, split, f"encoding {split}, untrained") for split in splits]
+        if self.stages and isinstance(study.method, Stages):
+            codes |= staged(study, study.method, splits)
+            if study.untrained:
+                fresh |= staged(study, untrained, splits)
         if not study.leads:
             return []
-        known, scored = ((features.y >= 0).nonzero()[:, 0] for features in ours)
-        order = torch.randperm(len(known), generator=torch.Generator().manual_seed(mix(study.seed)))
-        rows = known[order[: self.max_train]].sort().values
-        if len(rows) < 10 or not len(scored):
-            return []  # too few labels to learn from
-        reached = []
-        for train, test in (ours, raw):
-            train, test = (Features(f.h[r], f.y[r]) for f, r in ((train, rows), (test, scored)))
-            reached.append(self.scores(train, test, study.data.classes, study.seed))
-        ours, raw = reached
-        facts: dict[str, Any] = {
-            "split": study.split,
-            "images": len(scored),
-            "train_images": len(rows),
-            "train_images_of": len(known),
-            "seed": study.seed,
-            "dimension": ours.dimension,
-            "baseline": "raw pixels",
-            "baseline_dimension": raw.dimension,
-        }
-        vote = {
-            "k": min(self.k, len(rows)),
-            "temperature": self.temperature,
-            "distance": "cosine",
-            "baseline_value": raw.knn,
-        }
-        choice = {
-            "penalty": ours.penalty,
-            "converged": ours.converged,
-            "baseline_penalty": raw.penalty,
-            "penalty_chosen_on": f"{self.held_out:.0%} of the training images",
-            "baseline_value": raw.linear,
-        }
-        return [
-            Number("knn_accuracy", ours.knn, "%", "higher", facts | vote),
-            Number("linear_accuracy", ours.linear, "%", "higher", facts | choice),
-        ]
+        train, test = labelled(codes[""])
+        if len(train.y.unique()) < 2 or not len(test.y):
+            study.notes.append(f"probes need labelled train images of two classes, and labelled {study.split} images")
+            return []
+        facts = {"split": study.split, "images": len(test.y), "train_images_of": len(study.table("train"))}
+        facts |= {"seed": study.seed, "baseline": "raw pixels"}
+        numbers = []
+        for stage, features in codes.items():
+            before: Scores = {}
+            if stage in fresh and fresh[stage][0].h.std(0).any():  # all the same: weights that training sets
+                before = self.scores(study, fresh[stage], bool(stage))
+            for name, (value, how) in self.scores(study, features, bool(stage)).items():
+                known = raw[name][1]
+                beside = {f"baseline_{key}": known[key] for key in ("dimension", "penalty") if key in known}
+                beside["baseline_value"] = raw[name][0]
+                if name in before:
+                    beside["untrained_value"] = before[name][0]
+                title = f"{name}[{stage}]" if stage else name
+                numbers.append(Number(title, value, "%", "higher", facts | how | beside))
+        self.tell(study, len(train.y))
+        return numbers
 
-    def scores(self, train: Features, test: Features, classes: int, seed: int) -> "Scores":
-        vote = neighbours(train, test.h, self.k, self.temperature, classes)
-        linear = fit(train, self.penalties, self.held_out, seed)
-        return Scores(
-            knn=percent(vote == test.y),
-            linear=percent(linear.predict(test.h) == test.y),
-            penalty=linear.penalty,
-            converged=linear.converged,
-            dimension=train.h.shape[1],
-        )
+    def raw(self, study: Any) -> Scores:
+        features = [study.raw(split) for split in ("train", study.split)]
+        return self.scores(study, features, False) if study.leads else {}
+
+    def scores(self, study: Any, features: Sequence[Features], brief: bool) -> Scores:
+        """Every probe of one kind of features; `brief`: without logistic regressions."""
+        train, test = labelled(features)
+        if len(train.y.unique()) < 2 or not len(test.y):
+            return {}
+        found: Scores = {}
+        classes, n = study.data.classes, len(train.y)
+
+        def score(name: str, predicted: Tensor, how: dict[str, Any]) -> None:
+            found[name] = (percent(predicted == test.y), {"dimension": train.h.shape[1], "train_images": n} | how)
+
+        for (k, temperature), vote in zip(
+            self.neighbours, neighbours(train, test.h, self.neighbours, classes), strict=True
+        ):
+            how = {"k": min(k, n), "temperature": temperature, "distance": "cosine"}
+            score("knn_accuracy" if k == 20 else f"knn{k}_accuracy", vote, how)
+        ridge = fit_ridge(train, self.ridge, self.held_out, classes, study.seed)
+        score("ridge_accuracy", ridge.predict(test.h), ridge.facts)
+        if brief or not self.logistic or classes > MOST_CLASSES:
+            return found
+        for share in [1.0, *self.labels]:
+            part = train
+            if share < 1:
+                rows = balanced(train.y, share, classes, study.seed)
+                part, n = Features(train.h[rows], train.y[rows]), len(rows)
+                if not n:
+                    continue
+            logistic = fit_logistic(part, self.logistic, self.held_out, self.choose_on, study.seed)
+            score("linear_accuracy" + named(share), logistic.predict(test.h), logistic.facts)
+        return found
+
+    def tell(self, study: Any, n: int) -> None:
+        """What was left out, and why."""
+        classes = study.data.classes
+        if not self.logistic:
+            return
+        if classes > MOST_CLASSES:
+            study.notes.append(f"no linear_accuracy: it is for {MOST_CLASSES} classes at most, these are {classes}")
+            return
+        for share in self.labels:
+            if not per_class(n, share, classes):
+                some = f"{100 * share:g}% of {n} labelled train images are fewer than the {classes} classes"
+                study.notes.append(f"no linear_accuracy{named(share)}: {some}")
 
 
-class Scores(NamedTuple):
-    """What one kind of features reaches."""
-
-    knn: float  # %
-    linear: float  # %
-    penalty: float  # of the linear classifier
-    converged: bool
-    dimension: int
+def sites(study: Any) -> list[Any]:
+    """The study, and its method's on other data."""
+    return [study, study.transfer] if study.transfer else [study]
 
 
-def percent(right: Tensor) -> float:
-    return 100 * right.double().mean().item()
+def classified(data: Any) -> bool:
+    return data.batch is Images and (data.classes or 0) > 1
+
+
+def labelled(features: Sequence[Features]) -> list[Features]:
+    """Without the rows whose class is not known."""
+    return [Features(f.h[f.y >= 0], f.y[f.y >= 0]) for f in features]
+
+
+def staged(study: Any, method: Stages, splits: Sequence[str]) -> dict[str, list[Features]]:
+    """Features of each split after each stage, by the stage's name; all stages in one pass."""
+    found: dict[str, list[Features]] = {}
+    for split in splits:
+        table, chosen = study.table(split), study.chosen(split)
+        names: list[str] = []
+
+        def work(index: Tensor, table: Any = table, chosen: Tensor = chosen, names: list[str] = names) -> Any:
+            stages = method.encode_stages(table.batch(chosen[index]).x.to(study.device))
+            names[:] = stages
+            return tuple(h.float() for h in stages.values())
+
+        columns = study.rows(len(chosen), work, f"encoding {split} by stages")
+        for name, h in zip(study.place.gather(names)[0], columns, strict=True):
+            found.setdefault(name, []).append(Features(h, study.codes(split).y))
+    return found
+
+
+def named(share: float) -> str:
+    return "" if share == 1 else f"_{100 * share:g}%"
+
+
+def per_class(n: int, share: float, classes: int) -> int:
+    """Images of each class in a share of n."""
+    return round(n * share) // classes
+
+
+def balanced(y: Tensor, share: float, classes: int, seed: int) -> Tensor:
+    """Rows of a share of y (N,), as many of each class (of a rare one, all), drawn by the seed; ascending.
+
+    Empty where the share has fewer rows than there are classes.
+    """
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(mix(seed, 2)))
+    each = per_class(len(y), share, classes)
+    return torch.cat([order[y[order] == c][:each] for c in range(classes)]).sort().values
 
 
 def neighbours(
     train: Features,
     queries: Tensor,  # (M, D)
-    k: int,
-    temperature: float,
+    votes: Sequence[tuple[int, float]],  # k and temperature
     classes: int,
-    chunk: int = 512,  # queries at a time: bounds the memory to chunk x N similarities
-) -> Tensor:
-    """Each query's class (M,) by a vote of its k nearest in angle, weighted by exp(cosine / temperature).
+    chunk: int = 128,  # queries at a time: bounds the memory to chunk x N similarities
+) -> list[Tensor]:
+    """For each k and temperature, each query's class (M,) by a vote of its k nearest in angle, weighted by
+    exp(cosine / temperature).
 
     Wu et al. 2018, https://arxiv.org/abs/1805.01978, section 3.4.
     """
     bank = normalize(train.h, dim=1)
-    predicted = []
+    most = min(max(k for k, _ in votes), len(bank))
+    predicted: list[list[Tensor]] = [[] for _ in votes]
     for part in queries.split(chunk):
-        cosine, nearest = (normalize(part, dim=1) @ bank.T).topk(min(k, len(bank)), dim=1)  # (m, k)
-        votes = torch.zeros(len(part), classes)
-        votes.scatter_add_(1, train.y[nearest], (cosine / temperature).exp())
-        predicted.append(votes.argmax(1))
-    return torch.cat(predicted)
-
-
-class Linear:
-    """Multinomial logistic regression on features standardised by those it was fitted to."""
-
-    def __init__(self, train: Features, penalty: float):
-        self.penalty = penalty  # lambda in: mean cross-entropy in nats + lambda / 2 |w|^2
-        self.mean = train.h.mean(0)
-        spread = train.h.std(0, correction=0)
-        self.spread = torch.where(spread > 1e-6, spread, 1.0)  # constant features stay constant
-        self.model, self.converged = self._fit(train, penalty)
-
-    def _fit(self, train: Features, penalty: float) -> tuple[Any, bool]:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression
-        from threadpoolctl import threadpool_limits
-
-        # The usual tolerance of 1e-4 stops up to 7% early.
-        model = LogisticRegression(C=1 / (penalty * len(train.y)), tol=1e-6, max_iter=2000)
-        # one thread: small products, where BLAS threads that wait for each other cost many times the work
-        with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", ConvergenceWarning)
-            model.fit(self.standardised(train.h), train.y.numpy())
-        return model, not any(issubclass(w.category, ConvergenceWarning) for w in caught)
-
-    def standardised(self, h: Tensor) -> Any:
-        return ((h - self.mean) / self.spread).numpy()
-
-    def predict(self, h: Tensor) -> Tensor:
-        return torch.from_numpy(self.model.predict(self.standardised(h)))
-
-
-def fit(train: Features, penalties: Sequence[float], held_out: float, seed: int) -> Linear:
-    """Refits on all of train with the penalty that is best on a part of it: of equals, the strongest."""
-    order = torch.randperm(len(train.y), generator=torch.Generator().manual_seed(mix(seed, 1)))
-    m = max(1, round(held_out * len(order)))
-    part, rest = (Features(train.h[rows], train.y[rows]) for rows in (order[:m], order[m:]))
-    best, chosen = -1.0, penalties[0]
-    for penalty in sorted(penalties, reverse=True):
-        score = percent(Linear(rest, penalty).predict(part.h) == part.y)
-        if score > best:
-            best, chosen = score, penalty
-    return Linear(train, chosen)
+        cosine, nearest = (normalize(part, dim=1) @ bank.T).topk(most, dim=1)  # (m, most), the nearest first
+        for (k, temperature), found in zip(votes, predicted, strict=True):
+            counted = torch.zeros(len(part), classes)
+            counted.scatter_add_(1, train.y[nearest[:, :k]], (cosine[:, :k] / temperature).exp())
+            found.append(counted.argmax(1))
+    return [torch.cat(found) for found in predicted]

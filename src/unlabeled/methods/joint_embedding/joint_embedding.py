@@ -19,7 +19,7 @@ from unlabeled.methods.method import Method
 class JointEmbedding(Method):
     def __init__(
         self,
-        encoder: nn.Module,  # f: x (B, C, H, W) -> h (B, D), D = encoder.dim
+        encoder: nn.Module,  # f: x (B, C, H, W) -> h (B, D), D = encoder.dim; stages(x): after each stage
         projector: Callable[[int], nn.Module],  # D -> g: h (B, D) -> z (B, P)
         views: Callable[[Tensor], Tensor],  # t ~ T: x (B, C, H, W) -> the same shape, its own draw for each row
         objective: Callable[[Tensor, Tensor], Tensor],  # za, zb (B, P) -> loss ()
@@ -37,6 +37,9 @@ class JointEmbedding(Method):
     def encode(self, x: Tensor) -> Tensor:
         """h, not z: section 4.2, the layer before the projection keeps more."""
         return self.encoder(x)
+
+    def encode_stages(self, x: Tensor) -> dict[str, Tensor]:
+        return {f"stage{i}": h for i, h in enumerate(self.encoder.stages(x), 1)}  # type: ignore[operator]
 
     def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         """Eight images, under each its two views."""

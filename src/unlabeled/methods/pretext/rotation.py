@@ -25,7 +25,7 @@ def turned(x: Tensor) -> tuple[Tensor, Tensor]:
 class Rotation(Method):
     def __init__(
         self,
-        encoder: nn.Module,  # x (B, C, S, S) -> h (B, D), D = encoder.dim
+        encoder: nn.Module,  # x (B, C, S, S) -> h (B, D), D = encoder.dim; stages(x): after each stage
         views: Callable[[Tensor], Tensor],  # an augmentation of training images, before they are turned
         optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],  # share of the run -> factor of the learning rate
@@ -45,6 +45,9 @@ class Rotation(Method):
 
     def encode(self, x: Tensor) -> Tensor:
         return self.encoder(x)
+
+    def encode_stages(self, x: Tensor) -> dict[str, Tensor]:
+        return {f"stage{i}": h for i, h in enumerate(self.encoder.stages(x), 1)}  # type: ignore[operator]
 
     def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         """Eight images in four turns, and what it says of each."""

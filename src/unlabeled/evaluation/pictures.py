@@ -1,5 +1,6 @@
 """Pictures of a method at work, from its capabilities alone."""
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -22,27 +23,63 @@ from unlabeled.capabilities import (
 )
 
 GAP = 2  # pixels between images of a grid
+LINE = 14  # pixels that a line of text takes
+WIDEST = 1600  # pixels of a picture: what a page and a slide show without scaling
+POINTS = 400  # of a curve: what a small plot can show
 
 
-def grid(images: Tensor, columns: int, captions: list[str] | None = None, side: int = 64) -> Image.Image:
-    """Images (n, C, H, W) in [-1, 1] as one picture, row by row, each enlarged by a whole factor to about `side`."""
+def grid(
+    images: Tensor,  # (n, C, H, W) in [-1, 1], row by row
+    columns: int,
+    captions: list[str] | None = None,  # under each image
+    side: int = 64,  # each image is enlarged by a whole factor to about this
+    rows: list[str] | None = None,  # left of each row
+    heads: list[str] | None = None,  # above each column
+) -> Image.Image:
+    """Images as one picture. What would be wider than `WIDEST` is scaled down."""
+    font = ImageFont.load_default(size=11)
+    left = math.ceil(max(font.getlength(label) for label in rows)) + 6 if rows else 0
+    images = shrunk(images.detach().cpu().float(), (WIDEST - left - GAP) // columns - GAP)
     n, _, height, width = images.shape
-    factor = max(1, round(side / max(height, width)))
-    pixels = to_uint8(images.detach().cpu()).repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    room = max(width, (WIDEST - left - GAP) // columns - GAP)
+    factor = max(1, min(round(side / max(height, width)), room // width))
+    pixels = to_uint8(images).repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     if pixels.shape[1] == 1:
         pixels = pixels.expand(-1, 3, -1, -1)
     height, width = height * factor, width * factor
-    caption = 14 * (1 + max(c.count("\n") for c in captions)) if captions else 0
-    rows = math.ceil(n / columns)
-    page = Image.new("RGB", (columns * (width + GAP) + GAP, rows * (height + caption + GAP) + GAP), "white")
+    caption = LINE * max(1 + c.count("\n") for c in captions) if captions else 0
+    top = LINE if heads else 0
+    deep = math.ceil(n / columns)
+    size = (left + columns * (width + GAP) + GAP, top + deep * (height + caption + GAP) + GAP)
+    page = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(page)
-    font = ImageFont.load_default(size=11)
+    for column, head in enumerate((heads or [])[:columns]):
+        draw.text((left + GAP + column * (width + GAP) + 1, 0), clipped(head, width, font), fill="black", font=font)
+    for row, label in enumerate(rows or []):
+        middle = top + GAP + row * (height + caption + GAP) + (height - LINE) // 2
+        draw.text((2, max(middle, top)), label, fill="black", font=font)
     for i, image in enumerate(pixels):
-        left, top = GAP + (i % columns) * (width + GAP), GAP + (i // columns) * (height + caption + GAP)
-        page.paste(Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy())), (left, top))
+        x, y = left + GAP + (i % columns) * (width + GAP), top + GAP + (i // columns) * (height + caption + GAP)
+        page.paste(Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy())), (x, y))
         if captions:
-            draw.text((left + 1, top + height), captions[i], fill="black", font=font)
+            lines = "\n".join(clipped(line, width, font) for line in captions[i].split("\n"))
+            draw.text((x + 1, y + height), lines, fill="black", font=font)
     return page
+
+
+def shrunk(images: Tensor, width: int) -> Tensor:
+    """Images no wider than `width`."""
+    if images.shape[3] <= width:
+        return images
+    size = (max(1, round(images.shape[2] * width / images.shape[3])), max(1, width))
+    return torch.nn.functional.interpolate(images, size, mode="bilinear", antialias=True)
+
+
+def clipped(text: str, width: int, font: Any) -> str:
+    """As much of a line as fits."""
+    while text and font.getlength(text) > width:
+        text = text[:-1]
+    return text
 
 
 def pairs(*rows: Tensor, columns: int = 16) -> Tensor:
@@ -59,21 +96,25 @@ def corners(codes: Tensor, steps: int = 8) -> Tensor:
 
 
 @torch.no_grad()
-def draw(method: Any, batch: Any) -> dict[str, Image.Image]:
-    """Everything that the method's capabilities can show of one batch: file name -> picture."""
+def draw(method: Any, batch: Images | Unpaired | Paired) -> dict[str, Image.Image]:
+    """Everything the method can show on this batch, by name. The method is in evaluation mode, without gradients."""
     pictures: dict[str, Image.Image] = {}
     if isinstance(method, Samples):
         pictures["samples"] = grid(method.sample(64), 8)
     if isinstance(batch, Images):
         x = batch.x[:64]
         if isinstance(method, Reconstructs):
-            pictures["reconstructions"] = grid(pairs(x, method.reconstruct(x)), min(16, len(x)))
+            columns = min(16, len(x))
+            again = pairs(x, method.reconstruct(x))
+            rows = ["image", "reconstruction"] * math.ceil(len(again) / columns / 2)
+            pictures["reconstructions"] = grid(again, columns, rows=rows)
         if isinstance(method, Decodes):
-            codes = _corner_codes(method, batch)
+            codes = corner_codes(method, batch)
             if codes is not None:
                 pictures["interpolation"] = grid(method.decode(corners(codes)), 8)
         if isinstance(method, Encodes) and not isinstance(method, Reconstructs):
-            pictures["neighbours"] = _neighbours(method, batch.x)
+            order = nearest(method.encode(x).float(), torch.arange(min(8, len(x))), 9)
+            pictures["neighbours"] = grid(x[order.flatten()], order.shape[1])
         if isinstance(method, Shows):
             for title, (images, captions) in method.show(x).items():
                 pictures[title] = grid(images, 8, captions, side=96)
@@ -81,61 +122,105 @@ def draw(method: Any, batch: Any) -> dict[str, Image.Image]:
         a, b = batch.a[:16], batch.b[:16]
         if isinstance(method, Translates):
             fake_b = method.translate(a)
-            rows = [a, fake_b]
+            bands = {"a": a, "to b": fake_b}
             if isinstance(method, TranslatesBack):
-                rows.append(method.translate_back(fake_b))
-            pictures["a_to_b"] = grid(pairs(*rows, columns=8), min(8, len(a)), side=128)
+                bands["and back"] = method.translate_back(fake_b)
+            pictures["a_to_b"] = banded(bands)
         if isinstance(method, TranslatesBack):
             fake_a = method.translate_back(b)
-            rows = [b, fake_a, *([method.translate(fake_a)] if isinstance(method, Translates) else [])]
-            pictures["b_to_a"] = grid(pairs(*rows, columns=8), min(8, len(b)), side=128)
+            bands = {"b": b, "to a": fake_a}
+            if isinstance(method, Translates):
+                bands["and back"] = method.translate(fake_a)
+            pictures["b_to_a"] = banded(bands)
     return pictures
 
 
-def _corner_codes(method: Any, batch: Images) -> Tensor | None:
+def banded(rows: dict[str, Tensor], columns: int = 8, side: int = 128) -> Image.Image:
+    """Named rows of images above one another."""
+    laid = pairs(*rows.values(), columns=columns)
+    columns = min(columns, len(next(iter(rows.values()))))
+    return grid(laid, columns, side=side, rows=list(rows) * math.ceil(len(laid) / columns / len(rows)))
+
+
+def inverts(method: Any) -> bool:
+    """Whether `decode` takes what `encode` gives: an encoder beside a generator need not be its inverse."""
+    return isinstance(method, Encodes) and isinstance(method, Decodes) and isinstance(method, Reconstructs)
+
+
+def corner_codes(method: Any, batch: Images) -> Tensor | None:
     """Codes of four real images of different classes where the method encodes, else four draws from the prior."""
-    if isinstance(method, Encodes):
-        first = list(range(min(4, len(batch.x))))
-        if batch.y.ndim == 1:
-            seen: dict[int, int] = {}
-            for i, label in enumerate(batch.y.tolist()):
-                seen.setdefault(label, i)
-            first = (list(seen.values()) + [i for i in range(len(batch.x)) if i not in seen.values()])[:4]
-        return method.encode(batch.x[first]) if len(first) == 4 else None
+    if inverts(method):
+        rows = distinct(batch.y, 4)
+        return method.encode(batch.x[rows]) if len(rows) == 4 else None
     return method.draw_codes(4) if isinstance(method, DrawsCodes) else None
 
 
-def _neighbours(method: Encodes, x: Tensor, queries: int = 8, k: int = 9) -> Image.Image:
-    """Each row: an image, then the images of the batch whose features are nearest in angle."""
-    h = torch.nn.functional.normalize(method.encode(x).float(), dim=1)
-    order = (h[:queries] @ h.T).argsort(dim=1, descending=True)[:, : min(k + 1, len(x))]  # each is its own nearest
-    return grid(x[order.flatten()], order.shape[1])
+def distinct(y: Tensor, n: int) -> Tensor:
+    """n rows at most, of as many classes as there are: the first of each, then the second of each, ..."""
+    if y.ndim > 1:
+        return torch.arange(min(n, len(y)))
+    seen: dict[int, int] = {}
+    turns = []
+    for label in y.tolist():
+        turns.append(seen.get(label, 0))
+        seen[label] = turns[-1] + 1
+    order = sorted(range(len(y)), key=lambda row: (turns[row], row))
+    return torch.tensor(order[:n], dtype=torch.long)
 
 
-def curves(rows: list[dict[str, str]], path: Path, last: int = 10_000) -> None:
+def nearest(h: Tensor, queries: Tensor, k: int) -> Tensor:
+    """Rows (Q, k + 1) of features h (N, D): each query itself, then the k others nearest in angle."""
+    h = torch.nn.functional.normalize(h, dim=1)
+    cosine = h[queries] @ h.T
+    cosine[torch.arange(len(queries)), queries] = 2.0  # itself comes first, also before its copies
+    return cosine.topk(min(k + 1, len(h)), dim=1).indices
+
+
+def curves(rows: list[dict[str, str]], path: Path) -> None:
     """metrics.csv's rows as one small plot a quantity: training thin, validation with dots."""
+    figure = plotted(rows)
+    if figure is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110)
+
+
+def curves_svg(rows: list[dict[str, str]]) -> str:
+    """The same for a page: an <svg> whose ink is seen on white and on black; "" where there is nothing to plot."""
     import matplotlib
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    ink: Any = {f"{part}.color": "#808080" for part in ("text", "xtick", "ytick", "grid")}
+    ink |= {"axes.edgecolor": "#808080", "axes.labelcolor": "#808080", "axes.titlecolor": "#808080"}
+    with matplotlib.rc_context(ink | {"svg.fonttype": "none", "svg.hashsalt": "curves"}):
+        figure = plotted(rows)
+        if figure is None:
+            return ""
+        text = io.StringIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(text, format="svg", transparent=True, metadata=nothing)
+    return text.getvalue()[text.getvalue().index("<svg") :]
 
-    series: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    for row in rows[-last:]:
+
+def plotted(rows: list[dict[str, str]]) -> Any:
+    from matplotlib.figure import Figure
+
+    series: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for row in rows:
         for name, value in row.items():
             stage, _, quantity = name.partition("/")
-            if quantity and value:
+            if quantity and value and math.isfinite(float(value)):
                 series.setdefault(quantity, {}).setdefault(stage, []).append((int(row["batch"]), float(value)))
     if not series:
-        return
+        return None
     columns = min(3, len(series))
-    rows_of_plots = math.ceil(len(series) / columns)
-    figure, axes = pyplot.subplots(rows_of_plots, columns, figsize=(4.2 * columns, 2.6 * rows_of_plots), squeeze=False)
+    deep = math.ceil(len(series) / columns)
+    figure = Figure(figsize=(4.2 * columns, 2.6 * deep))
+    axes = figure.subplots(deep, columns, squeeze=False)
     for axis in axes.flat[len(series) :]:
         axis.axis("off")
     for axis, (quantity, stages) in zip(axes.flat, sorted(series.items()), strict=False):
         for stage, points in stages.items():
             style = {"marker": "o", "markersize": 2.5} if stage == "val" else {"linewidth": 1, "alpha": 0.8}
-            axis.plot(*zip(*points, strict=True), label=stage, **style)
+            axis.plot(*thinned(points), label=stage, **style)
         axis.set_title(quantity.replace("_", " "), fontsize=10)
         axis.set_xlabel("batch", fontsize=8)
         axis.tick_params(labelsize=7)
@@ -143,6 +228,10 @@ def curves(rows: list[dict[str, str]], path: Path, last: int = 10_000) -> None:
         if len(stages) > 1:
             axis.legend(fontsize=7, frameon=False)
     figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    return figure
+
+
+def thinned(points: list[tuple[float, float]]) -> np.ndarray:
+    """(2, n): the points, or the means of as many equal parts as a plot can show."""
+    parts = np.array_split(np.array(points, dtype=float), min(len(points), POINTS))
+    return np.array([part.mean(0) for part in parts]).T

@@ -47,6 +47,7 @@ class Study:
         self.untrained = untrained
         self.cache = cache
         self.place = place or Place()
+        self.transfer: Study | None = None  # the same method on other data, where its codes are probed too
         self.notes: list[str] = []  # what was left out, and what to do to have it: a line each
         self._once: dict[Any, Any] = {}
 

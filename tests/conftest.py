@@ -1,17 +1,22 @@
 """Build a row of cases.py exactly as train.py does: compose, resolve, instantiate."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("WANDB_MODE", "offline")
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+import evaluate as evaluate_program
+import train as train_program
 from tests.cases import Case
 from unlabeled.app import cli, train
 
@@ -70,3 +75,46 @@ def build(resolve: Callable[..., dict[str, Any]]) -> Callable[..., tuple[Any, An
         return method, data, config
 
     return build
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+    @property
+    def complaint(self) -> str:
+        """The one line on stderr beside progress."""
+        lines = [line for line in self.err.splitlines() if line and not line.startswith("epoch ")]
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, tmp_path: Path) -> Callable[..., Result]:
+    """Run train.py or evaluate.py in this process."""
+
+    def program(name: str, *words: str) -> Result:
+        folder = [f"output={tmp_path / 'outputs'}"] if name == "train" and "--help" not in words else []
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *folder, *words])
+        monkeypatch.setattr(cli.Outcome, "failed", 0)
+        monkeypatch.setenv("COLUMNS", "200")
+        GlobalHydra.instance().clear()
+        capfd.readouterr()
+        status = 0
+        try:
+            cli.run({"train": train_program, "evaluate": evaluate_program}[name].main)
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return Result(status, *capfd.readouterr())
+
+    return program
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few batches."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    command = [sys.executable, "train.py", f"run={run}", "budget.epochs=2"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return run

@@ -81,6 +81,16 @@ def test_can_do_exactly_what_its_row_says(case: Any, build: Any) -> None:
             assert in_range(method.decode(method.draw_codes(3)))
         if capabilities.BoundsLikelihood in case.can:
             assert method.log_likelihood(x).shape == (len(x),) and method.level_width > 0
+        if capabilities.ElboTerms in case.can:
+            assert all(term.shape == (len(x),) for term in method.elbo_terms(x))
+        if capabilities.WeighsSamples in case.can:
+            seen = method.observe(x)
+            assert method.log_weights(x, 3).shape == (3, len(x)) and torch.equal(method.observe(seen), seen)
+        if capabilities.Classifies in case.can:
+            assert method.classify(x).shape == (len(x), 2)
+        if capabilities.Stages in case.can:
+            stages = method.encode_stages(x)
+            assert len(stages) > 1 and all(h.shape[0] == len(x) and h.ndim == 2 for h in stages.values())
         if capabilities.Translates in case.can:
             assert in_range(method.translate(x)) and len(method.translate(x)) == len(x)
         if capabilities.TranslatesBack in case.can:

@@ -1,51 +1,75 @@
-"""One evaluation: open a checkpoint, find out what it can do, measure that, and leave numbers and pictures."""
+"""One evaluation: open a checkpoint, find out what it can do, measure that, and leave numbers, pictures and a page."""
 
+import csv
 import json
 import os
-import platform
 import subprocess
 import sys
-from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from unlabeled.app.checkpoint import load, locate
+from unlabeled.app.checkpoint import locate
+from unlabeled.app.cli import explain
+from unlabeled.app.folders import new_folder, stamp
+from unlabeled.app.provenance import described
+from unlabeled.app.subjects import Subject, checkpointed, collected
 from unlabeled.app.train import quiet, resolve
 from unlabeled.errors import UserError
 from unlabeled.evaluation.number import Number
-from unlabeled.evaluation.pictures import draw
+from unlabeled.evaluation.pictures import curves_svg
 from unlabeled.evaluation.place import Place
-from unlabeled.evaluation.study import Study
-from unlabeled.seeding import mix, seed_noise
-
-LIBRARIES = ("unlabeled", "torch", "torchvision", "torchmetrics", "torch-fidelity", "scikit-learn", "numpy", "scipy")
+from unlabeled.evaluation.portrait import portray
+from unlabeled.evaluation.report import render
+from unlabeled.seeding import seed_noise
 
 
 def evaluate(config: DictConfig) -> None:
-    """Measure what the checkpoint's method can do; writes evaluation.json and pictures, prints a table."""
+    """Measure a checkpoint, or a folder of samples; writes evaluation.json and pictures, prints a table."""
     if config.weights not in ("averaged", "live"):
         raise UserError(f"weights={config.weights}: there are averaged and live")
-    folder = output_folder(config)
-    if config.devices > 1:
-        launch(config, folder)
-    else:
-        measure(resolve(config), folder, Place())
+    if (config.samples is None) == (config.checkpoint is None):
+        raise UserError("say checkpoint=RUN (see --help), or samples=FOLDER reference=FOLDER")
+    if config.samples is not None and config.reference is None:
+        raise UserError("say reference=FOLDER too: the real images that the samples are held against")
+    if config.devices < 1:
+        raise UserError(f"devices={config.devices}: at least 1")
+    hydra = HydraConfig.get()
+    words = list(hydra.overrides.task)
+    job: dict[str, Any] = {"name": " ".join(words)}
+    try:
+        folder = output_folder(config)
+        plain = resolve(config) | {"overrides": words}
+        if config.devices > 1:
+            launch(plain, folder)
+        else:
+            measure(plain, folder, Place())
+        job |= {"folder": str(folder), "evaluation": json.loads((folder / "evaluation.json").read_text())}
+    except Exception as error:
+        job["error"] = explain(error)
+        raise
+    finally:
+        if hydra.mode == RunMode.MULTIRUN:  # for the table at its end
+            Path(hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
+            (Path(hydra.sweep.dir) / f"{hydra.job.num}.json").write_text(json.dumps(job))
 
 
-def launch(config: DictConfig, folder: Path) -> None:
+def launch(config: dict[str, Any], folder: Path) -> None:
     """One process a device, each with the same resolved config."""
     file = folder / "evaluate.yaml"
-    file.write_text(OmegaConf.to_yaml(config, resolve=True))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.devices}"]
-    done = subprocess.run([*command, "-m", "unlabeled.app.evaluation_worker", str(file), str(folder)])
-    file.unlink()
+    file.write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config['devices']}"]
+    try:
+        done = subprocess.run([*command, "-m", "unlabeled.app.evaluation_worker", str(file), str(folder)])
+    finally:
+        file.unlink()
     if done.returncode:
         raise UserError(f"a process of the evaluation failed (status {done.returncode}): its message stands above")
 
@@ -55,97 +79,60 @@ def measure(config: dict[str, Any], folder: Path, place: Place) -> None:
     """Measure, as one of `place.world` processes; the leader writes and prints."""
     quiet()
     device = choose_device(config["device"])
-    method, run, facts = load(config["checkpoint"], config["weights"], device, tuple(config["trust"]))
-    settings = run["data"] | {key: value for key, value in config["data"].items() if value is not None}
-    data = instantiate(settings, _convert_="all")
-    data.prepare_data()
-    chosen = config["evaluation"]
-
-    def untrained() -> Any:
-        torch.manual_seed(mix(config["seed"], 7) % 2**32)
-        return instantiate(run["model"], _convert_="all").to(method.device).eval().requires_grad_(False)
-
-    study = Study(
-        method,
-        data,
-        split=chosen["split"],
-        seed=config["seed"],
-        samples=chosen["samples"],
-        codes=chosen["codes"],
-        untrained=untrained,
-        cache=Path(data.packed) / "evaluation",
-        place=place,
-    )
-    numbers: list[Number] = []
-    for settings in chosen["evaluators"].values():
-        evaluator = instantiate(settings, _convert_="all")
+    subject = (checkpointed if config["checkpoint"] else collected)(config, device, place)
+    study = subject.study
+    found: dict[str, list[Number]] = {}
+    for name, evaluator in subject.evaluators.items():
         if evaluator.applies(study):
             seed_noise(config["seed"])
-            numbers += evaluator.measure(study)
-    if not place.leads:
-        return
+            found[name] = evaluator.measure(study)
+    pictures = portray(study, config["evaluation"]["pictures"])
+    if place.leads:
+        leave(folder, subject, described(config, subject, found), pictures)
+        show(folder, subject, [number for several in found.values() for number in several], list(pictures))
 
-    seed_noise(config["seed"])
-    batch = next(iter(data.loader(chosen["split"], chosen["pictures"])))
-    batch = type(batch)(*(part.to(method.device) for part in batch))
-    pictures = draw(method, batch)
+
+def leave(folder: Path, subject: Subject, content: dict[str, Any], pictures: dict[str, Any]) -> None:
+    """evaluation.json, the pictures, and both as one page."""
     for name, picture in pictures.items():
         picture.save(folder / f"{name}.png")
-
-    provenance = facts | {
-        "names": run.get("names"),
-        "data": data.keys,
-        "evaluation_seed": config["seed"],
-        "versions": {name: version(name) for name in LIBRARIES},
-        "device": method.device.type,
-        "processor": processor(),
-        "threads": torch.get_num_threads(),
-        "processes": place.world,
-    }
-    content = {
-        "provenance": provenance,
-        "numbers": [asdict(number) for number in numbers],
-        "notes": study.notes,
-        "config": run,
-    }
+    metrics, curves = subject.home / "metrics.csv", ""
+    if metrics.is_file():
+        with open(metrics, newline="") as file:
+            curves = curves_svg(list(csv.DictReader(file)))
+    (folder / "report.html").write_text(render(content, pictures, curves), encoding="utf-8")
     (folder / "evaluation.json").write_text(json.dumps(content, indent=2, default=str))
+
+
+def show(folder: Path, subject: Subject, numbers: list[Number], pictures: list[str]) -> None:
+    """The table, what was left out, and where everything is."""
     console = Console(highlight=False)
     if numbers:
-        show(console, run, facts, numbers)
+        console.print(table(subject.title, numbers, console.width < 110))
     else:
         console.print("no number of this version applies to what this method can do")
-    for note in study.notes:
-        console.print(f"note      {note}", soft_wrap=True)
+    for note in subject.study.notes:
+        console.print(f"note      {note}", soft_wrap=True, markup=False)
     console.print(f"numbers   {folder / 'evaluation.json'}", soft_wrap=True)
     if pictures:
         console.print(f"pictures  {folder} ({', '.join(pictures)})", soft_wrap=True)
+    console.print(f"page      {folder / 'report.html'}", soft_wrap=True)
 
 
-def show(console: Console, run: dict[str, Any], facts: dict[str, Any], numbers: list[Number]) -> None:
-    names = run.get("names") or {}
-    table = Table(title=f"{names.get('model', '')} on {names.get('data', '')}, {facts['weights']} weights")
-    table.add_column("number", no_wrap=True)
-    table.add_column("value", justify="right")
-    for column in ("unit", "better", "beside", "images"):
-        table.add_column(column)
+def table(title: str, numbers: list[Number], narrow: bool) -> Table:
+    """A row a number: its value, with an arrow to where it is better, and what stands beside it."""
+    rows = Table(title=title)
+    rows.add_column("number", no_wrap=True)
+    rows.add_column("value", no_wrap=True)
+    rows.add_column("beside")
+    rows.add_column("of", no_wrap=True, justify="right")
     for number in numbers:
         beside = number.facts.get("baseline_value")
         beside = "" if beside is None else f"{beside:.4g} {number.facts.get('baseline', '')}"
-        images = f"{number.facts.get('images', '?')} {number.facts.get('split', '')}"
-        better = "up" if number.better == "higher" else "down"
-        table.add_row(number.name, f"{number.value:.4g}", number.unit, better, beside, images)
-    console.print(table)
-
-
-def processor() -> str:
-    """The machine's processor or accelerator, by name."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        value = f"{'↑' if number.better == 'higher' else '↓'} {number.value:.4g} {number.unit}"
+        name = number.name.replace("[", "\n  [") if narrow else number.name
+        rows.add_row(escape(name), value, beside, str(number.facts.get("images", "")))
+    return rows
 
 
 def choose_device(name: str) -> str:
@@ -159,9 +146,11 @@ def choose_device(name: str) -> str:
 
 
 def output_folder(config: DictConfig) -> Path:
-    """Where numbers and pictures go: RUN/evaluation, or `output`."""
+    """Where numbers and pictures go: RUN/evaluation, or `output`; for folders of samples a new one in outputs/."""
     if config.output is not None:
         folder = Path(config.output)
+    elif config.checkpoint is None:
+        return new_folder(Path("outputs") / "evaluations", f"{Path(config.samples).name}-{stamp()}")
     else:
         file = locate(config.checkpoint)
         folder = (file.parent.parent if file.parent.name == "checkpoints" else file.parent) / "evaluation"

@@ -1,6 +1,7 @@
 """One process of an evaluation on several devices: python -m unlabeled.app.evaluation_worker CONFIG FOLDER."""
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from unlabeled.evaluation.place import Place
 
 def main(file: Path, folder: Path) -> None:
     config = resolve(OmegaConf.load(file))
-    torch.distributed.init_process_group("gloo")
+    torch.distributed.init_process_group("gloo", timeout=timedelta(days=1))  # a classifier may be trained
     try:
         measure(config, folder, Place(torch.distributed.get_rank(), torch.distributed.get_world_size()))
     except UserError as error:

@@ -1,0 +1,172 @@
+"""evaluate.py as a whole: one process or several, a checkpoint or a folder of anybody's images."""
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+ROOT = Path(__file__).parents[1]
+
+
+def numbers_of(folder: Path) -> dict[str, dict[str, Any]]:
+    content = json.loads((folder / "evaluation.json").read_text())
+    return {number["name"]: number for number in content["numbers"]}
+
+
+def write(folder: Path, levels: np.ndarray) -> Path:
+    folder.mkdir(parents=True)
+    for i, image in enumerate(levels):
+        Image.fromarray(image).save(folder / f"{i:04}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits() -> np.ndarray:
+    """The embedded digits in a fixed random order, (1797, 16, 16) uint8."""
+    images = (load_digits().images / 16 * 255).round().astype(np.uint8).repeat(2, 1).repeat(2, 2)
+    return images[np.random.RandomState(0).permutation(len(images))]
+
+
+def test_two_processes_measure_what_one_does(trained: Path, tmp_path: Path) -> None:
+    """359 images in blocks of 100: the shards are uneven, and so are the last blocks."""
+    for devices in (1, 2):
+        words = [f"checkpoint={trained}", f"devices={devices}", f"output={tmp_path / str(devices)}", "device=cpu"]
+        subprocess.run([sys.executable, "evaluate.py", *words], cwd=ROOT, check=True, capture_output=True)
+    one, two = (numbers_of(tmp_path / str(devices)) for devices in (1, 2))
+    assert list(one) == list(two) and len(one) > 10
+    for name, number in one.items():
+        assert math.isclose(two[name]["value"], number["value"], rel_tol=1e-9, abs_tol=1e-12), name
+        assert two[name]["facts"].keys() == number["facts"].keys()
+
+
+def test_an_evaluation_says_where_each_number_comes_from(program: Any, trained: Path, tmp_path: Path) -> None:
+    result = program("evaluate", f"checkpoint={trained}", f"output={tmp_path / 'e'}", "evaluation.samples=200")
+    assert result.status == 0, result.err
+    content = json.loads((tmp_path / "e" / "evaluation.json").read_text())
+    provenance, numbers = content["provenance"], numbers_of(tmp_path / "e")
+    fid = next(number for name, number in numbers.items() if name.startswith("fid[classifier-digits@"))
+    assert fid["facts"]["images"] == 200 and fid["facts"]["baseline_value"] >= 0 and fid["facts"]["baseline"]
+    assert len(provenance["extractor"]["sha256"]) >= 12 and provenance["extractor"]["name"] in fid["name"]
+    assert provenance["weights"] == "live" and provenance["versions"]["torch-fidelity"]
+    assert provenance["data"] and provenance["evaluation_seed"] == 0
+    page = (tmp_path / "e" / "report.html").read_text()
+    for name in numbers:
+        assert name in page
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_does_not(program: Any, trained: Path, tmp_path: Path) -> None:
+    words = [f"checkpoint={trained}", "evaluation.samples=150", "~evaluation.evaluators.probe"]
+    for run, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert program("evaluate", *words, f"seed={seed}", f"output={tmp_path / run}").status == 0
+    a, b, c = (numbers_of(tmp_path / run) for run in "abc")
+    assert {name: number["value"] for name, number in a.items()} == {name: n["value"] for name, n in b.items()}
+    fid = next(name for name in a if name.startswith("fid["))
+    assert a[fid]["value"] != c[fid]["value"]
+
+
+def test_several_checkpoints_end_in_one_table_and_one_page(program: Any, trained: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(trained, tmp_path / "other")
+    words = ["~evaluation.evaluators.probe", "~evaluation.evaluators.distribution", f"hydra.sweep.dir={tmp_path / 's'}"]
+    result = program("evaluate", "-m", f"checkpoint={trained},{other},{tmp_path / 'nowhere'}", *words)
+    assert result.status == 1 and "nowhere" in result.err
+    assert "reconstruction_mse" in (tmp_path / "s" / "comparison.html").read_text()
+    assert len(json.loads((tmp_path / "s" / "comparison.json").read_text())) >= 2
+
+
+def test_codes_are_probed_on_other_data(program: Any, trained: Path, tmp_path: Path) -> None:
+    words = ["evaluation.probe_data=digits", "~evaluation.evaluators.distribution", f"output={tmp_path / 'e'}"]
+    assert program("evaluate", f"checkpoint={trained}", *words).status == 0
+    numbers = numbers_of(tmp_path / "e")
+    assert numbers["linear_accuracy[digits]"]["value"] == numbers["linear_accuracy"]["value"]  # its own data again
+
+
+class TestFolders:
+    """samples=FOLDER reference=FOLDER."""
+
+    @pytest.fixture(scope="class")
+    def reference(self, digits: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return write(tmp_path_factory.mktemp("real") / "reference", digits[:1000])
+
+    def score(self, program: Any, samples: Path, reference: Path, tmp_path: Path, trained: Path) -> dict[str, Any]:
+        words = [f"samples={samples}", f"reference={reference}", f"evaluation.extractor={trained}"]
+        result = program("evaluate", *words, f"output={tmp_path / 'out'}", f"data.root={tmp_path}")
+        assert result.status == 0, result.err
+        return numbers_of(tmp_path / "out")
+
+    def test_real_images_score_as_their_floor_and_noise_does_not(
+        self, program: Any, digits: np.ndarray, reference: Path, trained: Path, tmp_path: Path
+    ) -> None:
+        held_out = write(tmp_path / "held_out", digits[1000:1500])
+        real = self.score(program, held_out, reference, tmp_path, trained)
+        fid = next(name for name in real if name.startswith("fid["))
+        assert real[fid]["facts"]["images"] == 500
+        assert 0.3 < real[fid]["value"] / real[fid]["facts"]["baseline_value"] < 3
+        noise = np.random.RandomState(0).randint(0, 256, (500, 16, 16)).astype(np.uint8)
+        bad = self.score(program, write(tmp_path / "noise", noise), reference, tmp_path, trained)
+        assert bad[fid]["value"] > 10 * real[fid]["value"]
+
+    def mistake(self, program: Any, tmp_path: Path, *words: str) -> str:
+        result = program("evaluate", *words, f"output={tmp_path / 'out'}", f"data.root={tmp_path}")
+        assert result.status == 1
+        return result.complaint
+
+    def test_mistakes_are_one_line(self, program: Any, reference: Path, trained: Path, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        given = [f"reference={reference}", f"evaluation.extractor={trained}"]
+        assert "no images in" in self.mistake(program, tmp_path, f"samples={tmp_path / 'empty'}", *given)
+        assert "no such folder" in self.mistake(program, tmp_path, f"samples={tmp_path / 'gone'}", *given)
+        assert "reference=FOLDER" in self.mistake(program, tmp_path, f"samples={reference}")
+        large = write(tmp_path / "large", np.zeros((3, 20, 20), np.uint8))
+        assert "say size=N" in self.mistake(program, tmp_path, f"samples={large}", *given)
+        colour = write(tmp_path / "colour", np.zeros((3, 16, 16, 3), np.uint8))
+        assert "channel" in self.mistake(program, tmp_path, f"samples={colour}", *given)
+        broken = write(tmp_path / "broken", np.zeros((2, 16, 16), np.uint8))
+        (broken / "0001.png").write_bytes(b"no image")
+        assert "0001.png" in self.mistake(program, tmp_path, f"samples={broken}", *given)
+        assert "evaluation.extractor" in self.mistake(program, tmp_path, f"samples={reference}", given[0])
+
+
+MISTAKES = {
+    "evaluation.extractor=inception": r"weights-inception-2015-12-05-6726825d\.pth",
+    "evaluation.extractor=inceptoin": r"inceptoin",
+    "evaluation.probe_data=cifar": r"did you mean cifar10",
+    "devices=0": r"at least 1",
+    "samples=here": r"checkpoint=RUN .*or samples=",
+}
+
+
+@pytest.mark.parametrize("word", MISTAKES)
+def test_mistakes_end_in_one_line(program: Any, trained: Path, tmp_path: Path, word: str) -> None:
+    import re
+
+    result = program("evaluate", f"checkpoint={trained}", f"output={tmp_path / 'out'}", word)
+    assert result.status == 1 and re.search(MISTAKES[word], result.complaint), result.complaint
+    assert not (tmp_path / "out" / "evaluation.json").exists()
+
+
+def test_a_study_draws_its_noise_from_the_place_of_the_rows(trained: Path) -> None:
+    """What a process draws for a block does not depend on the blocks before it."""
+    from unlabeled.app.checkpoint import load
+    from unlabeled.evaluation.place import Place
+    from unlabeled.evaluation.study import Study
+
+    method, _, _ = load(trained)
+    data = type("Data", (), {"shape": (1, 16, 16)})()
+    draws = {}
+    for world in (1, 3):
+        for rank in range(world):
+            study = Study(method, data, place=Place(rank, world))
+            for block in study.blocks(450, "drawing"):
+                draws.setdefault(int(block[0]), []).append(torch.rand(len(block)))
+    assert sorted(draws) == [0, 100, 200, 300, 400]
+    assert all(torch.equal(*pair) for pair in draws.values())
+    assert not torch.equal(draws[0][0], draws[100][0])

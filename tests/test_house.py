@@ -41,7 +41,7 @@ FLOORS = {
     "data": {"batches", "data"} | GROUND,
     "evaluation": {"batches", "capabilities", "evaluation"} | GROUND,
     "callbacks": {"batches", "capabilities", "evaluation", "callbacks"} | GROUND,
-    "app": {"app", "batches", "callbacks", "evaluation", "loggers"} | GROUND,
+    "app": {"app", "batches", "callbacks", "capabilities", "evaluation", "loggers"} | GROUND,
 }
 
 

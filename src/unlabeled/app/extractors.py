@@ -124,10 +124,11 @@ class Shop:
                 f"evaluation.extractor=classifier (trained once, {self.patience()})",
                 f"evaluation.extractor=RUN after python train.py model=classifier data={self.title}",
             ]
+        else:
+            ways.append("evaluation.extractor=RUN, a run whose method encodes such images")
         if self.data.shape[0] == 3:
             file = self.data.root / "weights" / FILES["inception"].name
             ways.append(f"evaluation.extractor=inception with its file at {file}")
-        ways = ways or ["evaluation.extractor=RUN of any run whose method encodes such images"]
         notes.append(f"no FID and the like: they see images through an extractor; say {', or '.join(ways)}")
         return None
 

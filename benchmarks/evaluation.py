@@ -4,7 +4,7 @@
 
 First, all metrics of 10,000 generated and 10,000 real images at 2048 features, from features that are there: seconds,
 of which Inception on this machine would need thousands. Then FID, IS, KID, precision and recall of two folders of
-IMAGES (default 200) PNGs each at 32x32, from the files to the numbers, with the same randomly initialised Inception:
+IMAGES (default 40) PNGs each at 32x32, from the files to the numbers, with the same randomly initialised Inception:
 torch-fidelity with that for everything, and as it comes, with VGG16 for precision and recall. The sides take turns.
 """
 
@@ -155,7 +155,7 @@ def beside_torch_fidelity(n: int) -> None:
 
 
 def main() -> None:
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    n = int(sys.argv[1]) if len(sys.argv) > 1 else 40
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, distances to {comparison.COMPARED:,} at most")
     beyond_extraction()
     beside_torch_fidelity(n)

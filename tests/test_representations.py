@@ -22,7 +22,7 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation.clustering import Clustering, matched
 from unlabeled.evaluation.codes_map import codes_map, planes
 from unlabeled.evaluation.features import Features
-from unlabeled.evaluation.finetune import FineTune
+from unlabeled.evaluation.finetune import FineTune, accuracy
 from unlabeled.evaluation.probe import Probe
 from unlabeled.evaluation.study import Study
 
@@ -230,6 +230,25 @@ def test_the_best_epoch_on_val_is_scored_once(digits, monkeypatch):
     for name, tensor in states[-1].items():
         assert torch.equal(tensor, states[1][name]), name
     assert not torch.equal(states[1]["head.weight"], states[3]["head.weight"])
+
+
+def test_accuracy_is_in_evaluation_mode(digits):
+    study, method, head = Study(small(), digits), small(), nn.Linear(64, 10)
+    method.encoder[2].running_mean.uniform_(0, 2)
+    table = digits.table("val")
+    batch = table.batch(torch.arange(len(table)))
+    with torch.no_grad():
+        want = (head(method.eval().encode(batch.x)).argmax(1) == batch.y).double().mean()
+    network, before = nn.ModuleDict({"method": method, "head": head}).train(), copy.deepcopy(method.state_dict())
+    assert accuracy(study, "val", network) == pytest.approx(100 * want.item())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in method.state_dict().items())
+
+
+def test_the_learning_rate_falls_as_half_a_cosine(digits, monkeypatch):
+    rates, original = [], torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda o: rates.append(o.param_groups[0]["lr"]) or original(o))
+    finetune(epochs=2, batches=2, lr=0.1).tune(Study(small(), digits), small(), torch.arange(50), "t")
+    assert rates == pytest.approx([0.1, 0.1 * (1 + 0.5**0.5) / 2, 0.05, 0.1 * (1 - 0.5**0.5) / 2])
 
 
 def test_finetuning_takes_full_batches_of_its_rows_only():

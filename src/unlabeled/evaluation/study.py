@@ -37,6 +37,8 @@ class Study:
         cache: Path | None = None,  # where what depends on the data alone is kept
         place: Place | None = None,
     ):
+        if codes < 1:
+            raise UserError(f"evaluation.codes={codes}: say 1 image or more")
         self.method = method
         self.data = data
         self.split = split

@@ -55,8 +55,8 @@ sweep: $(STAMP)  ## two methods, two seeds, one table
 bench: $(STAMP)  ## speed, as ratios
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
-lock:  ## write requirements.lock anew (needs uv)
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --generate-hashes \
+lock:  ## write requirements.lock anew, without launchers (needs uv)
+	uv pip compile pyproject.toml --extra tensorboard --extra dev --universal --python-version 3.10 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header --quiet --upgrade --output-file requirements.lock
 
 clean:  ## remove what was built; runs (outputs/) and data (data/) stay

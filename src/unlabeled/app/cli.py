@@ -3,9 +3,9 @@
 import os
 import re
 import secrets
-import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,16 @@ PARTS = ("objective", "penalty", "views", "likelihood")  # groups that fill a sl
 
 OmegaConf.register_new_resolver("random_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
 
+# our presets go under the launchers' own names
+warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+
 
 class Outcome:
     """What the jobs of this process came to."""
 
     failed = 0
+    program = False  # whether this process is the program itself, and not a launcher's
+    table: Callable[[], None] | None = None  # of a sweep that is not over
 
 
 def guard(work: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
@@ -54,12 +59,12 @@ def _fail(error: BaseException, line: str | None) -> float:
     number = getattr(error, "signal_number", None)
     if number is not None:
         Outcome.failed = 128 + number
-    if line is not None:
+    if line:
         if "UNLABELED_TRACE" in os.environ:
             traceback.print_exc()
         print(f"error: {line}" if number is None else line, file=sys.stderr)
-    if number == signal.SIGINT:
-        sys.exit(Outcome.failed)  # Ctrl-C ends a sweep too
+    if number is not None and Outcome.program:
+        sys.exit(Outcome.failed)  # who stops the program stops its sweep too
     return float("nan")
 
 
@@ -75,6 +80,7 @@ def run(main: Callable[[], Any]) -> None:
     # threads that wait do not spin: several times faster where other programs want the same cores
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors arrive here instead of being printed by Hydra
+    Outcome.program = True
     try:
         main()
     except (UserError, HydraException, OmegaConfBaseException) as error:
@@ -85,6 +91,17 @@ def run(main: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         Outcome.failed = 130
+    except Exception as error:
+        missing = "Unknown plugin class" in str(error)
+        if (Outcome.table is None and not missing) or "UNLABELED_TRACE" in os.environ:
+            raise
+        # jobs catch their own: this is a launcher that is not there, or that lost a process
+        gave_up = "" if missing else f"the launcher gave up: {type(error).__name__}: "
+        print(f"error: {gave_up}{explain(error)}", file=sys.stderr)
+        Outcome.failed = 1
+    finally:
+        if Outcome.table:
+            Outcome.table()
     sys.exit(Outcome.failed)
 
 
@@ -92,6 +109,17 @@ def shorthand(word: str) -> str:
     """`objective=hinge` for `objective@model.objective=hinge`, and the like for every part of a model."""
     part = word.partition("=")[0]
     return word.replace(part, f"{part}@model.{part}", 1) if part in PARTS and "=" in word else word
+
+
+def composed(program: str, words: list[str]) -> DictConfig:
+    """The config that `python PROGRAM.py WORDS` would have, within a job of Hydra's or without."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    if GlobalHydra.instance().is_initialized():
+        return compose(program, words)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(program, words)
 
 
 # What went wrong, in one line
@@ -119,7 +147,11 @@ def explain(error: BaseException) -> str:
     mandatory = re.search(r"Missing mandatory value: (\S+)", text)
     if mandatory:
         return f"say {mandatory[1]}=... (see --help)"
-    return " ".join(text.split("\n")[0].split())
+    plugin = re.search(r"Unknown plugin class : 'hydra_plugins\.\w*?_(joblib|submitit|ray)", text)
+    if plugin:
+        return f'the launcher is not installed: pip install "unlabeled[{plugin[1]}]"'
+    first, _, rest = text.partition("\n")
+    return " ".join((first + " " + rest.partition("\n")[0] if first.endswith(":") else first).split())
 
 
 def unknown_key(key: str) -> str:

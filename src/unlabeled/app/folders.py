@@ -29,5 +29,5 @@ def stamp() -> str:
 
 
 def slug(words: list[str], longest: int = 60) -> str:
-    """Overrides as part of a folder's name."""
-    return re.sub(r"[^\w.=+-]+", "_", ",".join(words))[:longest].strip("_,.")
+    """Overrides as part of a folder's name, in letters that a command line takes as they are."""
+    return re.sub(r"[^\w.-]+", "_", ",".join(words).replace("=", "-"))[:longest].strip("_.-")

@@ -6,24 +6,32 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+
+from unlabeled.app.cli import Outcome
 
 
 class Compare(Callback):
-    """Prints one table of a sweep's runs: what was varied, and what each reached."""
+    """Prints one table of a sweep's runs: what was varied, and what each reached; of a broken-off sweep too."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        Outcome.table = lambda: self.on_multirun_end(config)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         from rich.console import Console
         from rich.table import Table
 
+        Outcome.table = None
         sweep = Path(config.hydra.sweep.dir)
-        runs = sorted(sweep.glob("*/result.json"), key=lambda path: int(path.parent.name.split("-")[0]))
-        results = [(path.parent, json.loads(path.read_text())) for path in runs]
+        folders = [path for path in sweep.glob("*-*") if path.name.split("-")[0].isdigit()]
+        results = [(path, _result(path)) for path in sorted(folders, key=lambda path: int(path.name.split("-")[0]))]
         if not results:
             return
         words = [dict(word.partition("=")[::2] for word in result["names"]["overrides"]) for _, result in results]
-        varied = [key for key in words[0] if len({row.get(key) for row in words}) > 1] or list(words[0])
+        keys = list(dict.fromkeys(key for row in words for key in row))
+        varied = [key for key in keys if len({row.get(key) for row in words}) > 1] or keys
         reached = [result.get("best") or result.get("last") or {} for _, result in results]
+        states = ["failed" if "error" in result else "pruned" if "pruned" in result else "" for _, result in results]
         counts: dict[str, int] = {}
         for row in reached:
             for name in row:
@@ -35,18 +43,37 @@ class Compare(Callback):
         for name in shown:
             table.add_column(name, justify="right")
         table.add_column("s", justify="right")
-        for chosen, values, entry in zip(words, reached, results, strict=True):
-            result = entry[1]
+        if any(states):
+            table.add_column("")
+        for chosen, values, entry, state in zip(words, reached, results, states, strict=True):
             cells = [f"{values[name]:.4g}" if name in values else "" for name in shown]
-            if "error" in result:
-                cells = ["failed", *[""] * len(shown)][: len(shown)]
-            table.add_row(*(chosen.get(key, "") for key in varied), *cells, f"{result.get('seconds', ''):}")
+            cells += [f"{entry[1].get('seconds', '')}", *([state] if any(states) else [])]
+            table.add_row(*(_short(chosen.get(key, "")) for key in varied), *cells)
         (sweep / "results.json").write_text(json.dumps({f.name: r for f, r in results}, indent=2))
         console = Console(highlight=False)
         console.print(table)
         for run, result in results:
             if "error" in result:
-                console.print(f"failed: {run.name}: {result['error']}", soft_wrap=True)
+                Outcome.failed = Outcome.failed or 1  # it may have run in another process
+                console.print(f"failed: {run.name}: {result['error']}", soft_wrap=True, markup=False)
+
+
+def _result(run: Path) -> dict[str, Any]:
+    """A run's result.json; of a run that was killed, what its config tells."""
+    if (run / "result.json").is_file():
+        return json.loads((run / "result.json").read_text())
+    names: Any = {"overrides": []}
+    if (run / "config.yaml").is_file():
+        names = OmegaConf.to_container(OmegaConf.load(run / "config.yaml").names)
+    return {"names": names, "error": "it ended without a word: killed, or out of memory?"}
+
+
+def _short(value: str) -> str:
+    """0.00015676677195 as 0.0001568; anything else as it is."""
+    try:
+        return value if len(value) < 10 else f"{float(value):.4g}"
+    except ValueError:
+        return value
 
 
 class CompareEvaluations(Callback):

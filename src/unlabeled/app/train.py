@@ -4,10 +4,7 @@ import csv
 import json
 import logging
 import math
-import os
 import random
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,8 +23,11 @@ from unlabeled.app.checkpoint import read
 from unlabeled.app.checks import check, check_devices, devices
 from unlabeled.app.cli import explain
 from unlabeled.app.folders import new_folder, slug, stamp
+from unlabeled.app.processes import agree, environment, launch, saved_first, together
 from unlabeled.callbacks.checkpoints import AtomicIO, Checkpoints
+from unlabeled.callbacks.measures import Measures
 from unlabeled.callbacks.pace import Budget
+from unlabeled.callbacks.pruning import Pruning
 from unlabeled.callbacks.records import Diverged, Records
 from unlabeled.errors import UserError
 from unlabeled.evaluation.pictures import curves
@@ -39,39 +39,97 @@ CHANGEABLE = ("budget.", "trainer", "logger", "callbacks.", "resume", "run", "ou
 
 def train(config: DictConfig) -> float | None:
     """Train as the config says; returns the monitored quantity where there is one (for sweepers)."""
-    if config.resume is not None:
-        plain = resumed(config)
-        if devices(plain) > 1 and "LOCAL_RANK" not in os.environ:
-            return launch(Path(plain["run"]), devices(plain), "--resume")
-        return fit(plain, resume=True)
+    start = agree(lambda: prepare(config))
+    plain, how, group = start["config"], start["how"], together()
+    folder = Path(plain["run"])
+    if how == "over":
+        print(f"over already: {folder}")
+        return _result(folder).get("objective")
+    try:
+        with saved_first():
+            if devices(plain) > 1 and group is None:
+                instantiate(plain["data"], _convert_="all").prepare_data()  # once, not by every process
+                return launch(folder, devices(plain), *(["--resume"] if how == "resumed" else []))
+            return fit(plain, resume=how == "resumed")
+    except Exception as error:
+        if group is None or group.rank == 0:
+            _failed(folder, plain["names"], error)
+        raise
+
+
+def prepare(config: DictConfig) -> dict[str, Any]:
+    """{"config": resolved, with the run's folder, "how": new, resumed or over}."""
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
-    choices, words = HydraConfig.get().runtime.choices, list(HydraConfig.get().overrides.task)
+    choices = HydraConfig.get().runtime.choices
+    given = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
+    words = list({word.partition("=")[0]: word for word in given}.values())  # the last of a key counts
+    if multirun and together() and choices["hydra/launcher"] == "basic":
+        raise UserError("a sweep is started once, without srun or torchrun: say hydra/launcher=submitit_slurm")
+    if config.resume not in (None, "auto"):
+        return {"config": resumed(config, Path(config.resume), words), "how": "resumed"}
     names = {group: choices[group] for group in ("model", "data", "trainer")} | {"overrides": words}
     if not multirun:
+        settle(config)
         check(config)  # a sweep's job has a folder first, so that its failure is in the table
-    if config.run is not None:
-        folder = Path(config.run)
-        if (folder / "config.yaml").exists():
+    telling = [word for word in words if not word.startswith(("output=", "data_root=", "data_packed="))]
+    job = f"{HydraConfig.get().job.num}-{slug(telling)}" if multirun else ""
+    if config.run is None and config.resume == "auto" and not multirun:
+        raise UserError("resume=auto must know the run: say run=FOLDER")
+    if config.run is not None or config.resume == "auto":
+        folder = Path(config.run or Path(HydraConfig.get().sweep.dir) / job)
+        if config.resume == "auto":
+            if "error" not in _result(folder, {"error": "none"}) and set(words) == set(_words(folder)):
+                return {"config": resolve(OmegaConf.load(folder / "config.yaml")), "how": "over"}
+            if (folder / "checkpoints" / "last.ckpt").is_file():
+                return {"config": resumed(config, folder, words), "how": "resumed"}
+            (folder / "metrics.csv").unlink(missing_ok=True)  # of one that was stopped before its first checkpoint
+        elif (folder / "config.yaml").exists():
             raise UserError(f"run={folder} holds a run already: say resume={folder}, or another folder")
         folder.mkdir(parents=True, exist_ok=True)
     elif multirun:
-        job = HydraConfig.get().job
-        folder = new_folder(HydraConfig.get().sweep.dir, f"{job.num}-{slug(words)}")
+        folder = new_folder(HydraConfig.get().sweep.dir, job)
     else:
         folder = new_folder(config.output, f"{choices['model']}-{choices['data']}-{stamp()}")
     config.run = str(folder)
     try:
+        settle(config)
         check(config)
-        plain = resolve(config)
-        plain["names"] = names
+        plain = resolve(config) | {"names": names}
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain)))
-        if devices(plain) > 1 and "LOCAL_RANK" not in os.environ:
-            instantiate(plain["data"], _convert_="all").prepare_data()  # once, not by every process
-            return launch(folder, devices(plain))
-        return fit(plain)
     except Exception as error:
-        (folder / "result.json").write_text(json.dumps({"names": names, "error": explain(error)}))
+        _failed(folder, names, error)
         raise
+    return {"config": plain, "how": "new"}
+
+
+def settle(config: Any) -> None:
+    """Devices and nodes are those that srun or torchrun started processes for."""
+    group = together()
+    if group is None:
+        if config.trainer.num_nodes != 1:
+            raise UserError(
+                "trainer=multinode takes its nodes and devices from srun or torchrun, and neither started this: "
+                "put one of them before python, or say trainer=ddp"
+            )
+        return
+    if group.world > 1 and config.trainer.strategy == "auto":
+        raise UserError(f"{group.world} processes were started together, and this trainer wants one: trainer=multinode")
+    config.trainer.devices, config.trainer.num_nodes = group.here, group.nodes
+
+
+def _result(folder: Path, otherwise: dict[str, Any] | None = None) -> dict[str, Any]:
+    file = folder / "result.json"
+    return json.loads(file.read_text()) if file.is_file() else otherwise or {}
+
+
+def _words(folder: Path) -> list[str]:
+    return list(OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "names.overrides", default=[]))
+
+
+def _failed(folder: Path, names: dict[str, Any], error: Exception) -> None:
+    """Leave word of it, unless the folder holds what was reached before."""
+    if "error" in _result(folder, {"error": "none"}):
+        (folder / "result.json").write_text(json.dumps({"names": names, "error": explain(error)}))
 
 
 def fit(config: dict[str, Any], resume: bool = False) -> float | None:
@@ -80,6 +138,7 @@ def fit(config: dict[str, Any], resume: bool = False) -> float | None:
     folder = Path(config["run"])
     data, method = build(config)
     trainer = make_trainer(config, method)
+    provide_extractors(trainer, config, data)
     checkpoints = part(trainer, Checkpoints)
     loggers = trainer.loggers
     if resume:
@@ -128,7 +187,7 @@ def make_trainer(config: dict[str, Any], method: Any, **settings: Any) -> Traine
         config["trainer"] | settings,
         callbacks=list(instantiate(config["callbacks"], _convert_="all").values()),
         logger=loggers_of(config),
-        plugins=[AtomicIO()],
+        plugins=[AtomicIO(), environment()],
         default_root_dir=config["run"],
         accumulate_grad_batches=config["accumulate"] if method.automatic_optimization else 1,
         _convert_="all",
@@ -137,6 +196,18 @@ def make_trainer(config: dict[str, Any], method: Any, **settings: Any) -> Traine
     if not method.automatic_optimization:
         method.accumulate = config["accumulate"]  # Lightning refuses to do it in manual optimization
     return trainer
+
+
+def provide_extractors(trainer: Trainer, config: dict[str, Any], data: Any) -> None:
+    """What is measured during training sees images through an extractor; it is found when all ranks are there."""
+    from unlabeled.app.extractors import choose  # which trains one itself, by this module
+
+    cache = Path(data.packed) / "evaluation"
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Measures):
+            callback.choose = lambda name, weights, place, notes: choose(
+                name, weights, config, data, cache, str(trainer.strategy.root_device), (), notes, place
+            )
 
 
 def part(trainer: Trainer, kind: type) -> Any:
@@ -165,18 +236,8 @@ def finish(loggers: list[Any]) -> None:
         wandb.finish()
 
 
-def launch(folder: Path, processes: int, *flags: str) -> float | None:
-    """One process a device, each from the run's resolved config: no rank can train another configuration."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    done = subprocess.run([*command, "-m", "unlabeled.app.worker", str(folder), *flags])
-    if done.returncode:
-        raise UserError(f"a process of {folder} failed (status {done.returncode}): its own message stands above")
-    return json.loads((folder / "result.json").read_text()).get("objective")
-
-
-def resumed(config: DictConfig) -> dict[str, Any]:
+def resumed(config: DictConfig, folder: Path, words: list[str]) -> dict[str, Any]:
     """The config of the run to go on with, with the few overrides that leave its past as it was."""
-    folder = Path(config.resume)
     file = folder / "config.yaml"
     if not file.is_file():
         raise UserError(
@@ -185,9 +246,11 @@ def resumed(config: DictConfig) -> dict[str, Any]:
     if not (folder / "checkpoints" / "last.ckpt").is_file():
         raise UserError(f"resume={folder}: it has no checkpoint yet; start it anew")
     old = OmegaConf.load(file)
-    words = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
+    before = _words(folder)
     for word in words:
         key = word.partition("=")[0]
+        if word in before:
+            continue
         if not key.startswith(CHANGEABLE) or OmegaConf.select(old, key, default=...) is ...:
             raise UserError(
                 f"{word}: a resumed run keeps its config; only budget.*, trainer.* and callbacks.* may change"
@@ -195,7 +258,10 @@ def resumed(config: DictConfig) -> dict[str, Any]:
         OmegaConf.update(old, key, OmegaConf.select(config, key))
         if key.startswith("budget."):
             OmegaConf.update(old, f"callbacks.{key}", OmegaConf.select(config, key))
+        before = [other for other in before if other.partition("=")[0] != key] + [word]
     OmegaConf.update(old, "run", str(folder))
+    OmegaConf.update(old, "names.overrides", before)
+    settle(old)
     check_devices(old)  # type: ignore[arg-type]
     file.write_text(OmegaConf.to_yaml(old))
     return resolve(old)
@@ -213,7 +279,8 @@ def report(
     if metrics.is_file():
         with open(metrics, newline="") as file:
             curves(list(csv.DictReader(file)), folder / "pictures" / "curves.png")
-    objective = records.best.get(method.monitor) if method.monitor else None
+    monitor, mode = checkpoints.choice(trainer)
+    objective = records.best.get(monitor) if monitor else None
     result = {
         "names": config["names"],
         "seed": config["seed"],
@@ -223,14 +290,18 @@ def report(
         "last": records.latest,
         "best": records.best,
     }
+    pruned = next((c.pruned for c in trainer.callbacks if isinstance(c, Pruning)), None)  # type: ignore[attr-defined]
+    if pruned:
+        result["pruned"] = pruned
     (folder / "result.json").write_text(json.dumps(result, indent=2))
     console = Console(highlight=False)
     names = config["names"]
-    table = Table(title=f"{names['model']} on {names['data']}, {result['batches']} batches in {seconds:.0f} s")
+    title = f"{names['model']} on {names['data']}, {result['batches']} batches in {seconds:.0f} s"
+    table = Table(title=f"{title}, pruned {pruned}" if pruned else title)
     table.add_column("quantity")
     table.add_column("last", justify="right")
     if records.best:
-        table.add_column(f"at the lowest {method.monitor}", justify="right")
+        table.add_column(f"at the {mode} {monitor}", justify="right")
     for name, value in sorted(records.latest.items()):
         if name != "train/lr":
             best = [f"{records.best[name]:.4g}" if name in records.best else ""] if records.best else []

@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from unlabeled.app.train import fit, resolve
+from unlabeled.callbacks.checkpoints import Interrupted
 from unlabeled.errors import UserError
 
 
@@ -13,6 +14,8 @@ def main(folder: Path) -> None:
     config = resolve(OmegaConf.load(folder / "config.yaml"))
     try:
         fit(config, resume="--resume" in sys.argv)
+    except Interrupted as stopped:
+        sys.exit(128 + stopped.signal_number)  # whoever started the processes says so
     except UserError as error:
         sys.exit(f"error: {error}")
 

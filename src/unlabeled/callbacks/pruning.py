@@ -39,9 +39,7 @@ class Pruning(Callback):
             import optuna
 
             study = optuna.load_study(study_name=self.study, storage=self.storage, pruner=self.pruner)
-            found = study.trials[self.trial]
-            if not found.state.is_finished():
-                self._trial = optuna.trial.Trial(study, found._trial_id)
+            self._trial = optuna.trial.Trial(study, study.trials[self.trial]._trial_id)
 
     def on_validation_end(self, trainer: Trainer, method: Any) -> None:
         if self.trial is None or trainer.sanity_checking:
@@ -72,7 +70,7 @@ class Pruning(Callback):
             hopeless = self._trial.should_prune()
             if hopeless:
                 self._trial.set_user_attr("pruned", epoch)
-        except optuna.exceptions.UpdateFinishedTrialError:  # the sweep gave this job up, and it lives on
+        except optuna.exceptions.UpdateFinishedTrialError:  # resumed by hand, or given up by its sweep and alive
             return False, None
         return hopeless, None
 

@@ -1,6 +1,7 @@
 """Sweeps, launchers, schedulers: every engine runs for real, where it is installed."""
 
 import csv
+import importlib.util
 import json
 import os
 import re
@@ -48,6 +49,10 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
 
 def result(run: Path) -> dict[str, Any]:
     return json.loads((run / "result.json").read_text())
+
+
+def finished(run: Path) -> bool:
+    return (run / "result.json").is_file()
 
 
 def batches(run: Path) -> list[int]:
@@ -141,10 +146,10 @@ def test_a_launcher_that_is_not_installed_says_what_to_install(launcher: str, pr
 
 def test_a_killed_job_of_submitit_takes_no_other_with_it(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    words = [*QUICK, "hydra/launcher=submitit_local", f"hydra.sweep.dir={tmp_path}", "model.latent_dim=3,4"]
-    status, out, err = finish(spawn("train.py", "-m", *words, signals("SIGKILL", 5).replace("{run}", "{model.latent_dim}")))
-    assert status == 1
-    assert False
+    words = [*QUICK, "hydra/launcher=submitit_local", f"hydra.sweep.dir={tmp_path}", "seed=0,1"]
+    status, out, err = finish(spawn("train.py", "-m", *words, signals("SIGKILL", 5).replace("${run}", str(tmp_path))))
+    assert status == 1 and "2 runs in" in out and out.count("it ended without a word") == 1, err
+    assert "was lost: see" in err and [result(run)["batches"] for run in tmp_path.glob("*-*") if finished(run)] == [8]
 
 
 def test_stopping_the_program_stops_its_sweep_and_shows_what_is_there(program: Any, tmp_path: Path) -> None:

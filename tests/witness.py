@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class Signals(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, method: Any, batch: Any, batch_idx: int) -> None:
         last = trainer.global_rank == trainer.world_size - 1
-        if last and trainer.fit_loop.total_batch_idx == self.batch and not self.sent.exists():
-            self.sent.touch()
-            os.kill(os.getpid(), self.number)
+        if last and trainer.fit_loop.total_batch_idx == self.batch:
+            with suppress(FileExistsError):
+                self.sent.touch(exist_ok=False)
+                os.kill(os.getpid(), self.number)

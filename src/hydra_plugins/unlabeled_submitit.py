@@ -35,13 +35,13 @@ class _patience:
         from submitit import Job
         from submitit.core.utils import UncompletedJobError
 
-        self.results = whole = Job.results
+        whole = self.results = Job.results
 
         def results(job: Any) -> list[Any]:
             try:
                 return whole(job)
-            except UncompletedJobError as error:
-                print(f"error: job {job.job_id} was lost: {str(error).splitlines()[0]}", file=sys.stderr)
+            except UncompletedJobError:
+                print(f"error: job {job.job_id} was lost: see {job.paths.stderr}", file=sys.stderr)
                 lost = JobReturn(status=JobStatus.COMPLETED)
                 lost.return_value = math.nan
                 return [lost]

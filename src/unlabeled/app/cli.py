@@ -281,11 +281,15 @@ _TRAIN = """Unlabeled: deep learning without labels.
 --cfg job prints the config; any key of it can be overridden: KEY=VALUE. --hydra-help tells of Hydra's own options.
 Shell completion: eval "$(python train.py -sc install=bash)"."""
 
-_EVALUATE = """Evaluate a checkpoint: every number that its method allows, as a table and as JSON, and pictures.
+_EVALUATE = """Evaluate a checkpoint: every number that its method allows, as table, JSON and a page with pictures.
 
     python evaluate.py checkpoint=RUN                a run's folder: its best checkpoint, else its last
     python evaluate.py checkpoint=RUN/checkpoints/last.ckpt data.root=/where/data/lie
-    python evaluate.py -m checkpoint=RUN1,RUN2
+    python evaluate.py checkpoint=RUN evaluation.extractor=classifier   what FID sees images through, trained once
+    python evaluate.py checkpoint=RUN evaluation=finetune
+    python evaluate.py -m checkpoint=RUN1,RUN2       one table and one page
+    python evaluate.py samples=FOLDER reference=FOLDER evaluation.extractor=RUN
 
-Keys: weights=averaged|live, evaluation.split=test|val, device=cpu|cuda|mps, output=FOLDER, trust=[package].
---cfg job prints all."""
+Keys: weights=averaged|live, evaluation.split=test|val, evaluation.samples=N,
+evaluation.extractor=auto|inception|dinov2|clip|classifier|RUN|none, evaluation.probe_data=NAME, device=cpu|cuda|mps,
+devices=N, output=FOLDER, trust=[package]. --cfg job prints all."""

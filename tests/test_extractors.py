@@ -492,7 +492,7 @@ def test_auto_takes_what_is_at_hand(ask: Any, run: Any, tmp_path: Path, monkeypa
     assert len(notes) == 1 and "python train.py model=classifier data=d" in notes[0] and "inception" not in notes[0]
     with pytest.raises(AssertionError, match="it trains"):
         ask("auto", source={"_target_": "unlabeled.data.sources.digits.Digits"}, classes=10)
-    assert ask("auto", notes=notes, classes=None) is None and "RUN of any run" in notes[1]
+    assert ask("auto", notes=notes, classes=None) is None and "RUN, a run" in notes[1]
     colour = {"shape": [3, 16, 16], "root": str(tmp_path / "data")}
     assert ask("auto", notes=notes, **colour) is None and "inception" in notes[2] and "classifier" in notes[2]
     file = tmp_path / "data" / "weights" / extractors.FILES["inception"].name

@@ -31,8 +31,9 @@ DDP = ["trainer=ddp", "trainer.devices=2", *TWO]
 WITNESS = "+callbacks.witness={_target_: tests.witness.Witness, folder: '${run}'}"
 
 
-def signals(name: str, batch: int) -> str:
-    return f"+callbacks.signals={{_target_: tests.witness.Signals, folder: '${{run}}', name: {name}, batch: {batch}}}"
+def signals(name: str, batch: int | str) -> str:
+    facts = f"folder: '${{run}}', name: {name}, batch: {batch}"
+    return f"+callbacks.{name}={{_target_: tests.witness.Signals, {facts}}}"
 
 
 def spawn(*words: str, cwd: str | Path = ROOT, **settings: str) -> subprocess.Popen:
@@ -51,10 +52,6 @@ def result(run: Path) -> dict[str, Any]:
     return json.loads((run / "result.json").read_text())
 
 
-def finished(run: Path) -> bool:
-    return (run / "result.json").is_file()
-
-
 def batches(run: Path) -> list[int]:
     with open(run / "metrics.csv", newline="") as file:
         return [int(row["batch"]) for row in csv.DictReader(file)]
@@ -68,26 +65,31 @@ def weights(run: Path) -> list[torch.Tensor]:
 # Launchers
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
+@pytest.mark.parametrize("launcher", ["joblib", "ray"])
 def test_a_sweep_under_a_launcher_ends_in_its_table_and_a_failed_job_harms_no_other(
     launcher: str, tmp_path: Path
 ) -> None:
-    """Under submitit a job is preempted besides, given back to the queue, and goes on where it was."""
-    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
-    sweep = tmp_path / "sweep"
-    words = [*QUICK, f"hydra/launcher={launcher}", f"hydra.sweep.dir={sweep}", "model.latent_dim=4,-1", WITNESS]
-    if launcher == "submitit_local":
-        words += ["resume=auto", signals("SIGUSR2", 5), "callbacks.records.every=1"]
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher}_launcher")
+    words = [*QUICK, f"hydra/launcher={launcher}", f"hydra.sweep.dir={tmp_path}", "model.latent_dim=4,-1", WITNESS]
     status, out, err = finish(spawn("train.py", "-m", *words, RAY_AUTH_MODE="disabled"))
     assert status == 1 and "2 runs in" in out and out.count("failed: 1-") == 1, err[-2000:]
-    good, bad = (next(sweep.glob(f"{n}-*")) for n in (0, 1))
+    good, bad = (next(tmp_path.glob(f"{n}-*")) for n in (0, 1))
     assert "negative dimension" in result(bad)["error"]
     assert result(good)["batches"] == 8 and json.loads((good / "witness-0.json").read_text())["process"] != os.getpid()
-    if launcher == "submitit_local":
-        assert (good / "signalled").exists() and len(list(sweep.glob("0-*"))) == 1
-        assert sorted(set(batches(good))) == batches(good) == list(range(1, 9))
-        log = "".join(path.read_text() for path in sweep.glob(".submitit/*/*.out"))
-        assert "Requeued job" in log and log.count("Job completed successfully") == 2
+
+
+def test_submitit_loses_no_job_to_another_that_fails_is_killed_or_is_preempted(tmp_path: Path) -> None:
+    """The first is preempted and goes on, the second fails, the third is killed in its fifth batch."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    words = [*QUICK, "hydra/launcher=submitit_local", f"hydra.sweep.dir={tmp_path}", "model.latent_dim=9,-1,4"]
+    words += ["resume=auto", signals("SIGUSR2", 5), signals("SIGKILL", "'${model.latent_dim}'")]
+    status, out, err = finish(spawn("train.py", "-m", *words, "callbacks.records.every=1"))
+    assert status == 1 and "3 runs in" in out and "failed: 1-" in out and "was lost: see" in err, err[-2000:]
+    assert re.search("failed: 2-.*: it ended without a word", out)
+    (run,) = tmp_path.glob("0-*")
+    assert (run / "signalled-SIGUSR2").exists() and batches(run) == list(range(1, 9))
+    log = "".join(path.read_text() for path in tmp_path.glob(".submitit/*/*.out"))
+    assert "Requeued job" in log and log.count("Job completed successfully") == 2
 
 
 PRETENDED = {
@@ -133,7 +135,7 @@ def test_a_slurm_job_of_two_tasks_is_preempted_and_goes_on(tmp_path: Path) -> No
     assert status == 0 and "1 runs in" in out, err + "".join(p.read_text() for p in tmp_path.glob("task-*"))
     (run,) = (tmp_path / "sweep").glob("0-*")
     assert agreed(run)["config"]["trainer"]["devices"] == 2
-    assert (run / "signalled").exists() and batches(run) == list(range(1, 9))
+    assert (run / "signalled-SIGUSR2").exists() and batches(run) == list(range(1, 9))
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm", "ray"])
@@ -142,14 +144,6 @@ def test_a_launcher_that_is_not_installed_says_what_to_install(launcher: str, pr
     if importlib.util.find_spec(f"hydra_plugins.hydra_{extra}_launcher") is None:
         complaint = program("train", "-m", f"hydra/launcher={launcher}", "seed=0,1").complaint
         assert complaint == f'error: the launcher is not installed: pip install "unlabeled[{extra}]"'
-
-
-def test_a_killed_job_of_submitit_takes_no_other_with_it(tmp_path: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    words = [*QUICK, "hydra/launcher=submitit_local", f"hydra.sweep.dir={tmp_path}", "seed=0,1"]
-    status, out, err = finish(spawn("train.py", "-m", *words, signals("SIGKILL", 5).replace("${run}", str(tmp_path))))
-    assert status == 1 and "2 runs in" in out and out.count("it ended without a word") == 1, err
-    assert "was lost: see" in err and [result(run)["batches"] for run in tmp_path.glob("*-*") if finished(run)] == [8]
 
 
 def test_stopping_the_program_stops_its_sweep_and_shows_what_is_there(program: Any, tmp_path: Path) -> None:
@@ -233,13 +227,12 @@ SLURM = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train", "SLURM_STEP_ID": "0", "
          "SLURM_NODELIST": "127.0.0.1", "MASTER_ADDR": "127.0.0.1"}  # fmt: skip
 
 
-@pytest.mark.parametrize("nodes", [1, 2])
-def test_tasks_of_srun_train_what_the_first_was_told(nodes: int, tmp_path: Path) -> None:
-    port = str(20000 + os.getpid() % 20000 + nodes * 2)
+def test_tasks_of_srun_on_two_nodes_train_what_the_first_was_told(tmp_path: Path) -> None:
+    port = str(20000 + os.getpid() % 20000)
     tasks = []
     for rank in (0, 1):
-        place = {"SLURM_PROCID": f"{rank}", "SLURM_NNODES": f"{nodes}", "MASTER_PORT": port}
-        place |= {"SLURM_NODEID": f"{rank if nodes == 2 else 0}", "SLURM_LOCALID": f"{rank if nodes == 1 else 0}"}
+        place = {"SLURM_PROCID": f"{rank}", "SLURM_NODEID": f"{rank}", "SLURM_LOCALID": "0"}
+        place |= {"SLURM_NNODES": "2", "MASTER_PORT": port}
         words = [*QUICK, "trainer=multinode", *TWO, f"output={tmp_path}", WITNESS, f"model.optimizer.lr=1e-{rank + 3}"]
         tasks.append(spawn("train.py", *words, **SLURM, **place))
     (status, out, err), (other, silence, _) = map(finish, tasks)
@@ -247,7 +240,7 @@ def test_tasks_of_srun_train_what_the_first_was_told(nodes: int, tmp_path: Path)
     (run,) = tmp_path.iterdir()
     fact = agreed(run)
     assert fact["rates"] == [1e-3]
-    assert (fact["config"]["trainer"]["devices"], fact["config"]["trainer"]["num_nodes"]) == (3 - nodes, nodes)
+    assert (fact["config"]["trainer"]["devices"], fact["config"]["trainer"]["num_nodes"]) == (1, 2)
 
 
 def test_processes_of_torchrun_are_one_run(tmp_path: Path) -> None:
@@ -420,7 +413,7 @@ def test_a_study_is_taken_up_again(tmp_path: Path) -> None:
 
 MISSEARCHED = {
     "a=1": "nothing to search",
-    "a=interval(2,1)": "cannot search a=interval.2,1.: `low <= high`",
+    "a=interval(2,1)": "cannot search a=interval.2,1.",
     "a=range(3,3)": "it is empty",
     "a=tag(log,interval(0,1.0))": "cannot search",
 }

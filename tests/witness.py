@@ -29,7 +29,7 @@ class Signals(Callback):
     """The last rank sends a signal to its own process in batch `batch`, the first time that it comes there."""
 
     def __init__(self, folder: str, name: str, batch: int):
-        self.sent, self.number, self.batch = Path(folder) / "signalled", getattr(signal, name), batch
+        self.sent, self.number, self.batch = Path(folder) / f"signalled-{name}", getattr(signal, name), batch
 
     def on_train_batch_start(self, trainer: Trainer, method: Any, batch: Any, batch_idx: int) -> None:
         last = trainer.global_rank == trainer.world_size - 1

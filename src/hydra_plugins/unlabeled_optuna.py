@@ -89,11 +89,11 @@ class OptunaSweeper(Sweeper):
             raise UserError(f"the study {self.name} is there already, to {study.direction.name.lower()}: keep to it")
         returned: list[JobReturn] = []
         waiting = [optuna.trial.Trial(study, left._trial_id) for left in study.trials if not left.state.is_finished()]
-        trials = self.trials
+        trials: float = self.trials
         if isinstance(study.sampler, optuna.samplers.BruteForceSampler):
             trials = min(trials, math.prod(map(_size, space.values())))
         while True:
-            room = min(self.at_once, trials - sum(trial.state.is_finished() for trial in study.trials))
+            room = int(min(self.at_once, trials - sum(trial.state.is_finished() for trial in study.trials)))
             if room < 1:
                 break
             batch, waiting = waiting[:room], waiting[room:]

@@ -65,7 +65,7 @@ def launch(config: dict[str, Any], folder: Path) -> None:
     """One process a device, each with the same resolved config."""
     file = folder / "evaluate.yaml"
     file.write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config['devices']}"]
+    command = [sys.executable, "-m", "unlabeled.app.torchrun", "--standalone", f"--nproc-per-node={config['devices']}"]
     try:
         done = subprocess.run([*command, "-m", "unlabeled.app.evaluation_worker", str(file), str(folder)])
     finally:

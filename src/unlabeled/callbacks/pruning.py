@@ -58,8 +58,6 @@ class Pruning(Callback):
 
     def _tell(self, value: float, epoch: int, which: str, mode: str) -> tuple[bool, str | None]:
         """Whether the pruner gives the run up, and why the study cannot be told, if it cannot."""
-        import optuna
-
         if self._trial is None:
             return False, None
         direction = "maximize" if mode == "highest" else "minimize"
@@ -70,7 +68,7 @@ class Pruning(Callback):
             hopeless = self._trial.should_prune()
             if hopeless:
                 self._trial.set_user_attr("pruned", epoch)
-        except optuna.exceptions.UpdateFinishedTrialError:  # resumed by hand, or given up by its sweep and alive
+        except RuntimeError:  # the trial is over: resumed by hand, or given up by its sweep and alive
             return False, None
         return hopeless, None
 

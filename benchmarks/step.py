@@ -21,7 +21,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from unlabeled.app import cli
-from unlabeled.app.train import build, make_trainer, quiet
+from unlabeled.app.build import build, make_trainer, quiet
 from unlabeled.data.loader import ShuffledLoader
 from unlabeled.data.tables import ImageTable
 

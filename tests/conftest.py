@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 import evaluate as evaluate_program
 import train as train_program
 from tests.cases import Case
-from unlabeled.app import cli, train
+from unlabeled.app import cli
+from unlabeled.app.build import build as built
 
 ROOT = Path(__file__).parents[1]
 torch.set_num_threads(1)
@@ -71,7 +72,7 @@ def build(resolve: Callable[..., dict[str, Any]]) -> Callable[..., tuple[Any, An
     def build(case: Case, *overrides: str, run: str = "run") -> tuple[Any, Any, dict[str, Any]]:
         tiny = TINY_UNPAIRED if case.unpaired else TINY
         config = resolve(f"model={case.model}", *tiny, *case.overrides, *overrides, run=run)
-        data, method = train.build(config)
+        data, method = built(config)
         return method, data, config
 
     return build

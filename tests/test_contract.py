@@ -12,8 +12,9 @@ from lightning import Callback
 
 from tests.cases import CASES
 from unlabeled import capabilities
+from unlabeled.app.build import make_trainer
 from unlabeled.app.checkpoint import load
-from unlabeled.app.train import fit, make_trainer
+from unlabeled.app.train import fit
 from unlabeled.batches import Unpaired
 from unlabeled.callbacks.checkpoints import Interrupted
 from unlabeled.seeding import seed_noise

@@ -17,9 +17,11 @@ from torch import Tensor
 
 from tests.cases import CASES
 from tests.test_contract import StopAt, flat, run
-from unlabeled.app import train
+from unlabeled.app.build import build as built
+from unlabeled.app.build import part
 from unlabeled.app.checkpoint import load
 from unlabeled.app.cli import explain
+from unlabeled.app.train import spread
 from unlabeled.callbacks.checkpoints import Checkpoints, Interrupted
 from unlabeled.callbacks.measures import Measures, short
 from unlabeled.callbacks.records import Records
@@ -61,7 +63,7 @@ class Sees(Callback):
             if isinstance(callback, Measures):
                 callback.choose = self.choose
                 self.measures = callback
-        self.records, self.checkpoints = (train.part(trainer, kind) for kind in (Records, Checkpoints))
+        self.records, self.checkpoints = (part(trainer, kind) for kind in (Records, Checkpoints))
         self.trainer = trainer
 
     def choose(self, name: str, weights: str | None, place: Place, notes: list[str]) -> Any:
@@ -284,8 +286,8 @@ def test_two_processes_record_what_one_finds(resolve: Callable[..., dict[str, An
     config["callbacks"]["measures"]["evaluators"] = evaluators
     folder = tmp_path / "run"
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
-    data, _ = train.build(config)
-    train.launch(folder, 2)
+    data, _ = built(config)
+    spread(config)
     method, *_ = load(folder / "checkpoints" / "best.ckpt")
     study = Study(method, data, split="val", codes=config["callbacks"]["measures"]["codes"])
     assert len(data.table("val")) > study.block

@@ -19,8 +19,8 @@ from torch.nn.functional import cross_entropy, interpolate
 from tests.cases import CASES
 from tests.conftest import TINY
 from unlabeled.app import cli, extractors
+from unlabeled.app.build import build as built
 from unlabeled.app.extractors import choose
-from unlabeled.app.train import build as built
 from unlabeled.app.train import fit
 from unlabeled.batches import Images, from_uint8
 from unlabeled.errors import UserError

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.test_contract import run
-from unlabeled.app.train import build
+from unlabeled.app.build import build
 from unlabeled.evaluation.likelihood import Likelihood
 from unlabeled.evaluation.probe import Probe
 from unlabeled.evaluation.reconstruction import Reconstruction

@@ -3,8 +3,6 @@
 import csv
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from unlabeled.app.build import quiet
 from unlabeled.app.checkpoint import locate
 from unlabeled.app.cli import explain
 from unlabeled.app.folders import new_folder, stamp
+from unlabeled.app.plan import resolve
+from unlabeled.app.processes import launch
 from unlabeled.app.provenance import described
 from unlabeled.app.subjects import Subject, checkpointed, collected
-from unlabeled.app.train import quiet, resolve
 from unlabeled.errors import UserError
 from unlabeled.evaluation.number import Number
 from unlabeled.evaluation.pictures import curves_svg
@@ -42,13 +42,13 @@ def evaluate(config: DictConfig) -> None:
     if config.devices < 1:
         raise UserError(f"devices={config.devices}: at least 1")
     hydra = HydraConfig.get()
-    words = list(hydra.overrides.task)
-    job: dict[str, Any] = {"name": " ".join(words)}
+    given = list(hydra.overrides.task)
+    job: dict[str, Any] = {"name": " ".join(given)}
     try:
         folder = output_folder(config)
-        plain = resolve(config) | {"overrides": words}
+        plain = resolve(config) | {"overrides": given}
         if config.devices > 1:
-            launch(plain, folder)
+            spread(plain, folder)
         else:
             measure(plain, folder, Place())
         job |= {"folder": str(folder), "evaluation": json.loads((folder / "evaluation.json").read_text())}
@@ -61,17 +61,15 @@ def evaluate(config: DictConfig) -> None:
             (Path(hydra.sweep.dir) / f"{hydra.job.num}.json").write_text(json.dumps(job))
 
 
-def launch(config: dict[str, Any], folder: Path) -> None:
-    """One process a device, each with the same resolved config."""
+def spread(config: dict[str, Any], folder: Path) -> None:
+    """`measure`, by several processes."""
     file = folder / "evaluate.yaml"
     file.write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
-    command = [sys.executable, "-m", "unlabeled.app.torchrun", "--standalone", f"--nproc-per-node={config['devices']}"]
+    module = "unlabeled.app.evaluation_worker"
     try:
-        done = subprocess.run([*command, "-m", "unlabeled.app.evaluation_worker", str(file), str(folder)])
+        launch(config["devices"], module, str(file), str(folder), what="the evaluation", stopped="stopped")
     finally:
         file.unlink()
-    if done.returncode:
-        raise UserError(f"a process of the evaluation failed (status {done.returncode}): its message stands above")
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from unlabeled.app.cli import explain
 from unlabeled.app.evaluate import measure
-from unlabeled.app.train import resolve
+from unlabeled.app.plan import resolve
 from unlabeled.errors import UserError
 from unlabeled.evaluation.place import Place
 

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from unlabeled.app.checkpoint import load
 from unlabeled.app.cli import composed
-from unlabeled.app.train import resolve
+from unlabeled.app.plan import resolve
 from unlabeled.batches import Images
 from unlabeled.errors import UserError, nearest
 from unlabeled.evaluation.extractors import CLIP, DINOv2, Extractor, Inception, Trained, sha256

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -102,16 +101,16 @@ def agree(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def launch(folder: Path, processes: int, *flags: str) -> float | None:
-    """One process a device, each from the run's resolved config: no rank can train another configuration.
+def launch(count: int, module: str, *words: str, what: str, stopped: str) -> None:
+    """`count` processes of python -m MODULE WORDS on this node: all read one resolved config, and no command line.
 
-    Whoever is asked to stop passes it on and waits until the processes have saved.
+    Whoever is asked to stop passes it on and waits until the processes have saved; then raises Interrupted(stopped).
     """
     asked: list[int] = []
-    command = [sys.executable, "-m", "unlabeled.app.torchrun", "--standalone", f"--nproc-per-node={processes}"]
-    command += ["-m", "unlabeled.app.worker", str(folder), *flags]
+    command = [sys.executable, "-m", "unlabeled.app.torchrun", "--standalone", f"--nproc-per-node={count}"]
     settings = {"TORCH_CPP_LOG_LEVEL": "ERROR"} | os.environ | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(GRACE)}
-    process = subprocess.Popen(command, env=settings, start_new_session=True)  # Ctrl-C comes to them from here, once
+    # Ctrl-C comes to them from here, once
+    process = subprocess.Popen([*command, "-m", module, *words], env=settings, start_new_session=True)
 
     def forward(number: int, frame: Any) -> None:
         if not asked:
@@ -129,11 +128,9 @@ def launch(folder: Path, processes: int, *flags: str) -> float | None:
         if process.poll() is None:
             process.terminate()
     if status and (asked or status in (128 + signal.SIGINT, 128 + signal.SIGTERM)):
-        told = asked[0] if asked else status - 128
-        raise Interrupted(f"stopped; to go on: python train.py resume={folder}", told)
+        raise Interrupted(stopped, asked[0] if asked else status - 128)
     if status:
-        raise UserError(f"a process of {folder} failed (status {status}): its own message stands above")
-    return json.loads((folder / "result.json").read_text()).get("objective")
+        raise UserError(f"a process of {what} failed (status {status}): its own message stands above")
 
 
 @contextmanager

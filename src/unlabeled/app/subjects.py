@@ -13,7 +13,7 @@ from PIL import Image
 from unlabeled.app.checkpoint import load
 from unlabeled.app.cli import composed, options
 from unlabeled.app.extractors import choose
-from unlabeled.app.train import resolve
+from unlabeled.app.plan import resolve
 from unlabeled.capabilities import Reconstructs, Samples, Translates
 from unlabeled.errors import UserError, nearest
 from unlabeled.evaluation.distribution import Folders

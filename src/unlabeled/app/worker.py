@@ -5,7 +5,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from unlabeled.app.train import fit, resolve
+from unlabeled.app.plan import resolve
+from unlabeled.app.train import fit
 from unlabeled.callbacks.checkpoints import Interrupted
 from unlabeled.errors import UserError
 

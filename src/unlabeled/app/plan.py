@@ -1,0 +1,130 @@
+"""What a run is, before it starts: its folder, its resolved config, and whether it is new, resumed or over."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from unlabeled.app.checks import check, check_devices
+from unlabeled.app.cli import explain
+from unlabeled.app.folders import new_folder, slug, stamp
+from unlabeled.app.processes import together
+from unlabeled.errors import UserError
+
+CHANGEABLE = ("budget.", "trainer", "logger", "callbacks.", "resume", "run", "output")  # when a run is resumed
+
+
+def prepare(config: DictConfig) -> dict[str, Any]:
+    """{"config": resolved, with the run's folder, "how": new, resumed or over}."""
+    multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+    choices = HydraConfig.get().runtime.choices
+    given = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
+    words = list({word.partition("=")[0]: word for word in given}.values())  # the last of a key counts
+    if multirun and together() and choices["hydra/launcher"] == "basic":
+        raise UserError("a sweep is started once, without srun or torchrun: say hydra/launcher=submitit_slurm")
+    if config.resume not in (None, "auto"):
+        return {"config": resumed(config, Path(config.resume), words), "how": "resumed"}
+    names = {group: choices[group] for group in ("model", "data", "trainer")} | {"overrides": words}
+    if not multirun:
+        settle(config)
+        check(config)  # a sweep's job has a folder first, so that its failure is in the table
+    telling = [word for word in words if not word.startswith(("output=", "data_root=", "data_packed="))]
+    job = f"{HydraConfig.get().job.num}-{slug(telling)}" if multirun else ""
+    if config.run is None and config.resume == "auto" and not multirun:
+        raise UserError("resume=auto must know the run: say run=FOLDER")
+    if config.run is not None or config.resume == "auto":
+        folder = Path(config.run or Path(HydraConfig.get().sweep.dir) / job)
+        if config.resume == "auto":
+            if "error" not in result_of(folder, {"error": "none"}) and set(words) == set(words_of(folder)):
+                return {"config": resolve(OmegaConf.load(folder / "config.yaml")), "how": "over"}
+            if (folder / "checkpoints" / "last.ckpt").is_file():
+                return {"config": resumed(config, folder, words), "how": "resumed"}
+            (folder / "metrics.csv").unlink(missing_ok=True)  # of one that was stopped before its first checkpoint
+        elif (folder / "config.yaml").exists():
+            raise UserError(f"run={folder} holds a run already: say resume={folder}, or another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+    elif multirun:
+        folder = new_folder(HydraConfig.get().sweep.dir, job)
+    else:
+        folder = new_folder(config.output, f"{choices['model']}-{choices['data']}-{stamp()}")
+    config.run = str(folder)
+    try:
+        settle(config)
+        check(config)
+        plain = resolve(config) | {"names": names}
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain)))
+    except Exception as error:
+        failed(folder, names, error)
+        raise
+    return {"config": plain, "how": "new"}
+
+
+def resumed(config: DictConfig, folder: Path, words: list[str]) -> dict[str, Any]:
+    """The config of the run to go on with, with the few overrides that leave its past as it was."""
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise UserError(
+            f"resume={folder}: no run there (no config.yaml): give a run's folder, as outputs/vae-digits-..."
+        )
+    if not (folder / "checkpoints" / "last.ckpt").is_file():
+        raise UserError(f"resume={folder}: it has no checkpoint yet; start it anew")
+    old = OmegaConf.load(file)
+    before = words_of(folder)
+    for word in words:
+        key = word.partition("=")[0]
+        if word in before:
+            continue
+        if not key.startswith(CHANGEABLE) or OmegaConf.select(old, key, default=...) is ...:
+            raise UserError(
+                f"{word}: a resumed run keeps its config; only budget.*, trainer.* and callbacks.* may change"
+            )
+        OmegaConf.update(old, key, OmegaConf.select(config, key))
+        if key.startswith("budget."):
+            OmegaConf.update(old, f"callbacks.{key}", OmegaConf.select(config, key))
+        before = [other for other in before if other.partition("=")[0] != key] + [word]
+    OmegaConf.update(old, "run", str(folder))
+    OmegaConf.update(old, "names.overrides", before)
+    settle(old)
+    check_devices(old)  # type: ignore[arg-type]
+    file.write_text(OmegaConf.to_yaml(old))
+    return resolve(old)
+
+
+def settle(config: Any) -> None:
+    """Devices and nodes are those that srun or torchrun started processes for."""
+    group = together()
+    if group is None:
+        if config.trainer.num_nodes != 1:
+            raise UserError(
+                "trainer=multinode takes its nodes and devices from srun or torchrun, and neither started this: "
+                "put one of them before python, or say trainer=ddp"
+            )
+        return
+    if group.world > 1 and config.trainer.strategy == "auto":
+        raise UserError(f"{group.world} processes were started together, and this trainer wants one: trainer=multinode")
+    config.trainer.devices, config.trainer.num_nodes = group.here, group.nodes
+
+
+def resolve(config: Any) -> dict[str, Any]:
+    """A config as plain values: nothing else may go below this floor, or into a checkpoint."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return plain  # type: ignore[return-value]
+
+
+def result_of(folder: Path, otherwise: dict[str, Any] | None = None) -> dict[str, Any]:
+    file = folder / "result.json"
+    return json.loads(file.read_text()) if file.is_file() else otherwise or {}
+
+
+def words_of(folder: Path) -> list[str]:
+    return list(OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "names.overrides", default=[]))
+
+
+def failed(folder: Path, names: dict[str, Any], error: Exception) -> None:
+    """Leave word of it, unless the folder holds what was reached before."""
+    if "error" in result_of(folder, {"error": "none"}):
+        (folder / "result.json").write_text(json.dumps({"names": names, "error": explain(error)}))

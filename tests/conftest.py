@@ -86,7 +86,7 @@ class Result(NamedTuple):
     @property
     def complaint(self) -> str:
         """The one line on stderr beside progress."""
-        lines = [line for line in self.err.splitlines() if line and not line.startswith("epoch ")]
+        lines = [line for line in self.err.splitlines() if line and not line.startswith("epoch=")]
         assert len(lines) == 1, self.err
         return lines[0]
 

@@ -1,4 +1,4 @@
-"""One line of progress for the whole run; where output is no terminal, some twenty plain lines."""
+"""One line of progress for the whole run; where output is no terminal, some twenty lines of KEY=VALUE."""
 
 import os
 import sys
@@ -9,16 +9,21 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.callbacks.pace import Budget
 from unlabeled.callbacks.records import Records
 
 
 class Progress(ProgressBar):
-    """Epoch, time left, images per second, and the newest of the recorded quantities."""
+    """Epoch, time left, images per second, and the newest of the recorded quantities.
 
-    def __init__(self, shown: int = 4):
+    First comes what best.ckpt is chosen by, then the rest in the order in which the method records them; a terminal
+    gets as many as it is wide for.
+    """
+
+    def __init__(self, shown: int = 6):
         super().__init__()
-        self.shown = shown  # at most so many quantities
+        self.shown = shown  # at most so many quantities in a terminal
         self._bar: Any = None
 
     def disable(self) -> None:
@@ -27,6 +32,8 @@ class Progress(ProgressBar):
     def on_train_start(self, trainer: Trainer, method: Any) -> None:
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         self._records = next((c for c in callbacks if isinstance(c, Records)), None)
+        checkpoints = next((c for c in callbacks if isinstance(c, Checkpoints)), None)
+        self._monitor = checkpoints.choice(trainer)[0] if checkpoints else None
         self._limit = next((c.limit for c in callbacks if isinstance(c, Budget)), 0)
         self._first = trainer.fit_loop.total_batch_idx + 1
         self._began = time.monotonic()
@@ -44,16 +51,14 @@ class Progress(ProgressBar):
             self._bar.update(1)
             if self._bar.n == self._bar.last_print_n:  # it has just been drawn
                 self._bar.set_description_str(f"epoch {trainer.current_epoch + 1}", refresh=False)
-                self._bar.set_postfix_str(self._facts(trainer, done), refresh=False)
+                self._bar.set_postfix_str(self._line(trainer, done), refresh=False)
         elif self._limit and done * 20 // self._limit > self._printed:
             self._printed = done * 20 // self._limit
             left = (time.monotonic() - self._began) / (done - self._first + 1) * (self._limit - done)
-            print(
-                f"epoch {trainer.current_epoch + 1} batch {done}/{self._limit} {left:.0f} s left, "
-                f"{self._facts(trainer, done)}",
-                file=sys.stderr,
-                flush=True,
-            )
+            facts: dict[str, Any] = {"epoch": trainer.current_epoch + 1, "batch": f"{done}/{self._limit}"}
+            facts |= {"seconds_left": f"{left:.0f}", "images_per_second": f"{self._pace(trainer, done):.0f}"}
+            facts |= {name: f"{value:.4g}" for name, value in self._quantities().items()}
+            print(" ".join(f"{name}={value}" for name, value in facts.items()), file=sys.stderr, flush=True)
 
     def on_train_end(self, trainer: Trainer, method: Any) -> None:
         self._close()
@@ -66,13 +71,24 @@ class Progress(ProgressBar):
             self._bar.close()
             self._bar = None
 
-    def _facts(self, trainer: Trainer, done: int) -> str:
-        seconds = time.monotonic() - self._began
+    def _pace(self, trainer: Trainer, done: int) -> float:
+        """Images per second, over all devices."""
         images = (done - self._first + 1) * trainer.datamodule.batch_size * trainer.world_size  # type: ignore[attr-defined]
+        return images / (time.monotonic() - self._began)
+
+    def _quantities(self) -> dict[str, float]:
+        """The newest values, what best.ckpt is chosen by first; without learning rates."""
         latest = self._records.latest if self._records else {}
-        values = [
-            f"{name.split('/')[1] if name.startswith('train/') else name} {value:.4g}"
-            for name, value in latest.items()
-            if not name.endswith("/lr")
-        ]
-        return ", ".join([f"{images / seconds:.0f} images/s", *values[: self.shown]])
+        names = sorted((name for name in latest if not name.endswith("/lr")), key=lambda name: name != self._monitor)
+        return {name: latest[name] for name in names}
+
+    def _line(self, trainer: Trainer, done: int) -> str:
+        """For a terminal: whole quantities only."""
+        room = os.get_terminal_size(sys.stderr.fileno()).columns - 60  # epoch, bar, count and times
+        line = f"{self._pace(trainer, done):.0f} images/s"
+        for name, value in list(self._quantities().items())[: self.shown]:
+            more = f"{line}, {name.removeprefix('train/')} {value:.4g}"
+            if len(more) > room:
+                break
+            line = more
+        return line

@@ -12,15 +12,12 @@ import pytest
 import yaml
 
 from tests.cases import CASES
+from unlabeled.app.cli import PARTS as GROUPS
 
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src" / "unlabeled"
 MODELS = sorted((ROOT / "conf" / "model").glob("*.yaml"))
-PARTS = [
-    path
-    for group in ("objective", "penalty", "views", "network", "likelihood")
-    for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
-]
+PARTS = [path for group in (*GROUPS, "network") for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
 METHODS = [
     p
     for p in sorted((SRC / "methods").rglob("*.py"))

@@ -16,7 +16,10 @@ from unlabeled.evaluation.likelihood import Likelihood, bounds, log_weights
 from unlabeled.evaluation.number import Number
 from unlabeled.evaluation.place import Place
 from unlabeled.evaluation.study import Study
+from unlabeled.losses.kl import Weighted
 from unlabeled.losses.likelihood import Bernoulli, Gaussian
+from unlabeled.losses.posterior import DiagonalGaussian
+from unlabeled.losses.prior import StandardNormal
 from unlabeled.methods.autoencoder.pca import PCA
 from unlabeled.methods.vae.vae import VAE
 from unlabeled.nn.fully_connected import FullyConnectedDecoder, FullyConnectedEncoder
@@ -78,7 +81,14 @@ def linear_gaussian(shift: float) -> tuple[VAE, Tensor, Tensor]:
     covariance = torch.linalg.inv(torch.eye(Z) + w.T @ w / SIGMA**2)
     weight = torch.cat([covariance @ w.T / SIGMA**2, torch.zeros(Z, D)])
     encoder = Linear(weight, torch.cat([torch.full((Z,), shift), covariance.diagonal().log()]), (2 * Z,))
-    vae = VAE(encoder, Linear(w, torch.zeros(D), (1, 1, D)), Gaussian(SIGMA), Z, torch.optim.Adam)
+    vae = VAE(
+        encoder,
+        Linear(w, torch.zeros(D), (1, 1, D)),
+        Gaussian(SIGMA),
+        *(StandardNormal(Z), DiagonalGaussian(), Weighted()),
+        Z,
+        torch.optim.Adam,
+    )
     x = torch.randn(230, 1, 1, D, generator=g)
     exact = MultivariateNormal(torch.zeros(D), w @ w.T + SIGMA**2 * torch.eye(D)).log_prob(x.flatten(1))
     return vae.eval(), x, exact
@@ -103,7 +113,7 @@ def test_more_draws_come_nearer_from_below() -> None:
     assert elbo + 0.3 < values[1] < values[2] < values[3] < truth + 0.01
     assert values[3] == pytest.approx(truth, abs=0.02)
     mean = found[2000]["iwae_bound[2000]"].facts["baseline_value"]
-    z = 0.15**2 / 2 * sum(1 / vae.posterior(x)[1][0].exp())  # KL of the posterior to itself, shifted
+    z = 0.15**2 / 2 * sum(1 / vae.infer(x)[1][0].exp())  # KL of the posterior to itself, shifted
     assert mean == pytest.approx(truth - float(z), abs=0.02)
 
 
@@ -226,7 +236,14 @@ def test_the_exact_likelihood_of_pca_needs_no_draws() -> None:
 def test_a_vaes_weights_agree_with_its_elbo_and_say_how_grey_is_read() -> None:
     torch.manual_seed(0)
     encoder, decoder = FullyConnectedEncoder((1, 4, 4), 3, 2), FullyConnectedDecoder((1, 4, 4), 3)
-    vae = VAE(encoder, decoder, Bernoulli("dynamic"), 3, torch.optim.Adam).eval()
+    vae = VAE(
+        encoder,
+        decoder,
+        Bernoulli("dynamic"),
+        *(StandardNormal(3), DiagonalGaussian(), Weighted()),
+        3,
+        torch.optim.Adam,
+    ).eval()
     x = vae.observe(torch.rand(6, 1, 4, 4) * 2 - 1)
     assert torch.equal(vae.observe(x), x)
     elbo = vae.log_likelihood(x.repeat(3000, 1, 1, 1)).unflatten(0, (3000, 6)).mean(0)

@@ -10,7 +10,10 @@ from torch.distributions import Independent, Normal, kl_divergence
 from unlabeled.batches import from_uint8, to_uint8
 from unlabeled.errors import UserError
 from unlabeled.losses import adversarial, gaussian, penalty
+from unlabeled.losses.kl import Weighted
 from unlabeled.losses.likelihood import Bernoulli, Gaussian
+from unlabeled.losses.posterior import DiagonalGaussian
+from unlabeled.losses.prior import StandardNormal
 from unlabeled.methods.vae.vae import VAE
 from unlabeled.nn import convolutional, dcgan, ee559, schedules
 from unlabeled.seeding import mix
@@ -142,7 +145,16 @@ def test_the_elbo_of_a_linear_gaussian_model_is_exact_at_the_true_posterior_and_
 
     def bound(shift: float) -> torch.Tensor:
         encoder = Linear(posterior, torch.cat([torch.full((z,), shift), log_var]), (2 * z,))
-        vae = VAE(encoder, Linear(w, torch.zeros(d), (1, 1, d)), Gaussian(sigma), z, torch.optim.Adam)
+        vae = VAE(
+            encoder,
+            Linear(w, torch.zeros(d), (1, 1, d)),
+            Gaussian(sigma),
+            StandardNormal(z),
+            DiagonalGaussian(),
+            Weighted(),
+            z,
+            torch.optim.Adam,
+        )
         return torch.stack([vae.log_likelihood(x).detach() for _ in range(4000)]).mean(0)
 
     torch.testing.assert_close(bound(0.0), exact, atol=0.1, rtol=0)

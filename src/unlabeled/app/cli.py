@@ -19,7 +19,20 @@ from omegaconf.errors import OmegaConfBaseException
 from unlabeled.errors import UserError, nearest
 
 CONF = Path(__file__).resolve().parents[3] / "conf"  # of the checkout that the package is installed from
-PARTS = ("objective", "penalty", "views", "likelihood")  # groups that fill a slot of the model by their own name
+# groups that fill a slot of the model by their own name
+PARTS = (
+    "objective",
+    "penalty",
+    "views",
+    "likelihood",
+    "prior",
+    "posterior",
+    "kl",
+    "distance",
+    "corruption",
+    "bottleneck",
+    "regularizer",
+)
 
 OmegaConf.register_new_resolver("random_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
 

@@ -6,9 +6,14 @@ import torch
 from torch import Tensor
 
 
+def kl_to_standard_normal_terms(mu: Tensor, log_var: Tensor) -> Tensor:
+    """KL(N(mu, var) || N(0, 1)) of each dimension in nats, (..., D). Kingma & Welling 2014, appendix B."""
+    return 0.5 * (mu.square() + log_var.exp() - 1 - log_var)
+
+
 def kl_to_standard_normal(mu: Tensor, log_var: Tensor) -> Tensor:
-    """KL(N(mu, var) || N(0, I)) in nats, (..., D) -> (...). Kingma & Welling 2014, appendix B."""
-    return 0.5 * (mu.square() + log_var.exp() - 1 - log_var).sum(-1)
+    """Their sum, (..., D) -> (...)."""
+    return kl_to_standard_normal_terms(mu, log_var).sum(-1)
 
 
 def log_normal(x: Tensor, mu: Tensor, log_var: Tensor) -> Tensor:

@@ -1,9 +1,13 @@
-"""Autoencoder.
+"""Autoencoder, plain and regularised.
 
-Rumelhart, Hinton & Williams 1986, https://doi.org/10.1038/323533a0; here convolutional, as in Fleuret's EE-559 course,
-https://fleuret.org/dlc/:
+Rumelhart, Hinton & Williams 1986, https://doi.org/10.1038/323533a0; regularised as Bengio, Courville & Vincent 2013,
+https://arxiv.org/abs/1206.5538, section 7.2, write it:
 
-    min over encoder f, decoder g of  E |x - g(f(x))|^2
+    min over encoder f, decoder g of  E L(x, g(b(f(x)))) + Omega(f, g, x)
+
+with L a distance (losses.distance), b what the code goes through on its way (nn.bottleneck: nothing, noise, all but the
+largest numbers dropped) and Omega a regularizer (losses.regularizer). Sparse, contractive, redundant and regularised
+autoencoders are this with another L, b or Omega: see conf/model/.
 """
 
 from collections.abc import Callable
@@ -18,34 +22,49 @@ from unlabeled.methods.method import Method
 class Autoencoder(Method):
     def __init__(
         self,
-        encoder: nn.Module,  # x (B, C, H, W) -> code (B, D)
-        decoder: nn.Module,  # code (B, D) -> (B, C, H, W)
+        encoder: nn.Module,  # f: x (B, C, H, W) -> code (B, D)
+        decoder: nn.Module,  # g: code (B, D) -> output (B, C, H, W), as the distance reads it
+        distance: nn.Module,  # losses.distance: L
+        bottleneck: nn.Module,  # nn.bottleneck: b, (B, D) -> (B, D); without noise in evaluation
+        regularizer: Callable[..., Tensor],  # losses.regularizer: Omega
         latent_dim: int,  # D
         optimizer: Callable[..., Optimizer],
     ):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
+        self.distance = distance
+        self.bottleneck = bottleneck
+        self.regularizer = regularizer
         self.latent_dim = latent_dim
         self.optimizer = optimizer
 
     def encode(self, x: Tensor) -> Tensor:
-        return self.encoder(x).float()
+        return self.bottleneck(self.encoder(x).float())
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.decoder(z).float().clamp(-1, 1)
+        return self.distance.image(self.decoder(z))  # type: ignore[operator]
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
-        error = (batch.x - self.decoder(self.encoder(batch.x)).float()).square()
-        loss = error.sum((1, 2, 3)).mean()  # over pixels the sum, over the batch the mean
-        self.record(loss=loss, mean_squared_error=error.mean())
-        return loss
+        return self.loss(batch.x, batch.x)
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
-        self.training_step(batch, batch_idx)
+        self.loss(batch.x, batch.x)
+
+    def loss(self, seen: Tensor, wanted: Tensor) -> Tensor:
+        """L(wanted, g(b(f(seen)))) + Omega, mean over the batch; pixels are summed."""
+        z = self.encoder(seen).float()
+        output = self.decoder(self.bottleneck(z)).float()
+        error = self.distance(output, wanted).mean()
+        extra = self.regularizer(self.encoder, self.decoder, seen, z)
+        image = self.distance.image(output.detach())  # type: ignore[operator]
+        self.record(
+            loss=error + extra, error=error, regularizer=extra, mean_squared_error=(image - wanted).square().mean()
+        )
+        return error + extra
 
     def configure_optimizers(self) -> Optimizer:
-        return self.optimizer(self.parameters())
+        return self.optimizer([*self.encoder.parameters(), *self.decoder.parameters()])

@@ -2,18 +2,20 @@
 
 Kingma & Welling 2014, https://arxiv.org/abs/1312.6114, algorithm 1 with the estimator of equation 10:
 
-    ELBO = log p(x|z) - KL(q(z|x) || p(z)),  z = mu + sigma epsilon,  epsilon ~ N(0, I)
+    ELBO = log p(x|z) - KL(q(z|x) || p(z)),  z ~ q(z|x)
+
+What differs from it in likelihood, prior, posterior or in what training pays for the KL only, is this algorithm: see
+conf/model/. The logged and the evaluated ELBO is the ELBO whatever training pays.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
-from unlabeled.losses.gaussian import kl_to_standard_normal, log_normal
+from unlabeled.losses.posterior import Drawn
 from unlabeled.methods.method import Method
 
 
@@ -22,9 +24,12 @@ class VAE(Method):
 
     def __init__(
         self,
-        encoder: nn.Module,  # x (B, C, H, W) -> mu, log_var (B, 2Z)
-        decoder: nn.Module,  # z (B, Z) -> output (B, C, H, W), as the likelihood reads it
+        encoder: nn.Module,  # x (B, C, H, W) -> h (B, heads * Z), as the posterior reads it
+        decoder: nn.Module,  # z (B, Z) -> output (B, outputs * C, H, W), as the likelihood reads it
         likelihood: Any,  # losses.likelihood
+        prior: Any,  # losses.prior
+        posterior: Any,  # losses.posterior
+        kl: Callable[[Tensor, float], Tensor],  # losses.kl
         latent_dim: int,  # Z
         optimizer: Callable[..., Optimizer],
     ):
@@ -32,26 +37,28 @@ class VAE(Method):
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
+        self.prior = prior
+        self.posterior = posterior
+        self.kl = kl
         self.level_width = likelihood.level_width
         self.latent_dim = latent_dim
         self.optimizer = optimizer
 
-    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """q(z|x) as mu, log_var, each (B, Z)."""
-        mu, log_var = self.encoder(x).float().chunk(2, dim=-1)
-        return mu, log_var.clamp(-12, 12)  # exp stays finite in float32
+    def infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """mu and log_var (B, Z) of q(z|x), or of the Gaussian that its flow starts from."""
+        return self.posterior.read(self.encoder(x))
 
     def encode(self, x: Tensor) -> Tensor:
-        return self.posterior(x)[0]
+        return self.posterior.mean(self.encoder(x))
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.likelihood.mean(self.decoder(z))
+        return self.likelihood.mean(self.decoder(z).float())
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
 
     def draw_codes(self, n: int) -> Tensor:
-        return torch.randn(n, self.latent_dim, device=self.device)
+        return self.prior.sample(n, self.infer)
 
     def sample(self, n: int) -> Tensor:
         return self.decode(self.draw_codes(n))
@@ -66,27 +73,34 @@ class VAE(Method):
     def log_weights(self, x: Tensor, k: int) -> Tensor:
         """log p(x|z) + log p(z) - log q(z|x) for k draws z ~ q(z|x), (k, B), in nats. Burda et al. 2016, equation 8."""
         x = self.observe(x)
-        mu, log_var = self.posterior(x)
-        z = mu + (log_var / 2).exp() * torch.randn(k, *mu.shape, device=mu.device)  # (k, B, Z)
-        output = self.decoder(z.flatten(0, 1)).float().unflatten(0, z.shape[:2])  # (k, B, C, H, W)
-        zero = torch.zeros_like(mu)
-        return self.likelihood.log_prob(output, x) + log_normal(z, zero, zero) - log_normal(z, mu, log_var)
+        drawn = self.posterior.draw(self.encoder(x), k)  # z (k, B, Z)
+        output = self.decoder(drawn.z.flatten(0, 1)).float().unflatten(0, drawn.z.shape[:2])  # (k, B, C, H, W)
+        return self.likelihood.log_prob(output, x) + self.prior.log_prob(drawn.z, self.infer) - drawn.log_q
 
     def elbo_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """log p(x|z) for one z ~ q(z|x), and KL(q(z|x) || p(z)), each (B,), in nats."""
+        log_px_z, kl, _ = self.terms(x)
+        return log_px_z, kl.sum(1)
+
+    def terms(self, x: Tensor) -> tuple[Tensor, Tensor, Drawn]:
+        """The same, the KL by dimension (B, Z), or (B, 1) where only its sum is known; and the draw."""
         x = self.observe(x)
-        mu, log_var = self.posterior(x)
-        z = mu + (log_var / 2).exp() * torch.randn_like(mu)
-        return self.likelihood.log_prob(self.decoder(z).float(), x), kl_to_standard_normal(mu, log_var)
+        drawn = self.posterior.draw(self.encoder(x))
+        return self.likelihood.log_prob(self.decoder(drawn.z).float(), x), self.prior.kl(drawn, self.infer), drawn
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
-        log_px_z, kl = self.elbo_terms(batch.x)
-        elbo = (log_px_z - kl).mean()
-        self.record(negative_elbo=-elbo, kl=kl.mean(), reconstruction=-log_px_z.mean())
-        return -elbo
+        log_px_z, kl, _ = self.terms(batch.x)
+        self.tell(log_px_z, kl)
+        return self.kl(kl, self.progress) - log_px_z.mean()
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
-        self.training_step(batch, batch_idx)
+        log_px_z, kl, _ = self.terms(batch.x)
+        self.tell(log_px_z, kl)
+
+    def tell(self, log_px_z: Tensor, kl: Tensor) -> None:
+        """Record the negative ELBO and its terms, in nats."""
+        kl = kl.sum(1).mean()
+        self.record(negative_elbo=kl - log_px_z.mean(), kl=kl, reconstruction=-log_px_z.mean())
 
     def configure_optimizers(self) -> Optimizer:
         return self.optimizer(p for p in self.parameters() if p.requires_grad)

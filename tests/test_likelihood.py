@@ -27,6 +27,11 @@ from unlabeled.nn.fully_connected import FullyConnectedDecoder, FullyConnectedEn
 D, Z, SIGMA = 5, 2, 0.5
 
 
+def plain(dim: int) -> tuple:
+    """Kingma & Welling's prior, posterior and price of the KL."""
+    return StandardNormal(dim), DiagonalGaussian(), Weighted()
+
+
 @pytest.fixture(autouse=True)
 def no_gradients() -> Any:
     """As evaluation does."""
@@ -85,7 +90,7 @@ def linear_gaussian(shift: float) -> tuple[VAE, Tensor, Tensor]:
         encoder,
         Linear(w, torch.zeros(D), (1, 1, D)),
         Gaussian(SIGMA),
-        *(StandardNormal(Z), DiagonalGaussian(), Weighted()),
+        *plain(Z),
         Z,
         torch.optim.Adam,
     )
@@ -240,7 +245,7 @@ def test_a_vaes_weights_agree_with_its_elbo_and_say_how_grey_is_read() -> None:
         encoder,
         decoder,
         Bernoulli("dynamic"),
-        *(StandardNormal(3), DiagonalGaussian(), Weighted()),
+        *plain(3),
         3,
         torch.optim.Adam,
     ).eval()

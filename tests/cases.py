@@ -100,6 +100,7 @@ CASES = [
     Case("cyclegan", {Translates, TranslatesBack}, {cycle_error: []},
          ["model.to_b.width=4", "model.to_b.blocks=1", "model.critic_a.width=4", "model.pool=3"], unpaired=True),
     Case("dcgan", GAN, GAME, SMALL_GAN),
+    Case("iwae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}),
     Case("pca", LATENT_VARIABLE | {Shows}, {error: []}, ["model.latent_dim=3"], turns={"never": []}),
     Case("rotation", {Encodes, Shows, Stages}, {disorientation: []}, SMALL_RESNET),
     Case("simclr", {Encodes, Shows, Stages}, {confusion: []}, SMALL_RESNET),

@@ -23,6 +23,7 @@ from unlabeled.losses.prior import StandardNormal
 from unlabeled.methods.autoencoder.pca import PCA
 from unlabeled.methods.vae.vae import VAE
 from unlabeled.nn.fully_connected import FullyConnectedDecoder, FullyConnectedEncoder
+from unlabeled.nn.schedules import Constant
 
 D, Z, SIGMA = 5, 2, 0.5
 
@@ -93,6 +94,7 @@ def linear_gaussian(shift: float) -> tuple[VAE, Tensor, Tensor]:
         *plain(Z),
         Z,
         torch.optim.Adam,
+        Constant(),
     )
     x = torch.randn(230, 1, 1, D, generator=g)
     exact = MultivariateNormal(torch.zeros(D), w @ w.T + SIGMA**2 * torch.eye(D)).log_prob(x.flatten(1))
@@ -248,6 +250,7 @@ def test_a_vaes_weights_agree_with_its_elbo_and_say_how_grey_is_read() -> None:
         *plain(3),
         3,
         torch.optim.Adam,
+        Constant(),
     ).eval()
     x = vae.observe(torch.rand(6, 1, 4, 4) * 2 - 1)
     assert torch.equal(vae.observe(x), x)

@@ -7,6 +7,13 @@ three.
 import math
 
 
+class Constant:
+    """1."""
+
+    def __call__(self, progress: float) -> float:
+        return 1.0
+
+
 class LinearDecay:
     """1 until `start`, then down to 0 in a straight line. CycleGAN, Zhu et al. 2017, appendix 7.1: start 1/2."""
 

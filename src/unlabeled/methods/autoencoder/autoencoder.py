@@ -29,6 +29,7 @@ class Autoencoder(Method):
         regularizer: Callable[..., Tensor],  # losses.regularizer: Omega
         latent_dim: int,  # D
         optimizer: Callable[..., Optimizer],
+        schedule: Callable[[float], float],  # share of the run -> factor of the learning rate
     ):
         super().__init__()
         self.encoder = encoder
@@ -38,6 +39,7 @@ class Autoencoder(Method):
         self.regularizer = regularizer
         self.latent_dim = latent_dim
         self.optimizer = optimizer
+        self.schedule = schedule
 
     def encode(self, x: Tensor) -> Tensor:
         return self.bottleneck(self.encoder(x).float())

@@ -32,6 +32,7 @@ class VAE(Method):
         kl: Callable[[Tensor, float], Tensor],  # losses.kl
         latent_dim: int,  # Z
         optimizer: Callable[..., Optimizer],
+        schedule: Callable[[float], float],  # share of the run -> factor of the learning rate
     ):
         super().__init__()
         self.encoder = encoder
@@ -43,6 +44,7 @@ class VAE(Method):
         self.level_width = likelihood.level_width
         self.latent_dim = latent_dim
         self.optimizer = optimizer
+        self.schedule = schedule
 
     def infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """mu and log_var (B, Z) of q(z|x), or of the Gaussian that its flow starts from."""

@@ -7,16 +7,20 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
+from tests.tiny import eyes
 from unlabeled.capabilities import (
     BoundsLikelihood,
     Classifies,
     ClassifiesCodes,
+    Clusters,
     Decodes,
     DrawsCodes,
+    DrawsPosterior,
     ElboTerms,
     Encodes,
     Reconstructs,
     Samples,
+    SamplesClasses,
     Shows,
     Stages,
     Translates,
@@ -53,6 +57,20 @@ def doubt(method: Any, batch: Any) -> torch.Tensor:
     return 1 - torch.stack([row[label] for row, label in zip(sure, batch.y.tolist(), strict=True)]).mean()
 
 
+def muddle(method: Any, batch: Any) -> torch.Tensor:
+    """Share of pairs of images that are apart in class but not in cluster, or the other way round: falls."""
+    cluster = method.assign(batch.x)
+    return ((cluster[:, None] == cluster) != (batch.y[:, None] == batch.y)).float().mean()
+
+
+def strangeness(method: Any, batch: Any) -> torch.Tensor:
+    """Distance of the mean image drawn of each class to the class's own: falls."""
+    found = batch.y.unique()
+    means = torch.stack([batch.x[batch.y == c].mean(0) for c in found])
+    drawn = method.sample_class(found.repeat_interleave(16)).unflatten(0, (-1, 16)).mean(1)
+    return (drawn - means).square().mean()
+
+
 def deception(method: Any, batch: Any) -> torch.Tensor:
     """Critic's score of real minus fake: falls when the generator learns against a fixed critic."""
     method.train()  # the game is played with the batch's own statistics
@@ -62,6 +80,17 @@ def deception(method: Any, batch: Any) -> torch.Tensor:
 def blindness(method: Any, batch: Any) -> torch.Tensor:
     """The same, negated: falls when the critic learns against a fixed generator."""
     return -deception(method, batch)
+
+
+def exposure(method: Any, batch: Any) -> torch.Tensor:
+    """Critic's score of the prior's codes minus that of images' codes: falls when the encoder learns to deceive it."""
+    z = torch.cat([method.wanted(batch.y) for _ in range(50)])
+    return method.judged(z, batch.y.repeat(50)).mean() - method.judged(method.encode(batch.x), batch.y).mean()
+
+
+def trust(method: Any, batch: Any) -> torch.Tensor:
+    """The same, negated: falls when the critic learns against a fixed encoder."""
+    return -exposure(method, batch)
 
 
 def cycle_error(method: Any, batch: Any) -> torch.Tensor:
@@ -79,6 +108,7 @@ class Case:
         default_factory=dict
     )  # child -> whether it moves at each of the first 3 batches
     still: set[str] = field(default_factory=set)  # children no optimizer owns
+    roles: dict[str, int] = field(default_factory=dict)  # child -> optimizers that own it, where these are not one
     unpaired: bool = False
     epochs: int = 60  # of one batch, to learn it
 
@@ -87,22 +117,71 @@ class Case:
 
 
 AUTOENCODER = {Encodes, Decodes, Reconstructs}
-LATENT_VARIABLE = AUTOENCODER | {Samples, DrawsCodes, BoundsLikelihood}
+LATENT_VARIABLE = AUTOENCODER | {Samples, DrawsCodes, DrawsPosterior, BoundsLikelihood}
 GAN = {Samples, Decodes, DrawsCodes}
 SMALL_GAN = ["model.generator.width=8", "model.critic.width=8"]
+M2 = ("classifier", "inference", "generation")
 SMALL_RESNET = ["network@model.encoder=resnet18_thin", "model.encoder.width=8"]
 GAME = {deception: ["model.critic_optimizer.lr=0.0"], blindness: ["model.generator_optimizer.lr=0.0"]}
 
+SMALL_AAE = ["model.encoder.hidden=[32]", "model.decoder.hidden=[32]"]
+SMALL_CRITIC = ["model.critic.hidden=[16]"]
+AAE_GAME = {
+    error: [],
+    exposure: ["model.critic_optimizer.lr=0.0", "model.autoencoder_optimizer.lr=0.0"],
+    trust: ["model.generator_optimizer.lr=0.0", "model.autoencoder_optimizer.lr=0.0"],
+}
+
 CASES = [
-    Case("autoencoder", AUTOENCODER, {error: []}),
+    Case("adversarial_autoencoder", AUTOENCODER | GAN, AAE_GAME, [*SMALL_AAE, *SMALL_CRITIC], roles={"encoder": 2}),
+    Case("autoencoder", AUTOENCODER | {Shows}, {error: []}),
+    Case("beta_tcvae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}),
+    Case("beta_vae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}),
     Case("classifier", {Encodes, Stages, Classifies, ClassifiesCodes}, {doubt: []},
          ["model.encoder.width=4", "model.encoder.depths=[1,1]"]),
+    Case("conditional_vae", {Samples, SamplesClasses}, {strangeness: []}),
+    Case("contractive_autoencoder", AUTOENCODER | {Shows}, {error: []}, ["model.latent_dim=32"]),
     Case("cyclegan", {Translates, TranslatesBack}, {cycle_error: []},
          ["model.to_b.width=4", "model.to_b.blocks=1", "model.critic_a.width=4", "model.pool=3"], unpaired=True),
     Case("dcgan", GAN, GAME, SMALL_GAN),
+    Case("dec", {Encodes, Clusters, Shows}, {muddle: ["model.pretraining=0.2"]},
+         ["model.encoder.hidden=[32]", "model.decoder.hidden=[32]", "model.pretraining=0.5", "model.update=3"],
+         turns={"decoder": [1, 0, 0], "goal_encoder": [0, 1, 0]}, still={"goal_encoder"}),
+    Case("denoising_autoencoder", AUTOENCODER | {Shows}, {error: []}, ["model.latent_dim=32"]),
+    Case("dip_vae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}),
+    Case("factor_vae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}, ["model.discriminator.hidden=[16]"]),
+    Case("flow_vae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}),
+    Case("gmm", {Encodes, Reconstructs, Samples, BoundsLikelihood, Clusters, Shows}, {error: []}),
+    Case("info_vae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}),
     Case("iwae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}),
-    Case("pca", LATENT_VARIABLE | {Shows}, {error: []}, ["model.latent_dim=3"], turns={"never": []}),
+    Case("k_sparse_autoencoder", AUTOENCODER | {Shows}, {error: []}, ["model.latent_dim=32", "model.bottleneck.k=4"]),
+    Case("kl_sparse_autoencoder", AUTOENCODER | {Shows}, {error: []}, ["model.latent_dim=32"]),
+    Case("kmeans", {Encodes, Reconstructs, Clusters, Shows}, {error: []}),
+    Case("ladder_vae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []},
+         ["model.latent_dim=3", "model.ladder.dims=[6,3]", "model.ladder.hidden=16"]),
+    Case("pca", LATENT_VARIABLE - {DrawsPosterior} | {Shows}, {error: []}, ["model.latent_dim=3"], turns={"never": []}),
+    Case("perceptual_autoencoder", AUTOENCODER | {Shows}, {error: []},
+         ["model.encoder.width=8", "model.decoder.width=8", "model.distance.network.encoder.width=4",
+          f"model.distance.network.checkpoint={eyes()}"], turns={"distance": [0, 0, 0]}, still={"distance"}),
+    Case("rae", AUTOENCODER | {Shows}, {error: []}, ["model.encoder.width=8", "model.decoder.width=8"]),
+    Case("redundant_autoencoder", AUTOENCODER | {Shows}, {error: []}, ["model.latent_dim=32"]),
     Case("rotation", {Encodes, Shows, Stages}, {disorientation: []}, SMALL_RESNET),
+    Case("semi_supervised_adversarial_autoencoder", AUTOENCODER | GAN | {SamplesClasses, Classifies, Shows},
+         {error: [], doubt: []}, [*SMALL_AAE, "model.class_critic.hidden=[16]"], roles={"encoder": 3}),
+    Case("semi_supervised_vae", LATENT_VARIABLE | {ElboTerms, WeighsSamples, Classifies, ClassifiesCodes, SamplesClasses},
+         {error: [], doubt: []}, [f"model.prior.{part}.hidden=[16]" for part in M2],
+         turns={"encoder": [1, 0, 0], "decoder": [1, 0, 0], "prior": [0, 1, 1]}),
     Case("simclr", {Encodes, Shows, Stages}, {confusion: []}, SMALL_RESNET),
+    Case("sparse_autoencoder", AUTOENCODER | {Shows}, {error: []}, ["model.latent_dim=32"]),
+    Case("stacked_denoising_autoencoder", AUTOENCODER | {Shows, Stages}, {error: []},
+         ["model.widths=[16,8]", "model.pretraining=0.67"], turns={"layer1": [1, 0, 1], "layer2": [0, 1, 1]}),
+    Case("supervised_adversarial_autoencoder", AUTOENCODER | GAN | {SamplesClasses}, AAE_GAME, [*SMALL_AAE, *SMALL_CRITIC],
+         roles={"encoder": 2}),
     Case("vae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}),
+    Case("vae_gan", AUTOENCODER | {Samples, DrawsCodes, DrawsPosterior}, {error: []}, [*SMALL_GAN, "model.latent_dim=8"]),
+    Case("vampprior_vae", LATENT_VARIABLE | {ElboTerms, WeighsSamples} | {Shows}, {error: []},
+         ["model.prior.components=5"]),
+    Case("vq_vae", AUTOENCODER | {Shows}, {error: []},
+         ["model.encoder.width=8", "model.decoder.width=8", "model.latent_dim=4", "model.quantizer.codes=16"]),
+    Case("wae_mmd", AUTOENCODER | {Samples, DrawsCodes, Shows}, {error: []}, ["model.encoder.width=8", "model.decoder.width=8"]),
 ]  # fmt: skip

@@ -85,8 +85,8 @@ class Result(NamedTuple):
 
     @property
     def complaint(self) -> str:
-        """The one line on stderr beside progress."""
-        lines = [line for line in self.err.splitlines() if line and not line.startswith("epoch=")]
+        """The one line on stderr beside progress and notes."""
+        lines = [line for line in self.err.splitlines() if line and not line.startswith(("epoch=", "note: "))]
         assert len(lines) == 1, self.err
         return lines[0]
 

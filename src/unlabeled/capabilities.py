@@ -15,6 +15,14 @@ class Samples(Protocol):
 
 
 @runtime_checkable
+class SamplesClasses(Protocol):
+    classes: int  # K
+
+    def sample_class(self, y: Tensor) -> Tensor:
+        """An image (C, H, W) in [-1, 1] of each of the classes y, int64 (n,), 0 to K - 1."""
+
+
+@runtime_checkable
 class Encodes(Protocol):
     def encode(self, x: Tensor) -> Tensor:
         """Features (B, D) of images (B, C, H, W). Deterministic: a posterior's mean, never a draw."""
@@ -30,6 +38,12 @@ class Decodes(Protocol):
 class DrawsCodes(Protocol):
     def draw_codes(self, n: int) -> Tensor:
         """n codes (n, D) from the prior, as `decode` takes them."""
+
+
+@runtime_checkable
+class DrawsPosterior(Protocol):
+    def draw_posterior(self, x: Tensor) -> Tensor:
+        """A code (B, D) of each image (B, C, H, W), z ~ q(z|x), as `decode` takes them."""
 
 
 @runtime_checkable
@@ -71,6 +85,14 @@ class Classifies(Protocol):
 class ClassifiesCodes(Protocol):
     def classify_codes(self, h: Tensor) -> Tensor:
         """Logits (B, classes) of codes (B, D) as `encode` gives them: with them `classify` need not encode again."""
+
+
+@runtime_checkable
+class Clusters(Protocol):
+    clusters: int  # K
+
+    def assign(self, x: Tensor) -> Tensor:
+        """The cluster of each image (B, C, H, W): int64 (B,), 0 to K - 1."""
 
 
 @runtime_checkable

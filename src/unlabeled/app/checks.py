@@ -1,5 +1,6 @@
 """What can be refused before anything is fetched or built."""
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from unlabeled.errors import UserError
 def check(config: DictConfig) -> None:
     """Raise UserError where the model does not fit the data, or the devices are not there."""
     check_fit(config)
+    check_code(config.model, config.data.get("shape"))
     check_devices(config)
 
 
@@ -32,6 +34,22 @@ def check_fit(config: DictConfig) -> None:
     raise UserError(
         f"model={choices['model']} learns from {wants.__name__} and data={choices['data']} gives {gives.__name__}: "
         f"take data={' or '.join(fitting)}"
+    )
+
+
+def check_code(model: DictConfig, shape: Any) -> None:
+    """Refuse a code with more numbers than the image where nothing keeps it from being a copy."""
+    numbers, width = prod(shape or [0]), model.get("latent_dim")
+    if not isinstance(width, int) or not {"encoder", "decoder"} <= set(model) or width <= numbers or not numbers:
+        return
+    holds = {"bottleneck": "torch.nn.Identity", "regularizer": "unlabeled.losses.regularizer.NoRegularizer"}
+    chosen = {part: OmegaConf.select(model, f"{part}._target_") for part in holds}
+    if "corruption" in model or any(chosen[part] not in (None, none) for part, none in holds.items()):
+        return
+    raise UserError(
+        f"model.latent_dim={width}: an image has {numbers} numbers ({'x'.join(map(str, shape))}), and nothing keeps a "
+        "wider code from being a copy of it: take a smaller one"
+        + (", or say bottleneck=..., regularizer=... or model=denoising_autoencoder" if "bottleneck" in model else "")
     )
 
 

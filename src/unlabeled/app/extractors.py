@@ -181,7 +181,8 @@ class Shop:
         trainer = {"cuda": "gpu"}.get(torch.device(self.device).type, torch.device(self.device).type)
         config = copy.deepcopy(recipe(trainer))
         places = {"root": str(self.data.root), "packed": str(self.data.packed)}
-        fixed = {"batch_size": 64, "augment": None, "seed": 0} | ({"only": None} if "only" in self.settings else {})
+        fixed = {"batch_size": 64, "augment": None, "seed": 0}
+        fixed |= {key: None for key in ("only", "labels") if key in self.settings}
         config.data = self.settings | places | fixed
         config.run = folder
         whole = len(self.data.divide("train")[1])  # whatever classes the run at hand was given

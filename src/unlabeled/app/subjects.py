@@ -18,6 +18,7 @@ from unlabeled.capabilities import Reconstructs, Samples, Translates
 from unlabeled.errors import UserError, nearest
 from unlabeled.evaluation.distribution import Folders
 from unlabeled.evaluation.place import Place
+from unlabeled.evaluation.sampler import give
 from unlabeled.evaluation.study import Study
 from unlabeled.seeding import mix
 
@@ -54,6 +55,7 @@ def checkpointed(config: dict[str, Any], device: str, place: Place) -> Subject:
         cache=cache,
         place=place,
     )
+    give(study, chosen["sampler"], instantiate(chosen["samplers"], _convert_="all"))
     if chosen["extractor"] != "auto" or isinstance(method, Samples | Reconstructs | Translates):
         study.extractor = choose(
             chosen["extractor"],
@@ -79,6 +81,8 @@ def checkpointed(config: dict[str, Any], device: str, place: Place) -> Subject:
         )
     names = run.get("names") or {}
     title = f"{names.get('model', '')} on {names.get('data', '')}, {facts['weights']} weights"
+    if chosen["sampler"] != "own":
+        title += f", sampler {chosen['sampler']}"
     evaluators = {name: instantiate(e, _convert_="all") for name, e in chosen["evaluators"].items()}
     file = Path(facts["checkpoint"])
     home = file.parent.parent if file.parent.name == "checkpoints" else file.parent

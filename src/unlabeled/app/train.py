@@ -22,7 +22,7 @@ from unlabeled.callbacks.pace import Budget
 from unlabeled.callbacks.pruning import Pruning
 from unlabeled.callbacks.records import Diverged, Records
 from unlabeled.errors import UserError
-from unlabeled.evaluation.pictures import curves
+from unlabeled.evaluation.pictures import code_width, curves, inverts
 from unlabeled.loggers import CSV
 
 
@@ -125,6 +125,11 @@ def report(
             best = [f"{records.best[name]:.4g}" if name in records.best else ""] if records.best else []
             table.add_row(name, f"{value:.4g}", *best)
     console.print(table)
+    if inverts(method):
+        shape = config["data"]["shape"]
+        width = code_width(method.eval(), shape)
+        ratio = math.prod(shape) / width
+        console.print(f"code         {width} numbers for an image's {math.prod(shape)}: compression {ratio:.3g}")
     kept = " and ".join(path.name for path in (checkpoints.best, checkpoints.last) if path.exists())
     console.print(f"checkpoints  {checkpoints.folder} ({kept})", soft_wrap=True)
     console.print(f"pictures     {folder / 'pictures'}", soft_wrap=True)

@@ -92,8 +92,12 @@ class PackedData(LightningDataModule):
         """A split in order, for evaluation: every row once over all ranks."""
         return Loader(self.table(split), batch_size or self.batch_size, *self._place())
 
+    def training(self) -> Table:
+        """The rows of "train" as training sees them."""
+        return self.table("train")
+
     def train_dataloader(self) -> ShuffledLoader:
-        table = self.table("train")
+        table = self.training()
         rank, world = self._place()
         if len(table) < world:
             raise UserError(
@@ -139,7 +143,12 @@ class PackedData(LightningDataModule):
 
 
 class ImageData(PackedData):
-    """Single images, with labels that unsupervised methods ignore."""
+    """Single images, with labels that unsupervised methods ignore.
+
+    With `labels` training sees the classes of so many images and -1 for all others, and comes across the labelled ones
+    so often that they are `labelled_share` of its batches: an epoch is every other image once. Evaluation, on
+    training images too, sees every label there is.
+    """
 
     batch = Images
 
@@ -147,9 +156,17 @@ class ImageData(PackedData):
         self,
         *common: Any,  # see PackedData
         only: int | Sequence[int] | None = None,  # classes whose images train and val keep; test keeps all
+        labels: int | None = None,  # labels that training sees, as many of each class; None: all there are
+        label_seed: int = 0,  # decides which these are
+        labelled_share: float = 0.5,  # of the images that training comes across, where `labels` are given
         **named: Any,
     ):
         super().__init__(*common, **named)
+        if labels is not None and (type(labels) is not int or labels < 1):
+            raise UserError(f"data.labels={labels}: say how many labels training sees, data.labels=100")
+        if not 0 <= labelled_share < 1:
+            raise UserError(f"data.labelled_share={labelled_share}: 0 or more, and less than 1")
+        self.labels, self.label_seed, self.labelled_share = labels, label_seed, labelled_share
         self.only: tuple[int, ...] | None = None
         if only is not None:
             self.only = tuple(only) if isinstance(only, Sequence) else (only,)
@@ -175,6 +192,33 @@ class ImageData(PackedData):
             rows = torch.arange(len(packed.labels)) if rows is None else rows
             rows = rows[torch.isin(packed.labels[rows], self.known(self.only))]
         return ImageTable(self.resident(packed), packed.labels, rows, self.device)
+
+    def training(self) -> ImageTable:
+        table = self.table("train")
+        if self.labels is None:
+            return table
+        y = table.labels.cpu()
+        kept = self.labelled(table.rows, y)
+        seen = torch.full_like(y, -1)
+        seen[kept] = y[kept]
+        others = table.rows[~torch.isin(table.rows, kept)]
+        often = round(len(others) * self.labelled_share / (1 - self.labelled_share))
+        again = kept[torch.arange(max(often, len(kept))) % len(kept)]
+        return ImageTable(table.images, seen, torch.cat([others, again]), self.device)
+
+    def labelled(self, rows: Tensor, y: Tensor) -> Tensor:
+        """`labels` of the rows, as many of each class, drawn by `label_seed`; y: the class of every image."""
+        name = f"data.labels={self.labels}: data={self.source.name}"
+        if y.ndim != 1 or not (y[rows] >= 0).any():
+            raise UserError(f"{name} has no class for each image: leave data.labels out")
+        found = y[rows][y[rows] >= 0].unique(return_counts=True)
+        each, rest = divmod(self.labels or 0, len(found[0]))
+        if rest or not each:
+            raise UserError(f"{name} has {len(found[0])} classes: say a multiple of that")
+        if each > found[1].min():
+            raise UserError(f"{name} has {int(found[1].min())} training images of some class: say fewer labels")
+        order = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(mix(self.label_seed, 3)))]
+        return torch.cat([order[y[order] == c][:each] for c in found[0].tolist()])
 
     def known(self, classes: tuple[int, ...]) -> Tensor:
         """These classes, if the training images have them."""

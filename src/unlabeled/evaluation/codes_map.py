@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from unlabeled.evaluation.features import Features
 from unlabeled.seeding import mix
@@ -11,19 +12,31 @@ MOST = 2000  # points: t-SNE takes some ten seconds for as many
 LEGEND = 20  # classes at most that a legend names
 
 
-def codes_map(features: Features, classes: int | None, seed: int) -> Image.Image:
+def mapped(n: int, seed: int) -> Tensor:
+    """Which of n codes are shown: at most 2,000, drawn by the seed."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(mix(seed, 4)))[:MOST]
+
+
+def codes_map(
+    features: Features,
+    classes: int | None,
+    seed: int,
+    images: Tensor | None = None,  # (n, C, H, W), of the `mapped` rows; their plane is shown beside
+) -> Image.Image:
     """Codes by their two principal components and by t-SNE, coloured by class; of two dimensions, as they are.
 
-    At most 2,000 of them, drawn by the seed. van der Maaten & Hinton 2008, https://jmlr.org/papers/v9/vandermaaten08a.html
+    Beside them what PCA makes of the pixels. van der Maaten & Hinton 2008, https://jmlr.org/papers/v9/vandermaaten08a.html
     """
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    rows = torch.randperm(len(features.h), generator=torch.Generator().manual_seed(mix(seed, 4)))[:MOST]
+    rows = mapped(len(features.h), seed)
     h = features.h[rows].double().numpy()
     panels = planes(h, mix(seed, 5) % 2**32)
+    if images is not None:
+        panels |= pixel_plane(images.flatten(1).double().numpy(), mix(seed, 5) % 2**32)
     colours = np.full((len(h), 3), 0.6)
     handles = []
     if classes and features.y.ndim == 1:
@@ -63,3 +76,17 @@ def planes(h: np.ndarray, seed: int) -> dict[str, np.ndarray]:
             tsne = TSNE(init="pca", perplexity=min(30, (len(h) - 1) / 3), random_state=seed)
             found["t-SNE"] = tsne.fit_transform(components)
     return found
+
+
+def pixel_plane(x: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Images (n, D) as points (n, 2): what a code of two numbers is, without any network."""
+    from sklearn.decomposition import PCA
+    from threadpoolctl import threadpool_limits
+
+    if min(x.shape) < 2 or not x.std(0).any():
+        return {}
+    with threadpool_limits(1):
+        # randomised: the first two alone, in a second also of large images
+        pca = PCA(2, svd_solver="randomized", random_state=seed)
+        points = pca.fit_transform(x)
+    return {f"PCA of the pixels, {pca.explained_variance_ratio_.sum():.0%} of the variance": points}

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -45,7 +46,8 @@ class Distribution:
             n = min(images(study, split).n, LIMIT) if study.samples is None else study.samples
             if isinstance(method, Samples):
                 real, floor = images(study, reference), self.floor(study, n)
-                numbers += compare(study, drawn(study, n), real, floor, metrics=self.metrics)
+                found = compare(study, drawn(study, n), real, floor, metrics=self.metrics)
+                numbers += [replace(number, facts=number.facts | {"sampler": study.sampler}) for number in found]
             if isinstance(method, Reconstructs) and "fid" in (self.metrics or METRICS):
                 real = images(study, split, n=n)
                 floor = self.floor(study, real.n, reference)

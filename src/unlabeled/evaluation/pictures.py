@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from unlabeled.capabilities import (
     Encodes,
     Reconstructs,
     Samples,
+    SamplesClasses,
     Shows,
     Translates,
     TranslatesBack,
@@ -25,6 +27,7 @@ from unlabeled.capabilities import (
 GAP = 2  # pixels between images of a grid
 LINE = 14  # pixels that a line of text takes
 WIDEST = 1600  # pixels of a picture: what a page and a slide show without scaling
+CLASSES = 20  # rows of a picture, at most
 POINTS = 400  # of a curve: what a small plot can show
 
 
@@ -101,6 +104,10 @@ def draw(method: Any, batch: Images | Unpaired | Paired) -> dict[str, Image.Imag
     pictures: dict[str, Image.Image] = {}
     if isinstance(method, Samples):
         pictures["samples"] = grid(method.sample(64), 8)
+    if isinstance(method, SamplesClasses):
+        y = torch.arange(min(method.classes, CLASSES), device=batch[0].device)
+        images = method.sample_class(y.repeat_interleave(10))
+        pictures["classes"] = grid(images, 10, rows=[f"class {label}" for label in y.tolist()])
     if isinstance(batch, Images):
         x = batch.x[:64]
         if isinstance(method, Reconstructs):
@@ -145,6 +152,12 @@ def banded(rows: dict[str, Tensor], columns: int = 8, side: int = 128) -> Image.
 def inverts(method: Any) -> bool:
     """Whether `decode` takes what `encode` gives: an encoder beside a generator need not be its inverse."""
     return isinstance(method, Encodes) and isinstance(method, Decodes) and isinstance(method, Reconstructs)
+
+
+@torch.no_grad()
+def code_width(method: Any, shape: Sequence[int]) -> int:
+    """Numbers of an image's code. The method, which encodes, is in evaluation mode."""
+    return method.encode(torch.zeros(1, *shape, device=method.device)).shape[1]
 
 
 def corner_codes(method: Any, batch: Images) -> Tensor | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from unlabeled.batches import Images, from_uint8, to_uint8
 from unlabeled.capabilities import Decodes, DrawsCodes, Encodes, Samples
 from unlabeled.evaluation.anomaly import kinds, ranked
-from unlabeled.evaluation.codes_map import codes_map
+from unlabeled.evaluation.codes_map import codes_map, mapped
 from unlabeled.evaluation.comparison import NEAREST
 from unlabeled.evaluation.features import pixels
 from unlabeled.evaluation.latent import direction, is_gaussian, lerp, separation, slerp, traversals
@@ -43,7 +43,8 @@ def portray(study: Any, batch_images: int = 64) -> dict[str, Image.Image]:
         pictures["nearest_in_features"] = banded(both, side=80)
     if codes is not None:
         pictures["neighbours"] = neighbours(study, codes)
-        pictures["codes_map"] = codes_map(codes, study.data.classes, study.seed)
+        images_mapped = images_of(study, mapped(len(codes.h), study.seed))
+        pictures["codes_map"] = codes_map(codes, study.data.classes, study.seed, images_mapped)
     if odd:
         pictures["anomalies"] = anomalies(study, odd)
     if images and isinstance(method, Decodes):

@@ -1,5 +1,6 @@
 """How well a method gives back what it is shown."""
 
+import math
 from typing import Any
 
 import torch
@@ -8,11 +9,16 @@ from torch import Tensor
 from unlabeled.batches import Images, from_uint8, to_uint8
 from unlabeled.capabilities import Reconstructs
 from unlabeled.evaluation.number import Number
+from unlabeled.evaluation.pictures import code_width, inverts
 from unlabeled.evaluation.similarity import BETTER, UNITS, distances, lpips
 
 
 class Reconstruction:
-    """mse, psnr, ssim and LPIPS (see similarity.py) of images in 8-bit grey levels, as a file would hold them."""
+    """mse, psnr, ssim and LPIPS (see similarity.py) of images in 8-bit grey levels, as a file would hold them.
+
+    Where the code is what is decoded, compression: numbers of an image over numbers of its code, whatever a number
+    takes to store.
+    """
 
     def __init__(
         self,
@@ -52,8 +58,13 @@ class Reconstruction:
             "mse": {"baseline": "the mean image", "baseline_value": float(spread.mean())},
             "lpips": network.facts(study.data.shape) if network else {},
         }
-        return [
+        numbers = [
             Number(f"reconstruction_{name}", float(each.mean()), UNITS[name], BETTER[name], facts | more.get(name, {}))
             for name, each in zip(names, columns, strict=True)
             if name != "mae"
         ]
+        if inverts(study.method):
+            width = code_width(study.method, study.data.shape)
+            facts = {"image_numbers": math.prod(study.data.shape), "code_numbers": width}
+            numbers.append(Number("compression", facts["image_numbers"] / width, "", "higher", facts))
+        return numbers

@@ -49,6 +49,7 @@ class Study:
         self.untrained = untrained
         self.cache = cache
         self.place = place or Place()
+        self.sampler = "own"  # where codes are drawn from, in words (sampler.py)
         self.transfer: Study | None = None  # the same method on other data, where its codes are probed too
         self.notes: list[str] = []  # what was left out, and what to do to have it: a line each
         self._once: dict[Any, Any] = {}

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from unlabeled.errors import UserError
 from unlabeled.losses.gaussian import log_normal
 
 
@@ -21,9 +22,16 @@ class Drawn(NamedTuple):
 class DiagonalGaussian(nn.Module):
     """N(mu, diag sigma^2), h = (mu, log sigma^2). Kingma & Welling 2014, https://arxiv.org/abs/1312.6114, section 3."""
 
+    reads = 2  # heads of the encoder, each of Z numbers
+
+    def __init__(self, heads: int = 2):
+        super().__init__()
+        if heads != self.reads:
+            raise UserError(f"model.posterior.heads={heads}: {type(self).__name__} reads {self.reads}; say that")
+
     def read(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """mu and log_var, each (B, Z)."""
-        mu, log_var = h.float().chunk(2, dim=-1)
+        mu, log_var, *_ = h.float().chunk(self.reads, dim=-1)
         return mu, log_var.clamp(-12, 12)  # exp stays finite in float32
 
     def mean(self, h: Tensor) -> Tensor:
@@ -42,17 +50,24 @@ class Flow(DiagonalGaussian):
     Rezende & Mohamed 2015, https://arxiv.org/abs/1505.05770, equation 13.
     """
 
-    def __init__(self, flow: Any):  # nn.flows: z_0 (N, Z) -> z (N, Z), log |det| (N,)
-        super().__init__()
+    reads = 3  # mu, log_var, and the context of the flow
+
+    def __init__(self, flow: Any, heads: int = 3):  # nn.flows: z_0 (N, Z), context (N, Z) -> z (N, Z), log |det| (N,)
+        super().__init__(heads)
         self.flow = flow
+
+    def context(self, h: Tensor) -> Tensor:
+        """What the flow reads of the image, (B, Z)."""
+        return h.float().chunk(self.reads, dim=-1)[2]
 
     def mean(self, h: Tensor) -> Tensor:
         """Where the flow takes the Gaussian's mean: a code that no draw decides."""
-        return self.flow(self.read(h)[0])[0]
+        return self.flow(self.read(h)[0], self.context(h))[0]
 
     def draw(self, h: Tensor, *k: int) -> Drawn:
         start = super().draw(h, *k)
-        z, log_det = self.flow(start.z.flatten(0, -2))
+        context = self.context(h).expand_as(start.z)
+        z, log_det = self.flow(start.z.flatten(0, -2), context.flatten(0, -2))
         return Drawn(z.unflatten(0, start.z.shape[:-1]), start.log_q - log_det.unflatten(0, start.log_q.shape), None)
 
 

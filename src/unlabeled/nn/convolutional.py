@@ -1,6 +1,9 @@
 """A pyramid of strided convolutions, and its mirror, for any size."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from unlabeled.errors import UserError
 
@@ -28,6 +31,20 @@ class Up(nn.ConvTranspose2d):
         return super().forward(x)[..., : self.to_sides[0], : self.to_sides[1]]
 
 
+class Enlarge(nn.Conv2d):
+    """Enlarged to the sides wanted by repeating pixels, then a 3x3 convolution: (B, in, h, w) -> (B, out, H, W).
+
+    Odena, Dumoulin & Olah 2016, https://distill.pub/2016/deconv-checkerboard/
+    """
+
+    def __init__(self, channels: int, out: int, to: tuple[int, int], bias: bool = True):
+        super().__init__(channels, out, 3, 1, 1, bias=bias)
+        self.to_sides = to
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(interpolate(x, self.to_sides, mode="nearest"))
+
+
 class ConvEncoder(nn.Sequential):
     """Image (B, C, H, W) -> features (B, heads * dim): 4x4 strides of 2, doubling from `width`; two linear layers."""
 
@@ -48,17 +65,25 @@ class ConvEncoder(nn.Sequential):
 
 
 class ConvDecoder(nn.Sequential):
-    """Code (B, dim) -> (B, C, H, W), unbounded. The encoder mirrored."""
+    """Code (B, dim) -> (B, outputs * C, H, W), unbounded. The encoder mirrored."""
 
-    def __init__(self, shape: tuple[int, int, int], dim: int, width: int = 32, hidden: int = 256):
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        dim: int,
+        width: int = 32,
+        hidden: int = 256,
+        outputs: int = 1,
+        up: Callable[..., nn.Module] = Up,  # channels, channels out, sides -> a step up: Up or Enlarge
+    ):
         channels, height, breadth = shape
         pyramid = sides(height, breadth)
-        widths = [channels, *(width * 2 ** min(i, 3) for i in range(len(pyramid) - 1))]
+        widths = [outputs * channels, *(width * 2 ** min(i, 3) for i in range(len(pyramid) - 1))]
         h, w = pyramid[-1]
         modules: list[nn.Module] = [
             nn.Linear(dim, hidden), nn.SiLU(), nn.Linear(hidden, widths[-1] * h * w), nn.SiLU(),
             nn.Unflatten(1, (widths[-1], h, w)),
         ]  # fmt: skip
         for i in reversed(range(len(pyramid) - 1)):
-            modules += [Up(widths[i + 1], widths[i], pyramid[i])] + ([nn.SiLU()] if i else [])
+            modules += [up(widths[i + 1], widths[i], pyramid[i])] + ([nn.SiLU()] if i else [])
         super().__init__(*modules)

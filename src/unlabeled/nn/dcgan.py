@@ -50,8 +50,16 @@ class Critic(nn.Module):
         self.net = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, pyramid[-1]))
         self.apply(initialise)
 
+    def features(self, x: Tensor) -> Tensor:
+        """The last layer before the score, (B, D, h, w)."""
+        return self.net[:-1](x)
+
+    def score(self, features: Tensor) -> Tensor:
+        """(B,), of them."""
+        return self.net[-1](features).flatten()
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x).flatten()
+        return self.score(self.features(x))
 
 
 def initialise(module: nn.Module) -> None:

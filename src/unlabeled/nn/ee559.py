@@ -39,16 +39,16 @@ class Encoder(nn.Sequential):
 
 
 class Decoder(nn.Sequential):
-    """Code (B, dim) -> (B, C, H, W), unbounded. The encoder mirrored."""
+    """Code (B, dim) -> (B, outputs * C, H, W), unbounded. The encoder mirrored."""
 
-    def __init__(self, shape: tuple[int, int, int], dim: int, width: int = 32):
+    def __init__(self, shape: tuple[int, int, int], dim: int, width: int = 32, outputs: int = 1):
         channels, height, breadth = shape
         *layers, (_, _, rest) = plan(height, breadth)
         modules: list[nn.Module] = [nn.Unflatten(1, (dim, 1, 1)), nn.ConvTranspose2d(dim, width, rest)]
         now = rest
         for i, (kernel, stride, sides) in reversed(list(enumerate(layers))):
             lost = tuple(side - ((n - 1) * stride + kernel) for side, n in zip(sides, now, strict=True))
-            out = channels if i == 0 else width
+            out = outputs * channels if i == 0 else width
             modules += [nn.ReLU(), nn.ConvTranspose2d(width, out, kernel, stride, output_padding=lost)]  # type: ignore[arg-type]
             now = sides
         super().__init__(*modules)

@@ -4,7 +4,11 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import prod
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from unlabeled.errors import UserError
 
 
 def layers(widths: Sequence[int], activation: Callable[[], nn.Module]) -> list[nn.Module]:
@@ -32,12 +36,13 @@ class FullyConnectedEncoder(nn.Sequential):
         heads: int = 1,
         hidden: Sequence[int] = (200, 200),  # widths, from the image to the code
         activation: Callable[[], nn.Module] = nn.Tanh,
+        code: Callable[[], nn.Module] = nn.Identity,  # what the code itself goes through
     ):
-        super().__init__(ZeroToOne(), nn.Flatten(), *layers([prod(shape), *hidden, heads * dim], activation))
+        super().__init__(ZeroToOne(), nn.Flatten(), *layers([prod(shape), *hidden, heads * dim], activation), code())
 
 
 class FullyConnectedDecoder(nn.Sequential):
-    """Code (B, dim) -> (B, C, H, W), unbounded."""
+    """Code (B, dim) -> (B, outputs * C, H, W), unbounded."""
 
     def __init__(
         self,
@@ -45,5 +50,31 @@ class FullyConnectedDecoder(nn.Sequential):
         dim: int,
         hidden: Sequence[int] = (200, 200),  # widths, from the code to the image
         activation: Callable[[], nn.Module] = nn.Tanh,
+        outputs: int = 1,
     ):
-        super().__init__(*layers([dim, *hidden, prod(shape)], activation), nn.Unflatten(1, tuple(shape)))
+        channels, height, width = shape
+        wide = (outputs * channels, height, width)
+        super().__init__(*layers([dim, *hidden, prod(wide)], activation), nn.Unflatten(1, wide))
+
+
+class TiedDecoder(nn.Module):
+    """Code (B, dim) -> (B, C, H, W), unbounded: one linear layer whose weights are an encoder's, transposed."""
+
+    def __init__(self, shape: tuple[int, int, int]):
+        super().__init__()
+        self.shape = tuple(shape)
+        self.bias = nn.Parameter(torch.zeros(prod(shape)))
+        self.layer: tuple[nn.Linear, ...] = ()  # in a tuple, so that its weights stay the encoder's alone
+
+    def tie(self, encoder: nn.Module) -> None:
+        """Take the weights of this encoder, which has one linear layer and no other with weights."""
+        found = [part for part in encoder.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+        if len(found) != 1 or not isinstance(found[0], nn.Linear):
+            raise UserError(
+                "tied_decoder shares the weights of an encoder of one linear layer: say model.encoder.hidden=[], of a "
+                "fully_connected_encoder"
+            )
+        self.layer = (found[0],)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return linear(z, self.layer[0].weight.T, self.bias).unflatten(1, self.shape)

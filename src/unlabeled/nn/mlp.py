@@ -1,6 +1,23 @@
 """Perceptrons."""
 
+from collections.abc import Callable, Sequence
+
 from torch import nn
+
+from unlabeled.nn.fully_connected import layers
+
+
+class Perceptron(nn.Sequential):
+    """h (B, dim) -> (B, outputs)."""
+
+    def __init__(
+        self,
+        dim: int,
+        outputs: int | None,
+        hidden: Sequence[int] = (500,),
+        activation: Callable[[], nn.Module] = nn.ReLU,
+    ):
+        super().__init__(*layers([dim, *hidden, outputs or 0], activation))
 
 
 class Projector(nn.Sequential):

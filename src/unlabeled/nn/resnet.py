@@ -72,9 +72,13 @@ class ResNet18(nn.Module):
 
     def stages(self, x: Tensor) -> list[Tensor]:
         """Globally pooled features after each of the four stages: (B, w), (B, 2w), (B, 4w), (B, 8w)."""
+        return [x.mean((2, 3)) for x in self.maps(x)]
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Features after each of the four stages: (B, w, H, W), (B, 2w, H / 2, W / 2), ..., a stem's stride aside."""
         x = self.stem(x)
-        pooled = []
+        found = []
         for layer in self.layers:
             x = layer(x)
-            pooled.append(x.mean((2, 3)))
-        return pooled
+            found.append(x)
+        return found

@@ -39,8 +39,12 @@ class VGG(nn.Module):
 
     def stages(self, x: Tensor) -> list[Tensor]:
         """Globally pooled features after each stage: (B, width), (B, 2 width), ..."""
-        pooled = []
+        return [x.mean((2, 3)) for x in self.maps(x)]
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Features after each stage: (B, width, H, W), (B, 2 width, H / 2, W / 2), ..."""
+        found = []
         for i, layer in enumerate(self.layers):
             x = layer(max_pool2d(x, 2, ceil_mode=True) if i else x)
-            pooled.append(x.mean((2, 3)))
-        return pooled
+            found.append(x)
+        return found

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from unlabeled.batches import Images
 from unlabeled.methods.method import Method
+from unlabeled.nn.filters import filters
 
 
 class Autoencoder(Method):
@@ -49,6 +50,9 @@ class Autoencoder(Method):
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
+
+    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+        return filters(self.encoder, x.shape[1:])
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
         return self.loss(batch.x, batch.x)

@@ -62,6 +62,9 @@ class VAE(Method):
     def draw_codes(self, n: int) -> Tensor:
         return self.prior.sample(n, self.infer)
 
+    def draw_posterior(self, x: Tensor) -> Tensor:
+        return self.posterior.draw(self.encoder(self.observe(x))).z
+
     def sample(self, n: int) -> Tensor:
         return self.decode(self.draw_codes(n))
 

@@ -1,0 +1,180 @@
+"""A density over the codes of training images, so that methods without a prior generate too.
+
+Ghosh et al. 2020, https://arxiv.org/abs/1903.12436, section 4: after training, a density is fitted to the codes, and
+what is decoded of its draws are samples. With one, every method that encodes and decodes has the numbers and pictures
+of methods that sample. Codes are `encode`'s: of a VAE, the posterior's means.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from unlabeled.batches import Images
+from unlabeled.capabilities import DrawsCodes, DrawsPosterior
+from unlabeled.errors import UserError, nearest
+from unlabeled.evaluation.pictures import inverts
+from unlabeled.seeding import mix, seed_noise
+
+Draw = Callable[[int], Tensor]  # n -> codes (n, D) on the method's device, by torch's generators
+WIDEST = 512  # numbers of a code: of more, full covariances take too long
+
+
+class Sampler(Protocol):
+    """Constructed from plain values (conf/evaluation/common.yaml)."""
+
+    def fit(self, study: Any) -> tuple[Draw, str]:
+        """How codes are drawn, and that in words. All processes call it together and get the same."""
+
+
+def give(study: Any, name: str, samplers: dict[str, Sampler]) -> None:
+    """Let the study's method draw its codes from the sampler of this name, and sample what they decode to."""
+    if name == "own":
+        return
+    if name not in samplers:
+        raise UserError(f"evaluation.sampler={name}: {nearest(name, ['own', *samplers])}")
+    method = study.method
+    if study.data.batch is not Images or not inverts(method):
+        raise UserError(
+            f"evaluation.sampler={name}: {type(method).__name__} does not decode what it encodes: leave it at own"
+        )
+    draw, study.sampler = samplers[name].fit(study)
+    method.draw_codes = draw
+    method.sample = lambda n: method.decode(draw(n))
+
+
+def led(study: Any, work: Callable[[], Any]) -> Any:
+    """What the leader finds, on every process."""
+    return study.place.gather(work() if study.leads else None)[0]
+
+
+class Gaussians(NamedTuple):
+    """A mixture."""
+
+    weights: Tensor  # (K,)
+    means: Tensor  # (K, D)
+    factors: Tensor  # (K, D, D), L of each covariance L L^T
+
+    def draw(self, n: int) -> Tensor:
+        k = torch.multinomial(self.weights, n, replacement=True)
+        noise = torch.randn(n, self.means.shape[1], device=self.means.device)
+        return self.means[k] + (self.factors[k] @ noise[..., None]).squeeze(-1)
+
+
+def mixture(study: Any, components: int) -> Gaussians:
+    """That of the highest likelihood of the train codes, with full covariances; one Gaussian has their moments."""
+    h = study.codes("train").h
+    if h.shape[1] > WIDEST:
+        raise UserError(
+            f"codes of {h.shape[1]} numbers are too wide for full covariances, which take {WIDEST} at most: "
+            "say evaluation.sampler=flow"
+        )
+
+    def work() -> tuple[Any, ...]:
+        from sklearn.mixture import GaussianMixture
+        from threadpoolctl import threadpool_limits
+
+        codes = h.double().numpy()
+        floor = 1e-6 * max(float(codes.var(0).mean()), 1e-12)  # to variances: of codes that do not vary too
+        with threadpool_limits(1):
+            fitted = GaussianMixture(
+                min(components, len(codes)), reg_covar=floor, random_state=mix(study.seed, 21) % 2**32
+            ).fit(codes)
+        return fitted.weights_, fitted.means_, fitted.covariances_
+
+    weights, means, covariances = (torch.from_numpy(part) for part in led(study, work))
+    parts = (weights, means, torch.linalg.cholesky(covariances))
+    return Gaussians(*(part.float().to(study.device) for part in parts))
+
+
+class StandardNormal:
+    """The prior of a method that has one, N(0, I) of most VAEs; for others a Gaussian with the codes' moments.
+
+    So table 1 of Ghosh et al. 2020 has it in its column N.
+    """
+
+    def fit(self, study: Any) -> tuple[Draw, str]:
+        if isinstance(study.method, DrawsCodes):
+            return study.method.draw_codes, "standard_normal: the method's own prior"
+        found = mixture(study, 1)
+        return found.draw, f"standard_normal: a Gaussian with the moments of {len(study.codes('train').h)} train codes"
+
+
+class Mixture:
+    """A mixture of Gaussians with full covariances; Ghosh et al. 2020 take ten."""
+
+    def __init__(self, components: int = 10):
+        if components < 1:
+            raise UserError(f"evaluation.samplers.gmm.components={components}: 1 or more")
+        self.components = components
+
+    def fit(self, study: Any) -> tuple[Draw, str]:
+        found = mixture(study, self.components)
+        n = len(study.codes("train").h)
+        return found.draw, f"gmm: {len(found.weights)} Gaussians with full covariances, fitted to {n} train codes"
+
+
+class Posteriors:
+    """A training image is drawn, and a code from its posterior: the aggregated posterior itself.
+
+    Tomczak & Welling 2018, https://arxiv.org/abs/1705.07120, equation 7: it is the prior with the highest ELBO, and its
+    samples are as near to training images as reconstructions are; their `VampPrior data` has 500 of its components.
+    """
+
+    def fit(self, study: Any) -> tuple[Draw, str]:
+        method = study.method
+        if not isinstance(method, DrawsPosterior):
+            raise UserError(
+                f"evaluation.sampler=vamp draws from posteriors, and {type(method).__name__} has none: take gmm"
+            )
+        table, rows = study.table("train"), study.chosen("train")
+
+        def draw(n: int) -> Tensor:
+            images = table.batch(rows[torch.randint(len(rows), (n,))]).x
+            return method.draw_posterior(images.to(study.device))
+
+        return draw, f"vamp: the posteriors of {len(rows)} train images"
+
+
+class Flow:
+    """A normalising flow, trained by maximum likelihood on standardised codes."""
+
+    def __init__(
+        self,
+        flow: Callable[..., Any],  # nn.flows.RealNVP: dim -> z (N, D) to noise and log |det| (N,); its `inverse`
+        batches: int = 2000,
+        batch_size: int = 256,
+        lr: float = 1e-3,  # falls to 0 along half a cosine
+    ):
+        if batches < 1 or batch_size < 1:
+            raise UserError(f"evaluation.samplers.flow: batches={batches}, batch_size={batch_size}: 1 or more")
+        self.flow, self.batches, self.batch_size, self.lr = flow, batches, batch_size, lr
+
+    def fit(self, study: Any) -> tuple[Draw, str]:
+        h = study.codes("train").h
+        centre, spread = (part.to(study.device) for part in (h.mean(0), h.std(0)))
+        spread = torch.where(spread > 1e-6, spread, 1.0)
+        flow = led(study, lambda: self.trained(study, (h.to(study.device) - centre) / spread).cpu()).to(study.device)
+
+        def draw(n: int) -> Tensor:
+            return flow.inverse(torch.randn(n, h.shape[1], device=study.device)) * spread + centre
+
+        return draw, f"flow: {type(flow).__name__}, {self.batches} batches of {self.batch_size} of {len(h)} train codes"
+
+    @torch.enable_grad()
+    def trained(self, study: Any, z: Tensor) -> Any:
+        """On codes z (N, D) of mean 0 and variance 1."""
+        seed_noise(study.seed, 22)
+        flow = self.flow(z.shape[1]).to(z.device)
+        optimizer = torch.optim.Adam(flow.parameters(), self.lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.batches)
+        for _ in range(self.batches):
+            noise, log_det = flow(z[torch.randint(len(z), (self.batch_size,)).to(z.device)])
+            loss = (noise.square().sum(1) / 2 - log_det).mean()  # -log p(z), but for a constant
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(flow.parameters(), 5.0)
+            optimizer.step()
+            schedule.step()
+        return flow.eval().requires_grad_(False)

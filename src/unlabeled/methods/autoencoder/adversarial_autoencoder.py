@@ -1,0 +1,116 @@
+"""Adversarial autoencoder.
+
+Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, section 2 and figure 1, the deterministic form of section 2.1.
+With f the encoder, g the decoder, D the critic of codes and p(z) any prior that can be sampled, on each batch
+
+    reconstruction phase   f, g minimise  L(x, g(f(x)))
+    regularisation phase   D tells z ~ p(z) from f(x); then f, as the game's generator, deceives it
+
+f has an optimizer for each role: Adam's scale of one loss's gradient says nothing about the other's.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from unlabeled.batches import Images
+from unlabeled.errors import UserError
+from unlabeled.methods.method import Adversarial
+
+
+class AdversarialAutoencoder(Adversarial):
+    def __init__(
+        self,
+        encoder: nn.Module,  # f: x (B, C, H, W) -> code (B, Z)
+        decoder: nn.Module,  # g: code (B, Z) -> output (B, C, H, W), as the distance reads it
+        critic: nn.Module,  # D: code (B, Z) -> score (B,)
+        distance: nn.Module,  # losses.distance: L
+        prior: Any,  # losses.prior: p(z)
+        objective: Any,  # losses.adversarial
+        latent_dim: int,  # Z
+        autoencoder_optimizer: Callable[..., Optimizer],
+        critic_optimizer: Callable[..., Optimizer],
+        generator_optimizer: Callable[..., Optimizer],
+        schedule: Callable[[float], float],  # share of the run -> factor of the learning rates
+    ):
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.critic = critic
+        self.distance = distance
+        self.prior = prior
+        self.objective = objective
+        self.latent_dim = latent_dim
+        self.autoencoder_optimizer = autoencoder_optimizer
+        self.critic_optimizer = critic_optimizer
+        self.generator_optimizer = generator_optimizer
+        self.schedule = schedule
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.encoder(x).float()
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.distance.image(self.decoder(z))  # type: ignore[operator]
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+    def draw_codes(self, n: int) -> Tensor:
+        return self.prior.sample(n)
+
+    def sample(self, n: int) -> Tensor:
+        return self.decode(self.draw_codes(n))
+
+    def on_fit_start(self) -> None:
+        if self.accumulate > 1:
+            raise UserError(
+                f"accumulate={self.accumulate}: the phases of an adversarial autoencoder share the encoder's "
+                "gradients; say a larger data.batch_size instead"
+            )
+
+    def training_step(self, batch: Images, batch_idx: int) -> None:
+        players: Any = self.optimizers()
+        autoencoder, critic, generator = players
+        self.descend(autoencoder, self.reconstruction_loss, batch.x)
+        self.descend(critic, self.critic_loss, batch.x, batch.y)
+        self.descend(generator, self.generator_loss, batch.x, batch.y)
+
+    def validation_step(self, batch: Images, batch_idx: int) -> None:
+        self.reconstruction_loss(batch.x)
+
+    def reconstruction_loss(self, x: Tensor) -> Tensor:
+        """L, mean over the batch; pixels are summed."""
+        error = self.distance(self.decoder(self.encode(x)).float(), x).mean()
+        self.record(error=error)
+        return error
+
+    def wanted(self, y: Tensor) -> Tensor:
+        """Codes (B, Z) as those of images of classes y (B,) should be: here whatever the class."""
+        return self.draw_codes(len(y))
+
+    def judged(self, z: Tensor, y: Tensor) -> Tensor:
+        """The critic's scores (B,) of codes (B, Z) of images of classes y (B,)."""
+        return self.critic(z).float()
+
+    def critic_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        with torch.no_grad():
+            z = self.encode(x)
+        score_prior, score_code = self.judged(self.wanted(y), y), self.judged(z, y)
+        loss = self.objective.critic(score_prior, score_code)
+        self.record(critic_loss=loss, score_prior=score_prior.mean(), score_code=score_code.mean())
+        return loss
+
+    def generator_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        loss = self.objective.generator(self.judged(self.encode(x), y))
+        self.record(generator_loss=loss)
+        return loss
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        return [
+            self.autoencoder_optimizer([*self.encoder.parameters(), *self.decoder.parameters()]),
+            self.critic_optimizer(self.critic.parameters()),
+            self.generator_optimizer(self.encoder.parameters()),
+        ]

@@ -1,0 +1,186 @@
+"""Semi-supervised adversarial autoencoder.
+
+Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, section 5 and figure 6. The encoder gives q(y|x), a softmax
+over K classes, and a style z; the decoder reads both. On each batch
+
+    reconstruction phase   encoder, decoder minimise  L(x, g(y, z))
+    regularisation phase   two critics tell y from one-hot y' ~ Cat(1/K), and z from N(0, I); the encoder deceives both
+    classification phase   the encoder minimises  -log q(y|x)  on the images that have a label
+
+Paper: the first two phases on unlabelled batches and the third on labelled ones; here all are on one batch, in which
+labelled images are data.labelled_share. The encoder has an optimizer for each phase.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, one_hot
+from torch.optim import Optimizer
+
+from unlabeled.batches import Images
+from unlabeled.errors import UserError
+from unlabeled.methods.method import Adversarial
+
+
+class SemiSupervisedAdversarialAutoencoder(Adversarial):
+    def __init__(
+        self,
+        encoder: nn.Module,  # x (B, C, H, W) -> logits of y and z, (B, K + Z)
+        decoder: nn.Module,  # y and z (B, K + Z) -> output (B, C, H, W), as the distance reads it
+        class_critic: Callable[[int], nn.Module],  # K -> critic: y (B, K) -> score (B,)
+        style_critic: Callable[[int], nn.Module],  # Z -> critic: z (B, Z) -> score (B,)
+        distance: nn.Module,  # losses.distance: L
+        objective: Any,  # losses.adversarial
+        classes: int | None,  # K
+        latent_dim: int,  # K + Z
+        noise: float,  # standard deviation of what training adds to the encoder's images
+        autoencoder_optimizer: Callable[..., Optimizer],
+        critic_optimizer: Callable[..., Optimizer],
+        generator_optimizer: Callable[..., Optimizer],
+        classifier_optimizer: Callable[..., Optimizer],
+        schedule: Callable[[float], float],  # share of the run -> factor of the learning rates
+    ):
+        super().__init__()
+        name = "model=semi_supervised_adversarial_autoencoder"
+        if not classes:
+            raise UserError(
+                f"{name} learns from some class labels, and this data has none: say data.classes=N where its folders "
+                "are classes, or take model=adversarial_autoencoder"
+            )
+        if latent_dim <= classes or noise < 0:
+            raise UserError(
+                f"{name}: latent_dim={latent_dim}, noise={noise}: the code is {classes} classes and the style: more "
+                "numbers than that, and no noise below 0"
+            )
+        self.encoder = encoder
+        self.decoder = decoder
+        self.classes, self.style_dim = classes, latent_dim - classes
+        self.class_critic = class_critic(self.classes)
+        self.style_critic = style_critic(self.style_dim)
+        self.distance = distance
+        self.objective = objective
+        self.noise = noise
+        self.autoencoder_optimizer = autoencoder_optimizer
+        self.critic_optimizer = critic_optimizer
+        self.generator_optimizer = generator_optimizer
+        self.classifier_optimizer = classifier_optimizer
+        self.schedule = schedule
+        self.register_buffer("labelled", torch.zeros((), dtype=torch.int64))  # images with a label, so far
+        self.labelled: Tensor
+
+    def infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of y (B, K), and z (B, Z)."""
+        if self.training:
+            x = x + self.noise * torch.randn_like(x)
+        logits, z = self.encoder(x).float().split([self.classes, self.style_dim], 1)
+        return logits, z
+
+    def classify(self, x: Tensor) -> Tensor:
+        return self.infer(x)[0]
+
+    def encode(self, x: Tensor) -> Tensor:
+        """q(y|x) and z, (B, K + Z)."""
+        logits, z = self.infer(x)
+        return torch.cat([logits.softmax(1), z], 1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.distance.image(self.decoder(z))  # type: ignore[operator]
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+    def draw_codes(self, n: int) -> Tensor:
+        return torch.cat([self.draw_classes(n), torch.randn(n, self.style_dim, device=self.device)], 1)
+
+    def sample(self, n: int) -> Tensor:
+        return self.decode(self.draw_codes(n))
+
+    def draw_classes(self, n: int) -> Tensor:
+        return one_hot(torch.randint(self.classes, (n,), device=self.device), self.classes).float()
+
+    def sample_class(self, y: Tensor) -> Tensor:
+        style = torch.randn(len(y), self.style_dim, device=y.device)
+        return self.decode(torch.cat([one_hot(y, self.classes).float(), style], 1))
+
+    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+        """The styles of eight images, each in every class."""
+        z = self.infer(x[:8])[1]
+        y = torch.eye(self.classes, device=x.device).repeat_interleave(len(z), 0)
+        return {
+            "classes by style": (
+                self.decode(torch.cat([y, z.repeat(self.classes, 1)], 1)),
+                [f"class {k}" for k in y.argmax(1).tolist()],
+            )
+        }
+
+    def on_fit_start(self) -> None:
+        if self.accumulate > 1:
+            raise UserError(
+                f"accumulate={self.accumulate}: the phases of an adversarial autoencoder share the encoder's "
+                "gradients; say a larger data.batch_size instead"
+            )
+
+    def training_step(self, batch: Images, batch_idx: int) -> None:
+        players: Any = self.optimizers()
+        autoencoder, critics, generator, classifier = players
+        self.labelled += (batch.y >= 0).sum()
+        self.descend(autoencoder, self.reconstruction_loss, batch.x)
+        self.descend(critics, self.critic_loss, batch.x)
+        self.descend(generator, self.generator_loss, batch.x)
+        self.descend(classifier, self.classification_loss, batch.x, batch.y)
+
+    def validation_step(self, batch: Images, batch_idx: int) -> None:
+        self.reconstruction_loss(batch.x)
+        self.classification_loss(batch.x, batch.y)
+
+    def reconstruction_loss(self, x: Tensor) -> Tensor:
+        """L, mean over the batch; pixels are summed."""
+        error = self.distance(self.decoder(self.encode(x)).float(), x).mean()
+        self.record(error=error)
+        return error
+
+    def critic_loss(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            y, z = self.encode(x).split([self.classes, self.style_dim], 1)
+        of_class = self.objective.critic(
+            self.class_critic(self.draw_classes(len(x))).float(), self.class_critic(y).float()
+        )
+        of_style = self.objective.critic(self.style_critic(torch.randn_like(z)).float(), self.style_critic(z).float())
+        self.record(class_critic_loss=of_class, style_critic_loss=of_style)
+        return of_class + of_style
+
+    def generator_loss(self, x: Tensor) -> Tensor:
+        y, z = self.encode(x).split([self.classes, self.style_dim], 1)
+        of_class = self.objective.generator(self.class_critic(y).float())
+        of_style = self.objective.generator(self.style_critic(z).float())
+        self.record(class_generator_loss=of_class, style_generator_loss=of_style)
+        return of_class + of_style
+
+    def classification_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """-log q(y|x) in nats, mean over images with a label (0 without any). Records the share of wrong classes."""
+        if y.ndim != 1:
+            raise UserError(
+                "model=semi_supervised_adversarial_autoencoder learns from one class an image, not attributes"
+            )
+        logits, known = self.classify(x), y >= 0
+        count = known.sum().clamp(min=1)
+        loss = cross_entropy(logits, y, ignore_index=-1, reduction="sum") / count
+        self.record(cross_entropy=loss, wrong=((logits.argmax(1) != y) & known).sum() / count)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        if not self.labelled:
+            raise UserError(
+                "model=semi_supervised_adversarial_autoencoder: no training image has a label: put some into a folder "
+                "for each class, or take model=adversarial_autoencoder"
+            )
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        return [
+            self.autoencoder_optimizer([*self.encoder.parameters(), *self.decoder.parameters()]),
+            self.critic_optimizer([*self.class_critic.parameters(), *self.style_critic.parameters()]),
+            self.generator_optimizer(self.encoder.parameters()),
+            self.classifier_optimizer(self.encoder.parameters()),
+        ]

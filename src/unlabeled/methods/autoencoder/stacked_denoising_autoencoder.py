@@ -1,0 +1,124 @@
+"""Stacked denoising autoencoder.
+
+Vincent, Larochelle, Lajoie, Bengio & Manzagol 2010, https://jmlr.org/papers/v11/vincent10a.html, section 3.5. With
+v_0 = x, one layer f_i after the other learns to undo a corruption of what the layers below it, which now stand still,
+make of clean images:
+
+    stage i:  min over f_i, g_i of  E L(v, g_i(f_i(C(v)))),  v = f_{i-1}(... f_1(x))
+    last:     min over all of       E L(x, g_1(... g_n(f_n(... f_1(C(x))))))
+
+Paper: fine-tuned with labels instead, which here is evaluation's (evaluation=finetune); without them as a deep
+autoencoder, as Hinton & Salakhutdinov 2006, https://doi.org/10.1126/science.1127647. The stages before the last share
+`pretraining` of the run evenly.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from unlabeled.batches import Images
+from unlabeled.errors import UserError
+from unlabeled.methods.method import Method
+from unlabeled.nn.filters import filters
+from unlabeled.nn.stack import SigmoidLayer
+
+
+class StackedDenoisingAutoencoder(Method):
+    monitor = "val/error"  # of the whole stack; the stages' own losses do not compare
+
+    def __init__(
+        self,
+        shape: Sequence[int],  # (C, H, W)
+        widths: Sequence[int],  # units of each layer; the last are the code's
+        corruption: nn.Module,  # nn.corruption: C, (B, ...) in [-1, 1] -> the same shape
+        distance: nn.Module,  # losses.distance: L
+        pretraining: float,  # share of the run that goes into the layers one by one
+        optimizer: Callable[..., Optimizer],
+        schedule: Callable[[float], float],  # share of the run -> factor of the learning rate
+    ):
+        super().__init__()
+        if not widths or not 0 <= pretraining <= 1:
+            raise UserError(
+                f"model: widths={list(widths)}, pretraining={pretraining}: a layer at least, a share in [0, 1]"
+            )
+        self.shape = tuple(shape)
+        self.names = [f"layer{i}" for i in range(1, len(widths) + 1)]
+        for name, (inputs, outputs) in zip(self.names, pairwise([prod(shape), *widths]), strict=True):
+            self.add_module(name, SigmoidLayer(inputs, outputs))
+        self.corruption = corruption
+        self.distance = distance
+        self.pretraining = pretraining
+        self.latent_dim = widths[-1]
+        self.optimizer = optimizer
+        self.schedule = schedule
+
+    @property
+    def stack(self) -> list[SigmoidLayer]:
+        return [getattr(self, name) for name in self.names]
+
+    @property
+    def stage(self) -> int:
+        """0 to n - 1 while a layer learns alone, then n."""
+        if self.progress >= self.pretraining:
+            return len(self.names)
+        return int(self.progress / self.pretraining * len(self.names))
+
+    def encode_stages(self, x: Tensor) -> dict[str, Tensor]:
+        found, v = {}, x.flatten(1)
+        for name, layer in zip(self.names, self.stack, strict=True):
+            found[name] = v = layer(v).float()
+        return found
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.encode_stages(x)[self.names[-1]]
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.distance.image(self.output(z)).unflatten(1, self.shape)  # type: ignore[operator]
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+        """Rows of images, of what is seen of them, and of what they are taken for; and the first layer's filters."""
+        corrupted = self.corruption(x[:8])
+        rows = {"image": x[:8], "corrupted": corrupted.clamp(-1, 1), "denoised": self.reconstruct(corrupted)}
+        captions = [name for name, row in rows.items() for _ in row]
+        return filters(self, x.shape[1:]) | {"denoised": (torch.cat(list(rows.values())), captions)}
+
+    def output(self, z: Tensor) -> Tensor:
+        """g_1(... g_n(z)), (B, C H W), as the distance reads it."""
+        for layer in reversed(self.stack[1:]):
+            z = self.distance.image(layer.back(z))  # type: ignore[operator]
+        return self.stack[0].back(z).float()
+
+    def training_step(self, batch: Images, batch_idx: int) -> Tensor:
+        if self.stage < len(self.names):
+            return self.layer_loss(batch.x)
+        return self.whole_loss(batch.x)
+
+    def validation_step(self, batch: Images, batch_idx: int) -> None:
+        self.whole_loss(batch.x)
+
+    def layer_loss(self, x: Tensor) -> Tensor:
+        """Of the layer whose turn it is, mean over the batch; its inputs are summed."""
+        layer = self.stack[self.stage]
+        with torch.no_grad():
+            v = x.flatten(1)
+            for below in self.stack[: self.stage]:
+                v = below(v).float()
+        error = self.distance(layer.back(layer(self.corruption(v))).float(), v).mean()
+        self.record(**{f"error_{self.names[self.stage]}": error})
+        return error
+
+    def whole_loss(self, x: Tensor) -> Tensor:
+        """Of the whole stack, mean over the batch; pixels are summed."""
+        error = self.distance(self.output(self.encode(self.corruption(x))), x.flatten(1)).mean()
+        self.record(error=error)
+        return error
+
+    def configure_optimizers(self) -> Optimizer:
+        return self.optimizer(self.parameters())

@@ -1,0 +1,41 @@
+"""Adversarial autoencoder whose prior's modes are classes.
+
+Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, section 2.3 and figure 3. The critic sees, beside a code, a
+one-hot vector of K + 1 that says which part of the prior it has to be of: for an image of class k mode k of the
+mixture p(z) (losses.prior.Modes), for one without a label (the extra entry) all of it.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from unlabeled.errors import UserError
+from unlabeled.methods.autoencoder.adversarial_autoencoder import AdversarialAutoencoder
+
+
+class SupervisedAdversarialAutoencoder(AdversarialAutoencoder):
+    def __init__(
+        self,
+        *,
+        classes: int | None,  # K; the critic: codes (B, Z), y (B,) -> score (B,); the prior: losses.prior.Modes of K
+        **autoencoder: Any,  # see AdversarialAutoencoder
+    ):
+        super().__init__(**autoencoder)
+        if not classes:
+            raise UserError(
+                "model=supervised_adversarial_autoencoder gives each class a mode, and this data has no classes: say "
+                "data.classes=N where its folders are classes, or take model=adversarial_autoencoder"
+            )
+        self.classes = classes
+
+    def sample_class(self, y: Tensor) -> Tensor:
+        """From the mode of each class."""
+        return self.decode(self.prior.draw(y))
+
+    def wanted(self, y: Tensor) -> Tensor:
+        if y.ndim != 1:
+            raise UserError("model=supervised_adversarial_autoencoder learns from one class an image, not attributes")
+        return self.prior.draw(y)
+
+    def judged(self, z: Tensor, y: Tensor) -> Tensor:
+        return self.critic(z, y).float()

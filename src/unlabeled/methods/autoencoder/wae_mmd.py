@@ -1,0 +1,48 @@
+"""Wasserstein autoencoder with maximum mean discrepancy.
+
+Tolstikhin, Bousquet, Gelly & Schoelkopf 2018, https://arxiv.org/abs/1711.01558, algorithm 2:
+
+    min over f, g of  E L(x, g(f(x))) + lambda MMD(q(z), p(z))
+
+q(z) is what all codes f(x) look like together. Both terms are estimated on a batch, the second from as many draws of
+p(z) as there are codes: small batches make it noisy.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from unlabeled.errors import UserError
+from unlabeled.methods.autoencoder.autoencoder import Autoencoder
+
+
+class WAEMMD(Autoencoder):
+    def __init__(
+        self,
+        prior: Any,  # losses.prior: p(z)
+        divergence: Callable[[Tensor, Tensor], Tensor],  # losses.mmd: codes (B, D), draws of p(z) (B, D) -> scalar
+        scale: float,  # lambda; errors are sums over pixels, so that it is large
+        **named: Any,  # of Autoencoder
+    ):
+        super().__init__(**named)
+        if scale < 0:
+            raise UserError(f"model.scale={scale} must not be negative")
+        self.prior = prior
+        self.divergence = divergence
+        self.scale = scale
+
+    def draw_codes(self, n: int) -> Tensor:
+        return self.prior.sample(n)
+
+    def sample(self, n: int) -> Tensor:
+        return self.decode(self.draw_codes(n))
+
+    def loss(self, seen: Tensor, wanted: Tensor) -> Tensor:
+        """L + lambda MMD + Omega, mean over the batch; pixels are summed."""
+        z = self.encoder(seen).float()
+        error = self.distance(self.decoder(self.bottleneck(z)).float(), wanted).mean()
+        divergence = self.divergence(z, self.draw_codes(len(z)))
+        loss = error + self.scale * divergence + self.regularizer(self.encoder, self.decoder, seen, z)
+        self.record(loss=loss, error=error, divergence=divergence)
+        return loss

@@ -1,0 +1,84 @@
+"""Conditional VAE: images of a class that is given.
+
+Sohn et al. 2015, https://proceedings.neurips.cc/paper/2015/hash/8d55a249e6baa5c06772297520da2051-Abstract.html,
+equation 4, for images x given classes y, with encoder and decoder that both read y:
+
+    log p(x|y) >= E log p(x|y, z) - KL(q(z|x, y) || p(z)),  z ~ q(z|x, y)
+
+The paper's prior depends on what is given; here z is independent of y (their section 4.1 allows it), so that a code is
+what an image has beside its class. Images without a class are not encoded. The logged ELBO bounds log p(x|y).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from unlabeled.batches import Images
+from unlabeled.errors import UserError
+from unlabeled.losses.prior import StandardNormal
+from unlabeled.methods.method import Method
+
+
+class ConditionalVAE(Method):
+    monitor = "val/negative_elbo"
+
+    def __init__(
+        self,
+        encoder: nn.Module,  # x (B, C, H, W), y (B,) -> h (B, heads * Z), as the posterior reads it
+        decoder: nn.Module,  # z (B, Z), y (B,) -> output (B, outputs * C, H, W), as the likelihood reads it
+        likelihood: Any,  # losses.likelihood
+        posterior: Any,  # losses.posterior
+        kl: Callable[[Tensor, float], Tensor],  # losses.kl
+        classes: int | None,  # K
+        latent_dim: int,  # Z
+        optimizer: Callable[..., Optimizer],
+        schedule: Callable[[float], float],  # share of the run -> factor of the learning rate
+    ):
+        super().__init__()
+        if not classes:
+            raise UserError(
+                "model=conditional_vae draws images of a class, and this data has none: say data.classes=N where its "
+                "folders are classes, or take data=digits"
+            )
+        self.classes = classes
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.posterior = posterior
+        self.prior = StandardNormal(latent_dim)
+        self.kl = kl
+        self.optimizer = optimizer
+        self.schedule = schedule
+
+    def sample_class(self, y: Tensor) -> Tensor:
+        return self.likelihood.mean(self.decoder(self.prior.sample(len(y)), y).float())
+
+    def sample(self, n: int) -> Tensor:
+        return self.sample_class(torch.randint(self.classes, (n,), device=self.device))
+
+    def training_step(self, batch: Images, batch_idx: int) -> Tensor:
+        return self.loss(batch)
+
+    def validation_step(self, batch: Images, batch_idx: int) -> None:
+        self.loss(batch)
+
+    def loss(self, batch: Images) -> Tensor:
+        """What training pays for the bound on log p(x|y), in nats, mean over the batch."""
+        if batch.y.ndim != 1 or bool((batch.y < 0).any()):
+            raise UserError(
+                "model=conditional_vae learns from images that have one class each, and some here have none: leave "
+                "them out, and data.labels too"
+            )
+        x = self.likelihood.observe(batch.x)
+        drawn = self.posterior.draw(self.encoder(x, batch.y))
+        log_px_yz = self.likelihood.log_prob(self.decoder(drawn.z, batch.y).float(), x)
+        kl = self.prior.kl(drawn)
+        total = kl.sum(1).mean()
+        self.record(negative_elbo=total - log_px_yz.mean(), kl=total, reconstruction=-log_px_yz.mean())
+        return self.kl(kl, self.progress) - log_px_yz.mean()
+
+    def configure_optimizers(self) -> Optimizer:
+        return self.optimizer(p for p in self.parameters() if p.requires_grad)

@@ -1,0 +1,130 @@
+"""VAE/GAN: a VAE whose decoder is a GAN's generator, and which compares images in the GAN's discriminator.
+
+Larsen et al. 2016, https://arxiv.org/abs/1512.09300, algorithm 1. x~ = Dec(z), z ~ q(z|x); x_p = Dec(z_p), z_p ~ p(z):
+
+    L_prior = KL(q(z|x) || p(z))
+    L_like  = -log N(Dis_l(x); Dis_l(x~), I)                          Dis_l: a layer of the discriminator
+    L_GAN   = log Dis(x) + log(1 - Dis(x~)) + log(1 - Dis(x_p))
+
+    encoder:        falls along  L_prior + L_like
+    decoder:        falls along  gamma L_like - L_GAN
+    discriminator:  rises along  L_GAN
+
+The decoder minimises -log Dis of both fakes in place of log(1 - Dis), as Goodfellow et al. 2014, section 3, advise. The
+paper takes the three gradients at one point; here the players take turns, each with its own draw.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+from torch.optim import Optimizer
+
+from unlabeled.batches import Images
+from unlabeled.errors import UserError
+from unlabeled.methods.method import Adversarial
+
+
+class VAEGAN(Adversarial):
+    def __init__(
+        self,
+        encoder: nn.Module,  # x (B, C, H, W) -> h (B, heads * Z), as the posterior reads it
+        generator: nn.Module,  # the decoder: z (B, Z) -> x (B, C, H, W) in [-1, 1]
+        critic: Any,  # the discriminator: x -> logit (B,), in two halves: features(x), score(features)
+        posterior: Any,  # losses.posterior
+        prior: Any,  # losses.prior
+        gamma: float,  # what the decoder pays for L_like
+        latent_dim: int,  # Z
+        encoder_optimizer: Callable[..., Optimizer],
+        generator_optimizer: Callable[..., Optimizer],
+        critic_optimizer: Callable[..., Optimizer],
+    ):
+        super().__init__()
+        if gamma < 0:
+            raise UserError(f"model.gamma={gamma}: it must not be negative")
+        self.encoder = encoder
+        self.generator = generator
+        self.critic = critic
+        self.posterior = posterior
+        self.prior = prior
+        self.gamma = gamma
+        self.latent_dim = latent_dim
+        self.encoder_optimizer = encoder_optimizer
+        self.generator_optimizer = generator_optimizer
+        self.critic_optimizer = critic_optimizer
+
+    def infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """mu and log_var (B, Z) of q(z|x), or of the Gaussian that its flow starts from."""
+        return self.posterior.read(self.encoder(x))
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.posterior.mean(self.encoder(x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.generator(z).float()
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+    def draw_codes(self, n: int) -> Tensor:
+        return self.prior.sample(n, self.infer)
+
+    def draw_posterior(self, x: Tensor) -> Tensor:
+        return self.posterior.draw(self.encoder(x)).z
+
+    def sample(self, n: int) -> Tensor:
+        return self.decode(self.draw_codes(n))
+
+    def training_step(self, batch: Images, batch_idx: int) -> None:
+        players: Any = self.optimizers()
+        encoder, generator, critic = players
+        self.descend(encoder, self.encoder_loss, batch.x)
+        self.descend(generator, self.generator_loss, batch.x)
+        self.descend(critic, self.critic_loss, batch.x)
+
+    def validation_step(self, batch: Images, batch_idx: int) -> None:
+        self.record(mean_squared_error=(self.reconstruct(batch.x) - batch.x).square().mean())
+
+    def likeness(self, features: Tensor, features_again: Tensor) -> Tensor:
+        """L_like in nats without its constant, summed over the layer, mean over the batch."""
+        return 0.5 * (features.float() - features_again.float()).square().flatten(1).sum(1).mean()
+
+    def encoder_loss(self, x: Tensor) -> Tensor:
+        drawn = self.posterior.draw(self.encoder(x))
+        kl = self.prior.kl(drawn, self.infer).sum(1).mean()
+        likeness = self.likeness(self.critic.features(x), self.critic.features(self.decode(drawn.z)))
+        self.record(kl=kl, feature_error=likeness)
+        return kl + likeness
+
+    def generator_loss(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            z = self.draw_posterior(x)
+        # each kind by itself through batch norm, which then sees one kind of statistics
+        features, again, drawn = (self.critic.features(image) for image in (x, self.decode(z), self.sample(len(x))))
+        fooled = softplus(-self.critic.score(again).float()).mean() + softplus(-self.critic.score(drawn).float()).mean()
+        self.record(generator_loss=fooled)
+        return self.gamma * self.likeness(features, again) + fooled
+
+    def critic_loss(self, x: Tensor) -> Tensor:
+        """-L_GAN in nats."""
+        with torch.no_grad():
+            again, drawn = self.decode(self.draw_posterior(x)), self.sample(len(x))
+        score, score_again, score_drawn = (self.critic(image).float() for image in (x, again, drawn))
+        loss = softplus(-score).mean() + softplus(score_again).mean() + softplus(score_drawn).mean()
+        self.record(
+            critic_loss=loss,
+            score_real=score.mean(),
+            score_reconstruction=score_again.mean(),
+            score_fake=score_drawn.mean(),
+        )
+        return loss
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        of_encoder = [p for part in (self.encoder, self.posterior, self.prior) for p in part.parameters()]
+        return [
+            self.encoder_optimizer(of_encoder),
+            self.generator_optimizer(self.generator.parameters()),
+            self.critic_optimizer(self.critic.parameters()),
+        ]

@@ -64,8 +64,8 @@ def test_help_lists_what_there_is_by_drawer(program: Any) -> None:
 
 
 def test_the_config_prints(program: Any) -> None:
-    result = program("train", "model=dcgan", "objective=hinge", "--cfg", "job")
-    assert result.status == 0 and "losses.adversarial.Hinge" in result.out
+    result = program("train", "model=dcgan", "objective=hinge", "precision=bf16-mixed", "--cfg", "job")
+    assert result.status == 0 and "losses.adversarial.Hinge" in result.out and "precision: bf16-mixed" in result.out
 
 
 def test_a_sweep_ends_with_a_table_and_a_failed_job_does_not_take_the_others_with_it(

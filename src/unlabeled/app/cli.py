@@ -21,6 +21,8 @@ from unlabeled.errors import UserError, nearest
 CONF = Path(__file__).resolve().parents[3] / "conf"  # of the checkout that the package is installed from
 PARTS = ("objective", "penalty", "views", "likelihood")  # groups that fill a slot of the model by their own name
 
+OF_TRAINER = ("precision", "devices")  # keys of the trainer that are said without its name
+
 OmegaConf.register_new_resolver("random_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
 
 # our presets go under the launchers' own names
@@ -70,7 +72,7 @@ def _fail(error: BaseException, line: str | None) -> float:
 
 def run(main: Callable[[], Any]) -> None:
     """Run a `hydra.main` function as the program."""
-    name = "train" if "train" in Path(sys.argv[0]).name else "evaluate"
+    name = _program()
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(help_text(name))
         return
@@ -105,10 +107,20 @@ def run(main: Callable[[], Any]) -> None:
     sys.exit(Outcome.failed)
 
 
+def _program() -> str:
+    return "evaluate" if "evaluate" in Path(sys.argv[0]).name else "train"
+
+
 def shorthand(word: str) -> str:
-    """`objective=hinge` for `objective@model.objective=hinge`, and the like for every part of a model."""
-    part = word.partition("=")[0]
-    return word.replace(part, f"{part}@model.{part}", 1) if part in PARTS and "=" in word else word
+    """`objective=hinge` for `objective@model.objective=hinge`, and the like for every part of a model;
+    `precision=bf16-mixed` for `trainer.precision=bf16-mixed`, and `devices=2`.
+    """
+    part, _, value = word.partition("=")
+    if not value:
+        return word
+    if part in PARTS:
+        return f"{part}@model.{part}={value}"
+    return f"trainer.{word}" if part in OF_TRAINER and _program() == "train" else word
 
 
 def composed(program: str, words: list[str]) -> DictConfig:
@@ -161,7 +173,8 @@ def unknown_key(key: str) -> str:
     except Exception:
         known = []
     if "." not in key and "@" not in key:
-        known = [name for name in known if "." not in name] + [p.name for p in CONF.iterdir() if p.is_dir()]
+        groups = [path.name for path in CONF.iterdir() if path.is_dir()]
+        known = list(dict.fromkeys([*(name for name in known if "." not in name), *OF_TRAINER, *groups]))
     parent = key.rpartition(".")[0]
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
     hint = nearest(key, known)
@@ -178,7 +191,7 @@ def _choices_only() -> DictConfig:
     words = [word for word in sys.argv[1:] if "=" in word and _is_choice(word) and "," not in word]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train" if "train" in Path(sys.argv[0]).name else "evaluate", words)
+        return compose(_program(), words)
 
 
 def _is_choice(word: str) -> bool:

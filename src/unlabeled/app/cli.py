@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import signal
 import sys
 import traceback
 import warnings
@@ -83,6 +84,7 @@ def run(main: Callable[[], Any]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors arrive here instead of being printed by Hydra
     Outcome.program = True
+    listener = signal.signal(signal.SIGTERM, _stop)
     try:
         main()
     except (UserError, HydraException, OmegaConfBaseException) as error:
@@ -102,9 +104,16 @@ def run(main: Callable[[], Any]) -> None:
         print(f"error: {gave_up}{explain(error)}", file=sys.stderr)
         Outcome.failed = 1
     finally:
+        signal.signal(signal.SIGTERM, listener)
         if Outcome.table:
             Outcome.table()
     sys.exit(Outcome.failed)
+
+
+def _stop(number: int, frame: Any) -> None:
+    """SIGTERM while nothing trains: what is half made is put away on the way out."""
+    print("stopped", file=sys.stderr)
+    sys.exit(128 + number)
 
 
 def _program() -> str:

@@ -50,8 +50,8 @@ def rows(rounds: int) -> Iterator[Row]:
         data.train_dataloader = lambda: ShuffledLoader(NoiseImages(64 * BATCHES, (1, 28, 28)), 64, seed=0)
         trainer = make_trainer(config, method, limit_val_batches=0)
         writes = Writes(Path(name))
-        keeper = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
-        trainer.callbacks.insert(trainer.callbacks.index(keeper), writes)  # type: ignore[attr-defined]
+        keeper = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))
+        trainer.callbacks.insert(trainer.callbacks.index(keeper), writes)
         trainer.fit(method, datamodule=data)
     millions = sum(p.numel() for p in method.parameters()) / 1e6
     what = f"last.ckpt of {millions:.1f} million parameters, checked, synced, renamed"

@@ -148,7 +148,7 @@ def _processor() -> str:
 def table(rows: Sequence[Row | Skipped]) -> str:
     """Plain text, one line a row."""
     head = ("", "", "ratio", "quartiles", "aim", "ours", "other", "", "clock, rounds")
-    lines = [head]
+    lines: list[tuple[str, ...]] = [head]
     for found in rows:
         if isinstance(found, Skipped):
             lines.append((found.subject, f"{found.what}: {found.why}", *[""] * 7))
@@ -176,7 +176,7 @@ def config_of(words: Sequence[str], folder: str) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     names = {"model": "vae", "data": "digits", "trainer": "cpu"} | dict(w.split("=", 1) for w in words)
-    return plain | {"names": {**{n: names[n] for n in ("model", "data", "trainer")}, "overrides": words}}
+    return {**plain, "names": {**{n: names[n] for n in ("model", "data", "trainer")}, "overrides": words}}
 
 
 class NoiseImages(ImageTable):

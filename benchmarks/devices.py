@@ -78,7 +78,7 @@ def rows(rounds: int) -> Iterator[Row | Skipped]:
     for devices in (2, 4, 8):
         if devices <= there:
             with tempfile.TemporaryDirectory() as folder:
-                sides = (training(n, accelerator, folder) for n in (devices, 1))
-                pairs = turns(*sides, max(2, rounds // 3))
+                several, one = training(devices, accelerator, folder), training(1, accelerator, folder)
+                pairs = turns(several, one, max(2, rounds // 3))
                 what = f"vae on digits, as many images, {devices} {accelerator} processes"
                 yield row("devices", what, "one", pairs, "wall")

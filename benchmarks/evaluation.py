@@ -10,7 +10,7 @@ scikit-learn.
 import contextlib
 import io
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -145,12 +145,14 @@ def from_folders(n: int, rounds: int) -> Iterator[Row]:
         weights = Untrained(folder)
         others = {"torch-fidelity, Inception for all": False, "torch-fidelity as it comes": True}
         for other, as_it_comes in others.items():
-            sides: list[Callable[[], Any]] = [
-                partial(ours, folder, weights),
-                partial(theirs, folder, weights, as_it_comes),
-            ]
             with contextlib.redirect_stderr(io.StringIO()):
-                pairs = list(turns(*(timed(side) for side in sides), rounds))
+                pairs = list(
+                    turns(
+                        timed(partial(ours, folder, weights)),
+                        timed(partial(theirs, folder, weights, as_it_comes)),
+                        rounds,
+                    )
+                )
             what = f"FID, IS, KID, precision, recall of two folders of {n} images"
             yield row("evaluation", what, other, pairs, "cpu")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from lightning import Callback
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, l1_loss, normalize, softplus
 
 from benchmarks.common import NoiseImages, Row, Seconds, Stopwatch, config_of, row
@@ -29,7 +29,7 @@ from unlabeled.data.tables import UnpairedTable
 Steps = Iterator[None]
 
 
-def adam(*parts: nn.Module, lr: float = 2e-4, beta: float = 0.5) -> torch.optim.Adam:
+def adam(*parts: Any, lr: float = 2e-4, beta: float = 0.5) -> torch.optim.Adam:
     return torch.optim.Adam([p for part in parts for p in part.parameters()], lr=lr, betas=(beta, 0.999))
 
 
@@ -125,8 +125,8 @@ def rotation(m: Any, batches: Any) -> Steps:
 
 
 def simclr(m: Any, batches: Any) -> Steps:
-    decay = [p for p in m.parameters() if p.ndim > 1]
-    rest = [p for p in m.parameters() if p.ndim <= 1]
+    decay: list[Any] = [p for p in m.parameters() if p.ndim > 1]
+    rest: list[Any] = [p for p in m.parameters() if p.ndim <= 1]
     optimizer = torch.optim.Adam([{"params": decay, "weight_decay": 1e-6}, {"params": rest}], lr=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10_000)
     for x, _ in batches:
@@ -221,7 +221,7 @@ def measure(case: Case, rounds: int, device: torch.device) -> list[tuple[Seconds
         by_hand = case.by_hand(copy.to(device).train(), ShuffledLoader(table_of(case, n, device), case.batch, seed=0))
         trainer = make_trainer(config, method, limit_val_batches=0)
         turns = Turns(by_hand, case.chunk)
-        trainer.callbacks.append(turns)  # type: ignore[attr-defined]
+        trainer.callbacks.append(turns)
         trainer.fit(method, datamodule=data)
     return turns.pairs[1:]
 

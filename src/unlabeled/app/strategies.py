@@ -1,5 +1,6 @@
 """How several processes are one run. What they share and what each has for itself is decided here."""
 
+import inspect
 import warnings
 from typing import Any
 
@@ -11,11 +12,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from unlabeled.app.synchronised import SynchronisedBatchNorm
 from unlabeled.callbacks.sharded import like, whole
 from unlabeled.errors import UserError
+
+WRAPPING = inspect.signature(DistributedDataParallel).parameters
 
 
 def networks(method: nn.Module) -> dict[str, nn.Module]:
@@ -50,8 +54,10 @@ class Replicated(DDPStrategy):
     """
 
     def __init__(self, **settings: Any):
+        # before torch 2.15 it had another name
+        sync = "forward_sync_buffers" if "forward_sync_buffers" in WRAPPING else "broadcast_buffers"
         # players who take turns leave the others' parameters unused
-        super().__init__(**{"find_unused_parameters": True, "broadcast_buffers": False} | settings)
+        super().__init__(**{"find_unused_parameters": True, sync: False} | settings)
 
     def setup(self, trainer: Any) -> None:
         if self._layer_sync is not None and self.root_device.type == "cpu":

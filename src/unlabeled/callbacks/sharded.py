@@ -30,7 +30,8 @@ def like(value: Any, model: Tensor) -> Any:
 def finite(value: Tensor) -> bool:
     """Whether all of it is, on every rank."""
     if not isinstance(value, DTensor):
-        return bool(torch.isfinite(value).all())
+        # NaN passes through both; a tenth of the time of isfinite, which writes down one bit for each
+        return not value.numel() or bool(torch.isfinite(torch.stack(torch.aminmax(value))).all())
     bad = (~torch.isfinite(value.to_local())).sum()
     torch.distributed.all_reduce(bad)
     return not bad

@@ -210,10 +210,12 @@ def measure(case: Case, rounds: int, device: torch.device) -> list[tuple[Seconds
     """Seconds of each chunk, framework and by hand, without the first."""
     n = case.batch * case.chunk * (rounds + 1)
     shape = f"data.shape=[{','.join(map(str, case.shape))}]"
-    data_set = "plain2striped" if case.model == "cyclegan" else "digits"
+    source = ["data=digits"]  # of which nothing is trained on
+    if case.model == "cyclegan":
+        source = ["data=plain2striped", *(f"data.source.{split}=1" for split in ("train", "val", "test"))]
     accelerator = "gpu" if device.type == "cuda" else "cpu"
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-        words = [f"model={case.model}", f"data={data_set}", shape, *case.words, f"data.batch_size={case.batch}"]
+        words = [f"model={case.model}", *source, shape, *case.words, f"data.batch_size={case.batch}"]
         config = config_of([*words, "budget.epochs=1", f"trainer.accelerator={accelerator}"], folder)
         data, method = build(config)
         _, copy = build(config)

@@ -122,6 +122,7 @@ def run(folder: str, work: dict[str, Any] | list[str], fate: Fate, screen: Any) 
             sys.path.insert(0, str(Path(program.__file__).parent))
             cli.run(program.main)
         elif not result_of(Path(work["run"])):  # else it was over, and died on its way out
+            train.curves = lambda *_: None  # most of the time of so short a run; the program draws them
             resume = begun(Path(work["run"]))
             if resume:
                 newest(Path(work["run"]))

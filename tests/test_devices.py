@@ -108,8 +108,33 @@ def composed(overrides: list[str], run: Path, packed: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Any]]:
-    """What both ranks found in a job. One pair of processes goes through all of them."""
-    folder = tmp_path_factory.mktemp("ranks")
+    """What both ranks found in a job. One pair of processes goes through all, for every worker of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "ranks"
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        deadline = time.monotonic() + 400
+        while not (folder / "over").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+    else:
+        try:
+            go_through(folder)
+        finally:
+            (folder / "over").touch()
+
+    def found(name: str) -> tuple[Any, Any]:
+        results = [torch.load(folder / f"{name}-{rank}.pt", weights_only=True) for rank in range(2)]
+        for rank, result in enumerate(results):
+            assert "broken" not in result, result["broken"]
+            result["run"] = folder / name / f"rank-{rank}"
+        return results[0], results[1]
+
+    return found
+
+
+def go_through(folder: Path) -> None:
+    """All jobs, by two processes."""
     jobs = []
     for name, what in JOBS.items():
         before = what["resume"]
@@ -133,15 +158,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any,
     finally:
         for rank in ranks:
             rank.kill()
-
-    def found(name: str) -> tuple[Any, Any]:
-        results = [torch.load(folder / f"{name}-{rank}.pt", weights_only=True) for rank in range(2)]
-        for rank, result in enumerate(results):
-            assert "broken" not in result, result["broken"]
-            result["run"] = folder / name / f"rank-{rank}"
-        return results[0], results[1]
-
-    return found
+            rank.wait()
 
 
 class JoinedNoise(TorchFunctionMode):

@@ -95,7 +95,7 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
     names, folder = config["names"], Path(config["run"])
     home = config["model"]["_target_"].split(".")
     drawer = [home[2]] if home[:2] == ["unlabeled", "methods"] else []
-    told = [word for word in names["overrides"] if word.partition("=")[0] not in WHERE]
+    told = [word for word in names.get("overrides", []) if word.partition("=")[0] not in WHERE]
     sweep = names.get("sweep")
     return {
         "name": f"{folder.name.split('-')[0]} {' '.join(told)}"[:120] if sweep else folder.name,

@@ -136,7 +136,8 @@ def launch(count: int, module: str, *words: str, what: str, stopped: str) -> Non
 def lost(error: BaseException) -> bool:
     """Whether an error says that another process is gone, or does not answer."""
     gone = isinstance(error, torch.distributed.DistError)
-    return gone or (isinstance(error, RuntimeError) and "gloo/transport" in str(error))
+    told = ("gloo/transport", "timeout caused pair closure")
+    return gone or (isinstance(error, RuntimeError) and any(words in str(error) for words in told))
 
 
 @contextmanager

@@ -177,7 +177,7 @@ class Checkpoints(Checkpoint):
         done = trainer.fit_loop.total_batch_idx + 1
         if trainer.is_last_batch or trainer.should_stop:
             return  # validation comes next, and then on_train_epoch_end
-        if done % max(trainer.accumulate_grad_batches, getattr(method, "accumulate", 1)):
+        if (batch_idx + 1) % max(trainer.accumulate_grad_batches, getattr(method, "accumulate", 1)):
             return  # half a step cannot be resumed
         if self._asked(trainer):
             self._save(trainer, self.last)

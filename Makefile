@@ -52,8 +52,8 @@ lint: $(STAMP)  ## linter, formatter and type checker
 sweep: $(STAMP)  ## two methods, two seeds, one table
 	$(BIN)/python train.py -m model=autoencoder,vae seed=0,1 budget.epochs=10 $(ARGS)
 
-bench: $(STAMP)  ## speed, as ratios
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+bench: $(STAMP)  ## speed, as ratios, in one table; ARGS="step views --quick"
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lock:  ## write requirements.lock anew, without launchers (needs uv)
 	uv pip compile pyproject.toml --extra tensorboard --extra dev --universal --python-version 3.10 --generate-hashes \

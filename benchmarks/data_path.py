@@ -1,11 +1,10 @@
-"""Batches per second of the data path against a torchvision-style data set under a DataLoader, on one core.
+"""Batches of the data path against a torchvision-style data set under a DataLoader, from memory.
 
-Both read the same 50,000 images of 3x32x32 from memory and hand out the same batches, shuffled: floats in
-[-1, 1] and labels. One run prints both rates and their ratio: python benchmarks/data_path.py
+Both hand out the same batches of 64, shuffled: floats in [-1, 1] and labels.
 """
 
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 import numpy as np
 import torch
@@ -13,10 +12,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import Compose, Normalize, ToTensor
 
+from benchmarks.common import Row, row, timed, turns
 from unlabeled.data.loader import ShuffledLoader
 from unlabeled.data.tables import ImageTable
 
-N, BATCH = 50_000, 64
+IMAGES, BATCH = 50_000, 64
 
 
 class PerImage(Dataset):
@@ -33,31 +33,30 @@ class PerImage(Dataset):
         return self.transform(Image.fromarray(self.images[i])), self.labels[i]
 
 
-def rate(batches: Iterable, most: int) -> float:
-    """Batches per second, after ten to warm up."""
-    start = 0.0
-    for i, _ in enumerate(batches):
-        if i == 10:
-            start = time.perf_counter()
-        if i == most + 10:
-            break
-    return (i - 10) / (time.perf_counter() - start)
+def endless(loader: DataLoader | ShuffledLoader) -> Iterator[object]:
+    while True:
+        yield from loader
 
 
-def main() -> None:
-    torch.set_num_threads(1)
+def batches(given: Iterator[object], n: int) -> Callable[[], None]:
+    def work() -> None:
+        for _ in islice(given, n):
+            pass
+
+    return work
+
+
+def rows(rounds: int) -> Iterator[Row]:
     random = np.random.default_rng(0)
-    images, labels = random.integers(0, 256, (N, 32, 32, 3), dtype=np.uint8), random.integers(0, 10, N)
+    images, labels = random.integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8), random.integers(0, 10, IMAGES)
     table = ImageTable(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels))
-    ours = ShuffledLoader(table, BATCH, seed=0)
-    theirs = DataLoader(PerImage(images, labels.tolist()), BATCH, shuffle=True, drop_last=True, num_workers=0)
-    rounds = [(rate(ours, 700), rate(theirs, 100)) for _ in range(5)]
-    fast, slow = (float(np.median(column)) for column in zip(*rounds, strict=True))
-    print(f"50,000 images of 3x32x32, batches of {BATCH}, one core, median of five rounds")
-    print(f"unlabeled             {fast:8.0f} batches/s  {fast * BATCH:10,.0f} images/s")
-    print(f"torchvision-style     {slow:8.0f} batches/s  {slow * BATCH:10,.0f} images/s")
-    print(f"ratio                 {fast / slow:8.1f}")
-
-
-if __name__ == "__main__":
-    main()
+    ours = timed(batches(endless(ShuffledLoader(table, BATCH, seed=0)), 60))
+    for workers in (0, 2):
+        loader = DataLoader(
+            PerImage(images, labels.tolist()), BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+        )
+        theirs = endless(loader)
+        pairs = turns(ours, timed(batches(theirs, 60)), rounds)
+        other = f"a torchvision-style data set, DataLoader with {workers} workers"
+        clock = "wall" if workers else "cpu"
+        yield row("data", "batches of 64, 32x32 RGB", other, pairs, clock, 0.06, "ms a batch")

@@ -1,20 +1,17 @@
-"""What the image metrics cost: beyond their extraction, and beside torch-fidelity on the same folders.
+"""What the image metrics and the probes cost, beside the libraries by hand.
 
-    python benchmarks/evaluation.py [IMAGES]
-
-First, all metrics of 10,000 generated and 10,000 real images at 2048 features, from features that are there: seconds,
-of which Inception on this machine would need thousands. Then FID, IS, KID, precision and recall of two folders of
-IMAGES (default 40) PNGs each at 32x32, from the files to the numbers, with the same randomly initialised Inception:
-torch-fidelity with that for everything, and as it comes, with VGG16 for precision and recall. The sides take turns.
+FID, IS, KID, precision and recall of two folders of 40 PNGs each at 32x32, from the files to the numbers, with the same
+randomly initialised Inception: against torch-fidelity with that for everything, and as it comes, with VGG16 for
+precision and recall. All metrics of 10,000 + 10,000 images beyond their extraction, from features that are there,
+against torch-fidelity's own functions on the same. A linear probe and kNN on features that are there, against
+scikit-learn.
 """
 
 import contextlib
 import io
-import statistics
-import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,46 +20,61 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.common import Row, row, timed, turns
 from unlabeled.data.modules import ImageData
 from unlabeled.data.sources.folder import Folder
-from unlabeled.evaluation import comparison
 from unlabeled.evaluation.comparison import METRICS, judge
 from unlabeled.evaluation.distribution import Folders
 from unlabeled.evaluation.extraction import Extraction
 from unlabeled.evaluation.extractors import Inception
+from unlabeled.evaluation.features import Features
+from unlabeled.evaluation.linear import fit_logistic
 from unlabeled.evaluation.moments import ClassSums, Moments
+from unlabeled.evaluation.probe import neighbours
 from unlabeled.evaluation.study import Study
 
-N, DIM, CLASSES, ROUNDS = 10_000, 2048, 1008, 3
+DIM, CLASSES = 2048, 1008
+PENALTIES = (1.0, 1e-1, 1e-2, 1e-3)
 
 
-def extracted(seed: int) -> tuple[Extraction, float]:
-    """Random features as a pass leaves them, and the seconds of summing them up."""
-    generator = torch.Generator().manual_seed(seed)
-    mixing = torch.randn(DIM, DIM, generator=torch.Generator().manual_seed(9)) / DIM**0.5
-    h = (torch.randn(N, DIM, generator=generator) @ (mixing * torch.logspace(0, -2, DIM)) + 0.4).relu()
-    logits = torch.randn(N, CLASSES, generator=generator)
-    moments, classes = Moments(DIM), ClassSums(N, CLASSES)
-    began = time.perf_counter()
-    for index in torch.arange(N).split(100):
-        moments.update(h[index])
-        classes.update(index, logits[index])
-    spent = time.perf_counter() - began
-    return Extraction(N, moments, classes, torch.arange(N), h, torch.zeros(0, dtype=torch.uint8)), spent
+def features(n: int, dim: int, seed: int) -> Tensor:
+    """Correlated, unequal, at least 0: as those of Inception are."""
+    mixing = torch.randn(dim, dim, generator=torch.Generator().manual_seed(9)) / dim**0.5
+    h = torch.randn(n, dim, generator=torch.Generator().manual_seed(seed))
+    return (h @ (mixing * torch.logspace(0, -2, dim)) + 0.4).relu()
 
 
-def beyond_extraction() -> None:
-    sides = [extracted(seed) for seed in (1, 2, 3)]
-    sums = sum(spent for _, spent in sides[:2])
-    generated, real, floor = (side for side, _ in sides)
-    study: Any = SimpleNamespace(device=torch.device("cpu"), seed=0)
-    for words, others in {
-        f"all metrics of {N:,} + {N:,} images": {"generated": generated},
-        f"the same with a floor of {N:,}": {"generated": generated, "floor": floor},
-    }.items():
-        began = time.perf_counter()
-        judge(study, others, real, METRICS)
-        print(f"{words:<42} {sums + time.perf_counter() - began:6.1f} s, {sums:.1f} s of it running sums")
+def from_features(n: int, rounds: int) -> Iterator[Row]:
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+    from torch_fidelity.metric_isc import isc_features_to_metric
+    from torch_fidelity.metric_kid import kid_features_to_metric
+    from torch_fidelity.metric_prc import prc_features_to_metric
+
+    sides = [(features(n, DIM, seed), features(n, CLASSES, seed + 2)) for seed in (1, 2)]
+
+    def extraction(h: Tensor, logits: Tensor) -> Extraction:
+        """As a pass over the images leaves it."""
+        moments, classes = Moments(DIM), ClassSums(n, CLASSES)
+        for index in torch.arange(n).split(100):
+            moments.update(h[index])
+            classes.update(index, logits[index])
+        return Extraction(n, moments, classes, torch.arange(n), h, torch.zeros(0, dtype=torch.uint8))
+
+    def ours() -> None:
+        study: Any = SimpleNamespace(device=torch.device("cpu"), seed=0)
+        generated, real = (extraction(*side) for side in sides)
+        judge(study, {"generated": generated}, real, METRICS)
+
+    def theirs() -> None:
+        (a, logits), (b, _) = sides
+        fid_statistics_to_metric(*(fid_features_to_statistics(side) for side in (a, b)), verbose=False)
+        isc_features_to_metric(logits)
+        kid_features_to_metric(a, b, verbose=False)
+        prc_features_to_metric(a, b, verbose=False)
+
+    pairs = turns(timed(ours), timed(theirs), rounds)
+    what = f"FID, IS, KID, precision, recall, density, coverage, memorised share of {n:,} + {n:,} features"
+    yield row("evaluation", what, "torch-fidelity, the first five", pairs, "cpu")
 
 
 class Untrained:
@@ -123,7 +135,7 @@ def theirs(folder: Path, weights: Untrained, as_it_comes: bool) -> dict[str, flo
     return found | calculate_metrics(**common, **vgg, prc=True) if as_it_comes else found
 
 
-def beside_torch_fidelity(n: int) -> None:
+def from_folders(n: int, rounds: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for seed, side in enumerate(("fake", "real")):
@@ -131,35 +143,63 @@ def beside_torch_fidelity(n: int) -> None:
             for i, levels in enumerate(pictures(n, seed)):
                 Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy()).save(folder / side / f"{i:05d}.png")
         weights = Untrained(folder)
-        runs: dict[str, Callable[[], dict[str, float]]] = {
-            "Unlabeled": lambda: ours(folder, weights),
-            "torch-fidelity, Inception for all": lambda: theirs(folder, weights, False),
-            "torch-fidelity as it comes": lambda: theirs(folder, weights, True),
-        }
-        seconds: dict[str, list[float]] = {side: [] for side in runs}
-        found = {}
-        for _ in range(ROUNDS):
-            for side, run in runs.items():
-                began = time.perf_counter()
-                with contextlib.redirect_stderr(io.StringIO()):
-                    found[side] = run()
-                seconds[side].append(time.perf_counter() - began)
-    for side, spent in seconds.items():
-        ratio = statistics.median(a / b for a, b in zip(spent, seconds["Unlabeled"], strict=True))
-        print(f"{side:<42} {min(spent):6.1f} s, {ratio:.2f} times ours")
-    mine, other = found["Unlabeled"], found["torch-fidelity, Inception for all"]
-    keys = {"fid": "frechet_inception_distance", "kid": "kernel_inception_distance_mean"}
-    keys |= {"inception_score": "inception_score_mean", "precision": "precision", "recall": "recall"}
-    for metric, key in keys.items():
-        print(f"{metric:<42} {mine[metric]:.8g}, torch-fidelity {other[key]:.8g}")
+        others = {"torch-fidelity, Inception for all": False, "torch-fidelity as it comes": True}
+        for other, as_it_comes in others.items():
+            with contextlib.redirect_stderr(io.StringIO()):
+                pairs = list(
+                    turns(
+                        timed(partial(ours, folder, weights)),
+                        timed(partial(theirs, folder, weights, as_it_comes)),
+                        rounds,
+                    )
+                )
+            what = f"FID, IS, KID, precision, recall of two folders of {n} images"
+            yield row("evaluation", what, other, pairs, "cpu")
 
 
-def main() -> None:
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 40
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, distances to {comparison.COMPARED:,} at most")
-    beyond_extraction()
-    beside_torch_fidelity(n)
+def probes(n: int, rounds: int) -> Iterator[Row]:
+    """Of features that tell the classes apart with some errors."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+
+    dim, classes = 256, 10
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randint(0, classes, (2 * n,), generator=generator)
+    centres = torch.randn(classes, dim, generator=generator)
+    h = features(2 * n, dim, 0) + 0.03 * centres[y]
+    train, test = Features(h[:n], y[:n]), h[n:]
+
+    def nearest() -> None:
+        neighbours(train, test, [(20, 0.07), (200, 0.1)], classes)
+
+    def nearest_by_hand() -> None:
+        for k in (20, 200):
+            model = KNeighborsClassifier(k, metric="cosine", weights=lambda d: torch.tensor(-d / 0.07).exp().numpy())
+            model.fit(train.h.numpy(), train.y.numpy()).predict(test.numpy())
+
+    def linear_by_hand() -> None:
+        mean, spread = train.h.mean(0), train.h.std(0)
+        x, label = ((train.h - mean) / spread).numpy(), train.y.numpy()
+        part = n * 4 // 5
+
+        def fitted(penalty: float, upto: int) -> Any:
+            return LogisticRegression(C=1 / (penalty * upto), tol=1e-6, max_iter=2000).fit(x[:upto], label[:upto])
+
+        best = max(PENALTIES, key=lambda penalty: fitted(penalty, part).score(x[part:], label[part:]))
+        fitted(best, n).predict(((test - mean) / spread).numpy())
+
+    def linear() -> None:
+        fit_logistic(train, PENALTIES, 0.2, n, 0).predict(test)
+
+    size = f"{n:,} + {n:,} features of {dim}"
+    pairs = turns(timed(nearest), timed(nearest_by_hand), rounds)
+    yield row("evaluation", f"nearest neighbours, k 20 and 200, {size}", "scikit-learn", pairs, "cpu")
+    pairs = turns(timed(linear), timed(linear_by_hand), rounds)
+    yield row("evaluation", f"linear probe, {len(PENALTIES)} penalties, {size}", "scikit-learn", pairs, "cpu")
 
 
-if __name__ == "__main__":
-    main()
+def rows(rounds: int) -> Iterator[Row]:
+    quick = rounds < 3
+    yield from probes(1000 if quick else 4000, rounds)
+    yield from from_features(1000 if quick else 5000, max(1, rounds // 3))
+    yield from from_folders(4 if quick else 40, max(1, rounds // 3))

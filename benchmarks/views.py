@@ -1,26 +1,20 @@
-"""Random views per second: batched on the CPU against torchvision's pipeline of one PIL image at a time.
+"""Two random views of each image of a batch: all at once, against torchvision's pipeline of one PIL image at a time."""
 
-    OMP_NUM_THREADS=1 python benchmarks/views.py
-
-Two views of each 32x32 colour image, SimCLR's augmentations for small images, then with blur; one thread, one
-run. The aim is a ratio of at least 5.
-"""
-
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torchvision import transforms
 
+from benchmarks.common import Row, row, timed, turns
 from unlabeled.batches import from_uint8
 from unlabeled.nn.views import Views
 
-SIDE, BATCH, SECONDS = 32, 256, 4.0
+SIDE, BATCH = 32, 256
 
 
-def torchvision_views(blur: float) -> Callable[[Image.Image], Tensor]:
+def one_by_one(blur: float) -> transforms.Compose:
     return transforms.Compose(
         [
             transforms.RandomResizedCrop(SIDE, (0.08, 1.0)),
@@ -34,36 +28,22 @@ def torchvision_views(blur: float) -> Callable[[Image.Image], Tensor]:
     )
 
 
-def images_per_second(batch: Callable[[], object], images: int) -> float:
-    """The best of several short rounds, so that a neighbour on the machine weighs little."""
-    batch()
-    best = 0.0
-    end = time.perf_counter() + SECONDS
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        batch()
-        best = max(best, images / (time.perf_counter() - start))
-    return best
-
-
-def main() -> None:
-    torch.set_num_threads(1)
+def rows(rounds: int) -> Iterator[Row]:
     levels = torch.randint(0, 256, (BATCH, 3, SIDE, SIDE), dtype=torch.uint8)
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in levels]
     for name, blur in (("crop, flip, jitter, grey", 0.0), ("the same, and blur", 0.5)):
-        one_by_one = torchvision_views(blur)
-        views = Views(blur=blur)
+        theirs, views = one_by_one(blur), Views(blur=blur)
 
-        def pil(transform: Callable = one_by_one) -> Tensor:
-            return torch.stack([transform(picture) for picture in pictures for _ in range(2)])
+        def pil(theirs: transforms.Compose = theirs) -> Tensor:
+            return torch.stack([theirs(picture) for picture in pictures for _ in range(2)])
 
-        def batched(views: Views = views) -> Tensor:
-            x = from_uint8(levels)
-            return views(torch.cat([x, x]))
+        def batched(views: Views = views) -> None:
+            for _ in range(10):
+                views(torch.cat([x := from_uint8(levels), x]))
 
-        slow, fast = images_per_second(pil, BATCH), images_per_second(batched, BATCH)
-        print(f"{name}: torchvision {slow:,.0f} images/s, batched {fast:,.0f}, ratio {fast / slow:.1f}")
-
-
-if __name__ == "__main__":
-    main()
+        pairs = (
+            (ours, type(ours)(*(10 * s for s in other))) for ours, other in turns(timed(batched), timed(pil), rounds)
+        )
+        yield row(
+            "views", f"{name}, 32x32 RGB", "torchvision on PIL images", pairs, "cpu", BATCH * 2 * 10 / 1000, "ms a view"
+        )

@@ -27,7 +27,7 @@ torch.set_num_threads(1)
 TINY = [
     "data=digits",
     "~data.source",
-    "+data.source={_target_: tests.tiny.Tiny}",
+    "+data.source={_target_: tests.tiny.Tiny, n: 8, unlabelled: 0}",
     "data.batch_size=8",
     "data.classes=2",
     "data_root=unused",

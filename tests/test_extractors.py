@@ -12,6 +12,7 @@ import pytest
 import torch
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from lightning import Trainer
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
@@ -312,6 +313,7 @@ def test_a_classifier_learns_from_labelled_images_alone() -> None:
     method = network().train().requires_grad_(True)
     x, y = torch.randn(6, 1, 16, 16), torch.tensor([0, -1, 2, 1, -1, 1])
     known = y >= 0
+    method.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     loss = method.training_step(Images(x, y), 0)
     logits = method.classify(x)
     torch.testing.assert_close(loss, cross_entropy(logits[known], y[known]))
@@ -319,6 +321,7 @@ def test_a_classifier_learns_from_labelled_images_alone() -> None:
     torch.testing.assert_close(method.recorded[0]["train/accuracy"], expected)
     assert method.labelled == 4
     nothing = network().train().requires_grad_(True)
+    nothing.trainer = method.trainer
     nothing.training_step(Images(x, torch.full((6,), -1)), 0).backward()
     assert all(not p.grad.any() for p in nothing.parameters())
     with pytest.raises(UserError, match="no training image has one"):

@@ -25,11 +25,13 @@ METHODS = [
 ]
 
 # floor -> the floors it may import from
-GROUND = {"errors", "seeding"}
+GROUND = {"errors", "files", "seeding"}
 FLOORS = {
     "errors": set(),
+    "files": {"errors"},
     "seeding": set(),
-    "loggers": set(),
+    "loggers": {"errors", "files"},
+    "dashboard": {"errors", "loggers"},
     "batches": set(),
     "capabilities": set(),
     "nn": {"nn", "errors"},
@@ -37,7 +39,7 @@ FLOORS = {
     "methods": {"batches", "losses", "nn", "methods"} | GROUND,
     "data": {"batches", "data"} | GROUND,
     "evaluation": {"batches", "capabilities", "evaluation"} | GROUND,
-    "callbacks": {"batches", "capabilities", "evaluation", "callbacks"} | GROUND,
+    "callbacks": {"batches", "capabilities", "evaluation", "loggers", "callbacks"} | GROUND,
     "app": {"app", "batches", "callbacks", "capabilities", "evaluation", "loggers"} | GROUND,
 }
 

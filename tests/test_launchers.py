@@ -180,7 +180,7 @@ def test_resume_auto_starts_goes_on_and_knows_when_it_is_over(program: Any, tmp_
     assert program("train", *QUICK, f"run={whole}", "budget.epochs=3").status == 0
     assert all(torch.equal(a, b) for a, b in zip(weights(run), weights(whole), strict=True))
     refused = program("train", *words, "model.latent_dim=5")
-    assert "model.latent_dim=5: a resumed run keeps its config" in refused.complaint
+    assert "model.latent_dim=5 (was 8)" in refused.complaint and "a resumed run keeps its config" in refused.complaint
 
 
 def test_resume_auto_begins_anew_where_nothing_was_saved(program: Any, tmp_path: Path) -> None:

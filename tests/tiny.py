@@ -19,15 +19,16 @@ class Tiny:
     name = "tiny"
     pairs_known = True
 
-    def __init__(self, splits: tuple[str, ...] = ("train", "val", "test"), n: int = 8):
+    def __init__(self, splits: tuple[str, ...] = ("train", "val", "test"), n: int = 8, unlabelled: int = 0):
         self.splits = tuple(splits)
         self.n = n
+        self.unlabelled = unlabelled  # so many, the first, have no label
 
     def prepare(self, root: Path) -> None:
         pass
 
     def fingerprint(self, root: Path) -> str:
-        return f"tiny-1-{self.n}"
+        return f"tiny-1-{self.n}-{self.unlabelled}"
 
     def read(self, root: Path, split: str) -> Records:
         g = torch.Generator().manual_seed(sum(map(ord, split)))
@@ -36,6 +37,7 @@ class Tiny:
         labels = np.arange(self.n) % 2
         levels = (images * 255).round().to(torch.uint8).numpy()
         levels[labels == 1] = 255 - levels[labels == 1]
+        labels[: self.unlabelled] = -1
         return Records(list(levels.transpose(0, 2, 1) if split.endswith("_b") else levels), labels)
 
 

@@ -1,7 +1,9 @@
 """A resolved config made into objects: data, method, trainer, loggers."""
 
+import csv
 import logging
 import random
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,20 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from lightning import Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from unlabeled.app.acceleration import accelerate, fused
+from unlabeled.app.hidden import hidden
+from unlabeled.app.overhead import NoProfiler, skip_idle
+from unlabeled.app.precision import precision
 from unlabeled.app.processes import environment
 from unlabeled.callbacks.checkpoints import AtomicIO, Checkpoints
 from unlabeled.callbacks.measures import Measures
+from unlabeled.callbacks.own import OwnBuffers
+from unlabeled.loggers import CSV, close, go_on
 from unlabeled.seeding import mix
+
+WHERE = ("run", "output", "resume", "data_root", "data_packed")  # overrides that tell nothing of what is trained
 
 
 def build(config: dict[str, Any]) -> tuple[Any, Any]:
@@ -25,22 +36,26 @@ def build(config: dict[str, Any]) -> tuple[Any, Any]:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    method = instantiate(config["model"], _convert_="all")
+    method = instantiate(fused(config), _convert_="all")
+    accelerate(method, config)
     return data, method
 
 
 def make_trainer(config: dict[str, Any], method: Any, **settings: Any) -> Trainer:
     """The Trainer that a resolved config describes; `settings` go over the config's own."""
+    given, plugins = precision(config["trainer"] | settings)
     trainer = instantiate(
-        config["trainer"] | settings,
-        callbacks=list(instantiate(config["callbacks"], _convert_="all").values()),
+        given,
+        callbacks=[*instantiate(config["callbacks"], _convert_="all").values(), OwnBuffers()],
         logger=loggers_of(config),
-        plugins=[AtomicIO(), environment()],
+        profiler=given.get("profiler") or NoProfiler(),
+        plugins=[AtomicIO(), environment(), *plugins],
         default_root_dir=config["run"],
         accumulate_grad_batches=config["accumulate"] if method.automatic_optimization else 1,
         _convert_="all",
     )
-    part(trainer, Checkpoints).config = config
+    skip_idle(trainer)
+    part(trainer, Checkpoints).config = hidden(config)
     if not method.automatic_optimization:
         method.accumulate = config["accumulate"]  # Lightning refuses to do it in manual optimization
     return trainer
@@ -64,24 +79,51 @@ def part(trainer: Trainer, kind: type) -> Any:
 
 
 def loggers_of(config: dict[str, Any]) -> list[Any]:
-    settings = config.get("logger") or {}
-    folder = Path(config["run"])
-    if "wandb" in settings:
-        wandb = settings["wandb"]
-        wandb["name"] = wandb["name"] or folder.name
-        wandb["group"] = wandb["group"] or (folder.parent.name if folder.parent.parent.name == "sweeps" else None)
-    loggers = [instantiate(logger, _convert_="all") for logger in settings.values()]
-    for logger in loggers:
-        logger.log_hyperparams(config)
+    """The loggers that a resolved config names, under the run's own name, group and tags where none are given."""
+    named = identity(config)
+    loggers = []
+    for settings in (config.get("logger") or {}).values():
+        own = {key: named[key] for key in ("name", "group") if key in settings and settings[key] is None}
+        if "tags" in settings:
+            own["tags"] = [*named["tags"], *settings["tags"]]
+        loggers.append(instantiate(settings | own, _convert_="all"))
     return loggers
 
 
-def finish(loggers: list[Any]) -> None:
-    """Close what a later job of the same process would otherwise go on writing into."""
-    if any(type(logger).__name__ == "WandbLogger" for logger in loggers):
-        import wandb
+def identity(config: dict[str, Any]) -> dict[str, Any]:
+    """What a run is called: jobs of a sweep by their number and overrides, in one group."""
+    names, folder = config["names"], Path(config["run"])
+    home = config["model"]["_target_"].split(".")
+    drawer = [home[2]] if home[:2] == ["unlabeled", "methods"] else []
+    told = [word for word in names.get("overrides", []) if word.partition("=")[0] not in WHERE]
+    sweep = names.get("sweep")
+    return {
+        "name": f"{folder.name.split('-')[0]} {' '.join(told)}"[:120] if sweep else folder.name,
+        "group": sweep,
+        "tags": list(dict.fromkeys([names["model"], names["data"], *drawer])),
+    }
 
-        wandb.finish()
+
+def catch_up(loggers: list[Any], folder: Path, batches: int) -> None:
+    """Bring the loggers of a resumed run to the batch that it goes on from."""
+    for logger in loggers:
+        if isinstance(logger, CSV):
+            logger.truncate(batches)
+    metrics, rows = folder / "metrics.csv", []
+    if metrics.is_file():
+        with open(metrics, newline="") as file:
+            rows = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
+    for logger in loggers:
+        go_on(logger, batches, rows)
+
+
+def finish(loggers: list[Any]) -> None:
+    """Close what a later job of the same process would otherwise go on writing into, and say where it is seen."""
+    failed = sys.exc_info()[0] is not None
+    for logger in loggers:
+        where = close(logger, failed)
+        if where and not getattr(rank_zero_only, "rank", 0):
+            print(f"dashboard    {where}")
 
 
 def quiet() -> None:

@@ -2,15 +2,23 @@
 
 import inspect
 import pickle
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.utils import get_object, instantiate
 
+from unlabeled.callbacks.checkpoints import keep
 from unlabeled.errors import UserError
 
 TRUSTED = ("unlabeled", "torch.nn", "torch.optim")
+SPOILT = "damaged.ckpt"  # what last.ckpt is called where it was
+
+
+class Damaged(UserError):
+    """A checkpoint file is not there, not whole, or not what was written."""
 
 
 def locate(path: str | Path) -> Path:
@@ -30,16 +38,23 @@ def locate(path: str | Path) -> Path:
 def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     """A checkpoint's content, by weights-only loading.
 
-    Raises UserError where the file is truncated, is none of ours, or holds anything but plain values and tensors.
+    Raises UserError where the file is damaged (Damaged), none of ours, or holds anything but plain values and tensors.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            torn = archive.testzip()  # torch.load compares no checksums
+        if torn:
+            raise zipfile.BadZipFile(f"the checksum of {torn} is wrong")
         content = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors and plain values, and is not opened: it could run code"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is damaged or not whole ({str(error).splitlines()[0]}): take another one") from error
+    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError, NotImplementedError) as error:
+        others = [other.name for other in sorted(path.parent.glob("*.ckpt")) if other.name not in (path.name, SPOILT)]
+        beside = f": beside it lies {' and '.join(others)}" if others else ""
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise Damaged(f"{path} is damaged or not whole ({reason}): take another one{beside}") from error
     if not isinstance(content, dict) or not {"config", "state_dict"} <= set(content):
         raise UserError(f"{path} is not a checkpoint of Unlabeled: it carries no config")
     return content
@@ -73,6 +88,49 @@ def _home(target: Any, trust: tuple[str, ...]) -> str:
     if not (inspect.isclass(found) or inspect.isfunction(found)):
         return f"({type(found).__name__}) {target}"
     return found.__module__
+
+
+def newest(folder: Path) -> dict[str, Any]:
+    """What a run goes on from: its last.ckpt. Where that is damaged or gone, previous.ckpt takes its place first.
+
+    The damaged file stays, under another name. Raises Damaged where neither is whole, and then changes nothing.
+    """
+    last, previous, spoilt = (folder / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt", SPOILT))
+    try:
+        return read(last)
+    except Damaged as error:
+        if not previous.is_file():
+            raise Damaged(f"{error}; there is no previous.ckpt to go on from: start the run anew elsewhere") from error
+        try:
+            content = read(previous)
+        except Damaged:
+            raise Damaged(f"{last} and {previous.name} are both damaged: start the run anew elsewhere") from error
+        if last.exists():
+            keep(last, spoilt)
+        keep(previous, last)
+        why = f"{last} is damaged (now {SPOILT})" if spoilt.exists() else f"{last} is gone"
+        where = f"going on from {previous.name}, after batch {batches(content)}"
+        print(f"note: {why}: {where}", file=sys.stderr, flush=True)
+        return content
+
+
+def batches(content: dict[str, Any]) -> int:
+    """How many a run had done."""
+    return content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"]
+
+
+def check_weights(content: dict[str, Any], method: Any, file: Path) -> None:
+    """Refuse to go on with weights that the method, as it is now, has no place for."""
+    states = content["state_dict"], method.state_dict()
+    then, now = ({name: tuple(value.shape) for name, value in state.items()} for state in states)
+    wrong = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+    if wrong:
+        told = f"{wrong[0]}: {then.get(wrong[0], 'nothing')} there, {now.get(wrong[0], 'nothing')} here"
+        more = f", and {len(wrong) - 1} more" * (len(wrong) > 1)
+        raise UserError(
+            f"{file} does not fit {type(method).__name__} as it is now ({told}{more}): go on with the code and config "
+            "that wrote it, or start a run of its own"
+        )
 
 
 def load(path: str | Path, weights: str = "averaged", device: str = "cpu", trust: tuple[str, ...] = ()) -> tuple:

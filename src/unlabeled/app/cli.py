@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import signal
 import sys
 import traceback
 import warnings
@@ -33,6 +34,8 @@ PARTS = (
     "bottleneck",
     "regularizer",
 )
+
+OF_TRAINER = ("precision", "devices")  # keys of the trainer that are said without its name
 
 OmegaConf.register_new_resolver("random_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
 
@@ -83,7 +86,7 @@ def _fail(error: BaseException, line: str | None) -> float:
 
 def run(main: Callable[[], Any]) -> None:
     """Run a `hydra.main` function as the program."""
-    name = "train" if "train" in Path(sys.argv[0]).name else "evaluate"
+    name = _program()
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(help_text(name))
         return
@@ -94,6 +97,7 @@ def run(main: Callable[[], Any]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors arrive here instead of being printed by Hydra
     Outcome.program = True
+    listener = signal.signal(signal.SIGTERM, _stop)
     try:
         main()
     except (UserError, HydraException, OmegaConfBaseException) as error:
@@ -113,15 +117,32 @@ def run(main: Callable[[], Any]) -> None:
         print(f"error: {gave_up}{explain(error)}", file=sys.stderr)
         Outcome.failed = 1
     finally:
+        signal.signal(signal.SIGTERM, listener)
         if Outcome.table:
             Outcome.table()
     sys.exit(Outcome.failed)
 
 
+def _stop(number: int, frame: Any) -> None:
+    """SIGTERM while nothing trains: what is half made is put away on the way out."""
+    print("stopped", file=sys.stderr)
+    sys.exit(128 + number)
+
+
+def _program() -> str:
+    return "evaluate" if "evaluate" in Path(sys.argv[0]).name else "train"
+
+
 def shorthand(word: str) -> str:
-    """`objective=hinge` for `objective@model.objective=hinge`, and the like for every part of a model."""
-    part = word.partition("=")[0]
-    return word.replace(part, f"{part}@model.{part}", 1) if part in PARTS and "=" in word else word
+    """`objective=hinge` for `objective@model.objective=hinge`, and the like for every part of a model;
+    `precision=bf16-mixed` for `trainer.precision=bf16-mixed`, and `devices=2`.
+    """
+    part, _, value = word.partition("=")
+    if not value:
+        return word
+    if part in PARTS:
+        return f"{part}@model.{part}={value}"
+    return f"trainer.{word}" if part in OF_TRAINER and _program() == "train" else word
 
 
 def composed(program: str, words: list[str]) -> DictConfig:
@@ -174,7 +195,8 @@ def unknown_key(key: str) -> str:
     except Exception:
         known = []
     if "." not in key and "@" not in key:
-        known = [name for name in known if "." not in name] + [p.name for p in CONF.iterdir() if p.is_dir()]
+        groups = [path.name for path in CONF.iterdir() if path.is_dir()]
+        known = list(dict.fromkeys([*(name for name in known if "." not in name), *OF_TRAINER, *groups]))
     parent = key.rpartition(".")[0]
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
     hint = nearest(key, known)
@@ -191,7 +213,7 @@ def _choices_only() -> DictConfig:
     words = [word for word in sys.argv[1:] if "=" in word and _is_choice(word) and "," not in word]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train" if "train" in Path(sys.argv[0]).name else "evaluate", words)
+        return compose(_program(), words)
 
 
 def _is_choice(word: str) -> bool:

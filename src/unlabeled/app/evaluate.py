@@ -18,9 +18,11 @@ from unlabeled.app.build import quiet
 from unlabeled.app.checkpoint import locate
 from unlabeled.app.cli import explain
 from unlabeled.app.folders import new_folder, stamp
+from unlabeled.app.hidden import hidden
 from unlabeled.app.plan import resolve
 from unlabeled.app.processes import launch
 from unlabeled.app.provenance import described
+from unlabeled.app.publish import publish
 from unlabeled.app.subjects import Subject, checkpointed, collected
 from unlabeled.errors import UserError
 from unlabeled.evaluation.number import Number
@@ -86,7 +88,9 @@ def measure(config: dict[str, Any], folder: Path, place: Place) -> None:
             found[name] = evaluator.measure(study)
     pictures = portray(study, config["evaluation"]["pictures"])
     if place.leads:
-        leave(folder, subject, described(config, subject, found), pictures)
+        content = hidden(described(config, subject, found))
+        leave(folder, subject, content, pictures)
+        publish(subject.home, content, folder / "report.html")
         show(folder, subject, [number for several in found.values() for number in several], list(pictures))
 
 

@@ -1,6 +1,8 @@
 """What a run is, before it starts: its folder, its resolved config, and whether it is new, resumed or over."""
 
 import json
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,26 +10,30 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from unlabeled.app.changes import approve, change
+from unlabeled.app.checkpoint import batches, newest
 from unlabeled.app.checks import check, check_devices
 from unlabeled.app.cli import explain
 from unlabeled.app.folders import new_folder, slug, stamp
+from unlabeled.app.hidden import MARK, hidden, revealed
 from unlabeled.app.processes import together
 from unlabeled.errors import UserError
-
-CHANGEABLE = ("budget.", "trainer", "logger", "callbacks.", "resume", "run", "output")  # when a run is resumed
+from unlabeled.files import write
 
 
 def prepare(config: DictConfig) -> dict[str, Any]:
     """{"config": resolved, with the run's folder, "how": new, resumed or over}."""
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     choices = HydraConfig.get().runtime.choices
-    given = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
-    words = list({word.partition("=")[0]: word for word in given}.values())  # the last of a key counts
+    given = [word for word in HydraConfig.get().overrides.task if not word.startswith(("resume=", "resume_changed="))]
+    words = hidden(list({word.partition("=")[0]: word for word in given}.values()))  # the last of a key counts
     if multirun and together() and choices["hydra/launcher"] == "basic":
         raise UserError("a sweep is started once, without srun or torchrun: say hydra/launcher=submitit_slurm")
     if config.resume not in (None, "auto"):
         return {"config": resumed(config, Path(config.resume), words), "how": "resumed"}
     names = {group: choices[group] for group in ("model", "data", "trainer")} | {"overrides": words}
+    if multirun:
+        names["sweep"] = Path(HydraConfig.get().sweep.dir).name
     if not multirun:
         settle(config)
         check(config)  # a sweep's job has a folder first, so that its failure is in the table
@@ -40,7 +46,7 @@ def prepare(config: DictConfig) -> dict[str, Any]:
         if config.resume == "auto":
             if "error" not in result_of(folder, {"error": "none"}) and set(words) == set(words_of(folder)):
                 return {"config": resolve(OmegaConf.load(folder / "config.yaml")), "how": "over"}
-            if (folder / "checkpoints" / "last.ckpt").is_file():
+            if begun(folder):
                 return {"config": resumed(config, folder, words), "how": "resumed"}
             (folder / "metrics.csv").unlink(missing_ok=True)  # of one that was stopped before its first checkpoint
         elif (folder / "config.yaml").exists():
@@ -55,7 +61,7 @@ def prepare(config: DictConfig) -> dict[str, Any]:
         settle(config)
         check(config)
         plain = resolve(config) | {"names": names}
-        (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain)))
+        write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(hidden(plain))))
     except Exception as error:
         failed(folder, names, error)
         raise
@@ -69,28 +75,29 @@ def resumed(config: DictConfig, folder: Path, words: list[str]) -> dict[str, Any
         raise UserError(
             f"resume={folder}: no run there (no config.yaml): give a run's folder, as outputs/vae-digits-..."
         )
-    if not (folder / "checkpoints" / "last.ckpt").is_file():
+    if not begun(folder):
         raise UserError(f"resume={folder}: it has no checkpoint yet; start it anew")
-    old = OmegaConf.load(file)
+    content = newest(folder)
+    old = resolve(OmegaConf.load(file))
     before = words_of(folder)
-    for word in words:
-        key = word.partition("=")[0]
-        if word in before:
-            continue
-        if not key.startswith(CHANGEABLE) or OmegaConf.select(old, key, default=...) is ...:
-            raise UserError(
-                f"{word}: a resumed run keeps its config; only budget.*, trainer.* and callbacks.* may change"
-            )
-        OmegaConf.update(old, key, OmegaConf.select(config, key))
-        if key.startswith("budget."):
-            OmegaConf.update(old, f"callbacks.{key}", OmegaConf.select(config, key))
-        before = [other for other in before if other.partition("=")[0] != key] + [word]
-    OmegaConf.update(old, "run", str(folder))
-    OmegaConf.update(old, "names.overrides", before)
-    settle(old)
-    check_devices(old)  # type: ignore[arg-type]
-    file.write_text(OmegaConf.to_yaml(old))
-    return resolve(old)
+    given = {word.partition("=")[0] for word in words}
+    after = before if set(words) <= set(before) else [w for w in before if w.partition("=")[0] not in given] + words
+    change(old, before, after, str(folder))
+    told = approve(content["config"], old, config.resume_changed)
+    if told:
+        line = f"after batch {batches(content)}: {', '.join(told)}"
+        old["changes"] = [*(entry for entry in old.get("changes", []) if entry != line), line]
+        print(f"note: changed {line}", file=sys.stderr, flush=True)
+    old["names"]["overrides"] = after
+    settled = OmegaConf.create(old)
+    settle(settled)
+    check_devices(settled)
+    write(file, OmegaConf.to_yaml(settled))
+    plain = revealed(resolve(settled), resolve(config))
+    pruning = plain["callbacks"].get("pruning")
+    if pruning and MARK in str(pruning["storage"]):  # by hand, and so without the password of its study
+        pruning["trial"] = None
+    return plain
 
 
 def settle(config: Any) -> None:
@@ -120,6 +127,11 @@ def result_of(folder: Path, otherwise: dict[str, Any] | None = None) -> dict[str
     return json.loads(file.read_text()) if file.is_file() else otherwise or {}
 
 
+def begun(folder: Path) -> bool:
+    """Whether there is something to go on from."""
+    return any((folder / "checkpoints" / name).is_file() for name in ("last.ckpt", "previous.ckpt"))
+
+
 def words_of(folder: Path) -> list[str]:
     return list(OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "names.overrides", default=[]))
 
@@ -127,4 +139,5 @@ def words_of(folder: Path) -> list[str]:
 def failed(folder: Path, names: dict[str, Any], error: Exception) -> None:
     """Leave word of it, unless the folder holds what was reached before."""
     if "error" in result_of(folder, {"error": "none"}):
-        (folder / "result.json").write_text(json.dumps({"names": names, "error": explain(error)}))
+        with suppress(UserError):  # the error at hand says more than a full disk
+            write(folder / "result.json", json.dumps({"names": names, "error": hidden(explain(error))}))

@@ -133,6 +133,13 @@ def launch(count: int, module: str, *words: str, what: str, stopped: str) -> Non
         raise UserError(f"a process of {what} failed (status {status}): its own message stands above")
 
 
+def lost(error: BaseException) -> bool:
+    """Whether an error says that another process is gone, or does not answer."""
+    gone = isinstance(error, torch.distributed.DistError)
+    told = ("gloo/transport", "timeout caused pair closure")
+    return gone or (isinstance(error, RuntimeError) and any(words in str(error) for words in told))
+
+
 @contextmanager
 def saved_first() -> Iterator[None]:
     """A scheduler's SIGUSR1 or SIGUSR2 (submitit: out of time, or preempted) first saves the run, as SIGTERM does.

@@ -39,6 +39,7 @@ def checkpointed(config: dict[str, Any], device: str, place: Place) -> Subject:
     settings = run["data"] | {key: value for key, value in config["data"].items() if value is not None}
     data = ready(settings)
     chosen, cache = config["evaluation"], Path(data.packed) / "evaluation"
+    other = elsewhere(chosen["probe_data"], settings) if chosen["probe_data"] else None  # before anything takes time
 
     def untrained() -> Any:
         torch.manual_seed(mix(config["seed"], 7) % 2**32)
@@ -68,10 +69,10 @@ def checkpointed(config: dict[str, Any], device: str, place: Place) -> Subject:
             study.notes,
             place,
         )
-    if chosen["probe_data"]:
+    if other:
         study.transfer = Study(
             method,
-            ready(elsewhere(chosen["probe_data"], settings)),
+            ready(other),
             split=chosen["split"],
             seed=config["seed"],
             codes=chosen["codes"],

@@ -35,7 +35,8 @@ class Compare(Callback):
         counts: dict[str, int] = {}
         for row in reached:
             for name in row:
-                counts[name] = counts.get(name, 0) + (name != "train/lr")
+                told = name != "train/lr" and "/gradient_norm" not in name
+                counts[name] = counts.get(name, 0) + told
         shown = sorted(counts, key=lambda name: (-counts[name], name))[:6]
         table = Table(title=f"{len(results)} runs in {sweep}")
         for key in varied:

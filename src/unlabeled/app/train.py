@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,19 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from unlabeled.app.build import build, finish, make_trainer, part, provide_extractors, quiet
-from unlabeled.app.checkpoint import read
+from unlabeled.app.build import build, catch_up, finish, make_trainer, part, provide_extractors, quiet
+from unlabeled.app.checkpoint import batches, check_weights, read
 from unlabeled.app.checks import devices
-from unlabeled.app.plan import failed, prepare, result_of
-from unlabeled.app.processes import agree, launch, saved_first, together
+from unlabeled.app.hidden import handed_down
+from unlabeled.app.plan import begun, failed, prepare, result_of
+from unlabeled.app.processes import agree, launch, lost, saved_first, together
 from unlabeled.callbacks.checkpoints import Checkpoints
-from unlabeled.callbacks.pace import Budget
+from unlabeled.callbacks.pace import Budget, Over
 from unlabeled.callbacks.pruning import Pruning
 from unlabeled.callbacks.records import Diverged, Records
 from unlabeled.errors import UserError
 from unlabeled.evaluation.pictures import code_width, curves, inverts
-from unlabeled.loggers import CSV
+from unlabeled.files import FULL, write
 
 
 def train(config: DictConfig) -> float | None:
@@ -35,7 +38,7 @@ def train(config: DictConfig) -> float | None:
         print(f"over already: {folder}")
         return result_of(folder).get("objective")
     try:
-        with saved_first():
+        with saved_first(), room(folder):
             if devices(plain) > 1 and group is None:
                 instantiate(plain["data"], _convert_="all").prepare_data()  # once, not by every process
                 return spread(plain, resume=how == "resumed")
@@ -46,12 +49,25 @@ def train(config: DictConfig) -> float | None:
         raise
 
 
+@contextmanager
+def room(folder: Path) -> Iterator[None]:
+    """A full disk is one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        then = f"python train.py resume={folder}" if begun(folder) else "start it again"
+        raise UserError(f"cannot write into {folder}: {error.strerror}; make room, and {then}") from error
+
+
 def spread(config: dict[str, Any], resume: bool = False) -> float | None:
     """`fit`, by one process a device."""
     run = config["run"]
     stopped = f"stopped; to go on: python train.py resume={run}"
     flags = ["--resume"] if resume else []
-    launch(devices(config), "unlabeled.app.worker", run, *flags, what=run, stopped=stopped)
+    with handed_down(config):
+        launch(devices(config), "unlabeled.app.worker", run, *flags, what=run, stopped=stopped)
     return result_of(Path(run)).get("objective")
 
 
@@ -65,12 +81,19 @@ def fit(config: dict[str, Any], resume: bool = False) -> float | None:
     checkpoints = part(trainer, Checkpoints)
     loggers = trainer.loggers
     if resume:
-        done = read(checkpoints.last)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"]
-        for logger in loggers:
-            if isinstance(logger, CSV):
-                logger.truncate(done)
+        content = read(checkpoints.last)
+        check_weights(content, method, checkpoints.last)
+        catch_up(loggers, folder, batches(content))
     try:
         trainer.fit(method, datamodule=data, ckpt_path=checkpoints.last if resume else None, weights_only=True)
+    except Over:
+        if trainer.is_global_zero and "error" not in result_of(folder, {"error": "none"}):
+            raise  # otherwise it was killed before it could tell
+    except RuntimeError as error:
+        if not lost(error):
+            raise
+        say = f"process {trainer.global_rank} of {folder} has lost another one, or waited too long for it; "
+        raise UserError(f"{say}to go on: python train.py resume={folder}" if trainer.global_rank < 2 else "") from error
     except Diverged as error:
         kept = checkpoints.last if checkpoints.last.exists() else None
         raise UserError(
@@ -111,7 +134,7 @@ def report(
     pruned = next((c.pruned for c in trainer.callbacks if isinstance(c, Pruning)), None)  # type: ignore[attr-defined]
     if pruned:
         result["pruned"] = pruned
-    (folder / "result.json").write_text(json.dumps(result, indent=2))
+    write(folder / "result.json", json.dumps(result, indent=2))
     console = Console(highlight=False)
     names = config["names"]
     title = f"{names['model']} on {names['data']}, {result['batches']} batches in {seconds:.0f} s"

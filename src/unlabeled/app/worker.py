@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from unlabeled.app.hidden import taken_over
 from unlabeled.app.plan import resolve
 from unlabeled.app.train import fit
 from unlabeled.callbacks.checkpoints import Interrupted
@@ -12,13 +13,13 @@ from unlabeled.errors import UserError
 
 
 def main(folder: Path) -> None:
-    config = resolve(OmegaConf.load(folder / "config.yaml"))
+    config = taken_over(resolve(OmegaConf.load(folder / "config.yaml")))
     try:
         fit(config, resume="--resume" in sys.argv)
     except Interrupted as stopped:
         sys.exit(128 + stopped.signal_number)  # whoever started the processes says so
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {error}" if str(error) else 1)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from lightning import Callback, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from unlabeled.callbacks.sharded import like, own, whole
+
 
 class WeightAveraging(Callback):
     """Keeps an exponential moving average of every player's weights, and of its buffers, beside the live ones.
@@ -32,7 +34,7 @@ class WeightAveraging(Callback):
             buffers = {n: b for n, b in method.named_buffers() if n in kept and n.split(".")[0] in homes}
             for name, value in (owned | buffers).items():
                 old = self.average.get(name, value)
-                self.average[name] = old.detach().to(method.device, copy=True)
+                self.average[name] = like(old.detach().to(method.device, copy=True), value)
             self._hooks.append(optimizer.register_step_post_hook(self._follow(i, owned, buffers)))
 
     def _follow(self, i: int, weights: dict[str, Tensor], buffers: dict[str, Tensor]) -> Any:
@@ -41,9 +43,13 @@ class WeightAveraging(Callback):
 
         @torch.no_grad()
         def follow(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            skipped = getattr(optimizer, "found_inf", None)  # a fused optimizer finds out itself that it overflows
+            if skipped is not None and skipped:
+                return
             self.steps[i] += 1
             decay = min(self.decay, (1 + self.steps[i]) / (10 + self.steps[i]))
-            torch._foreach_lerp_([self.average[n] for n in values], list(values.values()), 1 - decay)
+            averages = [own(self.average[name]) for name in values]
+            torch._foreach_lerp_(averages, [own(value) for value in values.values()], 1 - decay)
             for name, value in counts.items():
                 self.average[name].copy_(value)
 
@@ -64,7 +70,7 @@ class WeightAveraging(Callback):
         self._hooks.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"average": self.average, "steps": self.steps}
+        return {"average": whole(self.average), "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.average, self.steps = state["average"], state["steps"]

@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,15 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from unlabeled.callbacks.measures import Measures
 from unlabeled.callbacks.records import Diverged, Records
+from unlabeled.callbacks.sharded import finite
 from unlabeled.errors import UserError
 
 
 class AtomicIO(TorchCheckpointIO):
-    """Writes beside the target and renames: a full disk or a kill leaves the checkpoint before it as it was."""
+    """Writes beside the target and renames: a full disk or a kill leaves the checkpoint before it as it was.
+
+    The last.ckpt before stays as previous.ckpt.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
@@ -29,7 +34,10 @@ class AtomicIO(TorchCheckpointIO):
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
+            if path.name == "last.ckpt" and path.exists():
+                keep(path, path.with_name("previous.ckpt"))
             os.replace(unfinished, path)
+            sync(path.parent)
         except (OSError, RuntimeError) as error:
             before = f"; the one written before is whole: {path}" if path.exists() else ""
             first = error if isinstance(error, OSError) else error.__context__  # torch.save hides why it broke off
@@ -37,6 +45,31 @@ class AtomicIO(TorchCheckpointIO):
             raise UserError(f"cannot write checkpoint {path}: {reason}{before}") from error
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+def keep(path: Path, name: Path) -> None:
+    """Give a file a second name, under which another may lie. It is there under its own at every moment.
+
+    Where a file system has no hard links it is moved: until the next write only `name` is there.
+    """
+    second = path.with_name(f".{name.name}.{os.getpid()}")
+    try:
+        os.link(path, second)
+    except OSError:
+        os.replace(path, name)
+    else:
+        os.replace(second, name)
+        second.unlink(missing_ok=True)  # os.replace leaves it where both names are one file's already
+
+
+def sync(folder: Path) -> None:
+    """See that a folder's names lie on the disk, where the system can do that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class Interrupted(UserError):
@@ -51,7 +84,8 @@ class Checkpoints(Checkpoint):
     """last.ckpt after every epoch (or every `every` batches), best.ckpt where the monitored quantity is best.
 
     Each carries the run's resolved config as a plain dict under "config". On Ctrl-C or SIGTERM the batch at hand is
-    finished, last.ckpt written, and Interrupted raised; a second Ctrl-C ends at once.
+    finished, or the validation, last.ckpt written, and Interrupted raised. What takes longer than `grace` seconds is
+    broken off, and will be done again; a second Ctrl-C ends at once.
     """
 
     def __init__(
@@ -60,6 +94,7 @@ class Checkpoints(Checkpoint):
         every: int | None = None,  # batches between two writes of last.ckpt, beside those at the ends of epochs
         monitor: str | None = None,  # val/QUANTITY; None: the method's own
         mode: str | None = None,  # lowest or highest; None: as a measured number says of itself, else lowest
+        grace: int = 100,  # seconds; processes.py waits for 120
     ):
         if mode not in (None, "lowest", "highest"):
             raise UserError(f"callbacks.checkpoints.mode={mode}: say lowest or highest")
@@ -67,14 +102,21 @@ class Checkpoints(Checkpoint):
         self.every = every
         self.monitor = monitor
         self.mode = mode
+        self.grace = grace
         self.config: dict[str, Any] = {}  # set by the one who starts the run
         self.reached: float | None = None  # the monitored quantity in best.ckpt
+        self._resumed: dict[str, Any] = {}  # what a checkpoint says of the optimizers, and of the method's config
+        self._settings: list[list[dict[str, Any]]] = []  # of the optimizers, as they were built
         self._signal: int | None = None
         self._handlers: dict[int, Any] = {}
 
     @property
     def last(self) -> Path:
         return self.folder / "last.ckpt"
+
+    @property
+    def previous(self) -> Path:
+        return self.folder / "previous.ckpt"
 
     @property
     def best(self) -> Path:
@@ -86,21 +128,56 @@ class Checkpoints(Checkpoint):
         monitor = self.monitor or method.monitor
         return monitor, self.mode or ("highest" if monitor in _records(trainer).higher else "lowest")
 
+    def on_load_checkpoint(self, trainer: Trainer, method: Any, checkpoint: dict[str, Any]) -> None:
+        groups = [[len(g["params"]) for g in state.get("param_groups", [])] for state in checkpoint["optimizer_states"]]
+        self._resumed = {"groups": groups, "model": checkpoint.get("config", {}).get("model")}
+
+    def on_fit_start(self, trainer: Trainer, method: Any) -> None:
+        """Before the optimizers' states are loaded."""
+        if threading.current_thread() is threading.main_thread():  # before Lightning listens
+            self._handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+        groups = [optimizer.param_groups for optimizer in trainer.optimizers]
+        self._settings = [[{k: v for k, v in g.items() if k != "params"} for g in own] for own in groups]
+        if self._resumed and self._resumed["groups"] != [[len(g["params"]) for g in own] for own in groups]:
+            raise UserError(
+                f"{self.last} does not fit {type(method).__name__} as it is now: it has other optimizers, or they have "
+                "other parameters; go on with the code and config that wrote it, or start a run of its own"
+            )
+
+    def _renew(self, trainer: Trainer) -> None:
+        """A model's config that was changed on purpose holds for its optimizers too, whose states say otherwise."""
+        if not self._resumed or self._resumed["model"] == self.config.get("model"):
+            return
+        for optimizer, settings in zip(trainer.optimizers, self._settings, strict=True):
+            for group, fresh in zip(optimizer.param_groups, settings, strict=True):
+                group.update(fresh)
+                group["initial_lr"] = fresh["lr"]
+
     def on_train_start(self, trainer: Trainer, method: Any) -> None:
+        self._renew(trainer)
+        if trainer.is_global_zero:
+            for unfinished in self.folder.glob(".*.ckpt.*"):  # of a process that was killed
+                unfinished.unlink(missing_ok=True)
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[number] = signal.signal(number, self._ask)
+            for number in self._handlers:
+                signal.signal(number, self._late if number == signal.SIGALRM else self._ask)
 
     def _ask(self, number: int, frame: Any) -> None:
         if self._signal is not None:
-            raise KeyboardInterrupt
+            raise SystemExit(128 + number)
         self._signal = number
+        signal.alarm(self.grace)
+
+    def _late(self, number: int, frame: Any) -> None:
+        done = f"to go on from the last checkpoint: python train.py resume={self.folder.parent}"
+        done = done if self.last.exists() else "it had no checkpoint yet"
+        raise Interrupted(f"stopped; {self.grace} s did not suffice to save; {done}", self._signal or signal.SIGTERM)
 
     def on_train_batch_end(self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         done = trainer.fit_loop.total_batch_idx + 1
-        if trainer.is_last_batch:
+        if trainer.is_last_batch or trainer.should_stop:
             return  # validation comes next, and then on_train_epoch_end
-        if done % max(trainer.accumulate_grad_batches, getattr(method, "accumulate", 1)):
+        if (batch_idx + 1) % max(trainer.accumulate_grad_batches, getattr(method, "accumulate", 1)):
             return  # half a step cannot be resumed
         if self._asked(trainer):
             self._save(trainer, self.last)
@@ -144,21 +221,29 @@ class Checkpoints(Checkpoint):
     def _save(self, trainer: Trainer, path: Path) -> None:
         _records(trainer).check(trainer)
         for name, weight in trainer.lightning_module.named_parameters():
-            if not torch.isfinite(weight).all():  # the loss shows it at the next batch only
+            if not finite(weight):  # the loss shows it at the next batch only
                 done = trainer.fit_loop.total_batch_idx + 1
                 raise Diverged(f"the weight {name} is not finite after batch {done}")
+        for logger in trainer.loggers:
+            logger.save()  # a checkpoint knows nothing that they do not
         trainer.save_checkpoint(path)
 
     def teardown(self, trainer: Trainer, method: Any, stage: str) -> None:
+        if self._handlers:
+            signal.alarm(0)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers.clear()
 
+    def on_exception(self, trainer: Trainer, method: Any, exception: BaseException) -> None:
+        self.teardown(trainer, method, "fit")
+
     def state_dict(self) -> dict[str, Any]:
-        return {"monitor": self.monitor, "reached": self.reached}
+        return {"monitor": self.monitor, "mode": self.mode, "reached": self.reached}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.reached = state["reached"] if state["monitor"] == self.monitor else None
+        same = (state.get("monitor"), state.get("mode")) == (self.monitor, self.mode)
+        self.reached = state.get("reached") if same else None
 
 
 def _records(trainer: Trainer) -> Records:

@@ -3,19 +3,32 @@
 from typing import Any
 
 from lightning import Callback, Trainer
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
+
+from unlabeled.callbacks.gradients import gradient_norm
+from unlabeled.callbacks.sharded import own
 
 
 class Clip(Callback):
     """Scale each player's gradient down to at most `norm` (2-norm) before its step; None: leave it.
 
-    Here gradients are unscaled also under 16-mixed; Lightning's own clipping is refused in manual optimization.
+    Here gradients are unscaled also under 16-mixed (app/precision.py); Lightning's own clipping is refused in manual
+    optimization.
     """
 
     def __init__(self, norm: float | None = None):
         self.norm = norm
 
     def on_before_optimizer_step(self, trainer: Trainer, method: Any, optimizer: Optimizer) -> None:
-        if self.norm is not None:
-            clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.norm)
+        if self.norm is None:
+            return
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if not any(isinstance(p, DTensor) for p in parameters):
+            clip_grad_norm_(parameters, self.norm)
+            return
+        factor = (self.norm / (gradient_norm(optimizer) + 1e-6)).clamp(max=1)  # as clip_grad_norm_
+        for parameter in parameters:
+            if parameter.grad is not None:
+                own(parameter.grad).mul_(factor)

@@ -9,6 +9,10 @@ from unlabeled.errors import UserError
 from unlabeled.seeding import seed_noise
 
 
+class Over(UserError):
+    """The budget was spent before this process took over."""
+
+
 class Budget(Callback):
     """Ends training at the first limit that is reached, and tells the method what share of it is spent.
 
@@ -40,9 +44,7 @@ class Budget(Callback):
         self.limit = min(limits)
         done = trainer.fit_loop.total_batch_idx + 1
         if done >= self.limit:
-            raise UserError(
-                f"nothing left to do: {done} of {self.limit} batches are done; for more, say budget.epochs=N"
-            )
+            raise Over(f"nothing left to do: {done} of {self.limit} batches are done; for more, say budget.epochs=N")
 
     def on_train_batch_start(self, trainer: Trainer, method: Any, batch: Any, batch_idx: int) -> None:
         method.progress = (trainer.fit_loop.total_batch_idx + 0.5) / self.limit  # at the middle of the batch

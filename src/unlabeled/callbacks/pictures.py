@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.utilities import move_data_to_device
 
-from unlabeled.evaluation.pictures import draw
+from unlabeled.batches import Images
+from unlabeled.capabilities import Samples
+from unlabeled.evaluation.pictures import draw, grid
+from unlabeled.loggers import picture, table
 from unlabeled.seeding import seed_noise
 
 
@@ -36,14 +37,47 @@ class Pictures(Callback):
         seed_noise(0)
         batch = next(iter(trainer.datamodule.loader("val", self.images)))  # type: ignore[attr-defined]
         batch = move_data_to_device(batch, method.device)
-        for name, picture in draw(method, batch).items():
+        for name, image in draw(method, batch).items():
             history = self.folder / "history" / name
             history.mkdir(parents=True, exist_ok=True)
-            picture.save(history / f"batch-{done:06d}.png")
-            picture.save(self.folder / f"{name}.png")
+            image.save(history / f"batch-{done:06d}.png")
+            image.save(self.folder / f"{name}.png")
             for logger in trainer.loggers:
-                if hasattr(logger, "log_image"):  # wandb
-                    logger.log_image(name, [picture], step=None)
-                elif hasattr(getattr(logger, "experiment", None), "add_image"):  # tensorboard
-                    image = torch.from_numpy(np.asarray(picture).copy())
-                    logger.experiment.add_image(name, image, done, dataformats="HWC")  # type: ignore[attr-defined]
+                picture(logger, name, image, done)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"drawn": self._drawn}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._drawn = state["drawn"]
+
+
+class NearestImages(Callback):
+    """At the end, of a method that samples: a table of its samples, the training images nearest to them, and how near.
+
+    1: as near as validation images usually have their nearest. FOLDER/nearest_training_images.png shows some.
+    """
+
+    def __init__(self, folder: str, searched: int = 50_000):
+        self.folder = Path(folder)
+        self.searched = searched  # training images at most; 0: no table
+
+    def on_validation_end(self, trainer: Trainer, method: Any) -> None:
+        over = trainer.should_stop and trainer.is_global_zero and not trainer.sanity_checking
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if not (over and self.searched and isinstance(method, Samples) and data.batch is Images):
+            return
+        from unlabeled.evaluation.portrait import copies, nearest_training  # start-up need not wait for these
+        from unlabeled.evaluation.study import Study
+
+        found = copies(Study(method, data, split="val", codes=self.searched))
+        image = nearest_training(found)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        image.save(self.folder / "nearest_training_images.png")
+        rows = [
+            [grid(sample[None], 1), grid(near[:1], 1), round(float(ratio[0]), 4)]
+            for sample, near, ratio in zip(found.samples, found.images, found.ratio, strict=True)
+        ]
+        done = trainer.fit_loop.total_batch_idx + 1
+        for logger in trainer.loggers:
+            table(logger, "nearest_training_images", ["sample", "nearest", "distance"], rows, image, done)

@@ -77,9 +77,12 @@ class Progress(ProgressBar):
         return images / (time.monotonic() - self._began)
 
     def _quantities(self) -> dict[str, float]:
-        """The newest values, what best.ckpt is chosen by first; without learning rates."""
+        """The newest values, what best.ckpt is chosen by first; without learning rates and gradients."""
         latest = self._records.latest if self._records else {}
-        names = sorted((name for name in latest if not name.endswith("/lr")), key=lambda name: name != self._monitor)
+        names = sorted(
+            (n for n in latest if not n.endswith("/lr") and "/gradient_norm" not in n),
+            key=lambda name: name != self._monitor,
+        )
         return {name: latest[name] for name in names}
 
     def _line(self, trainer: Trainer, done: int) -> str:

@@ -108,7 +108,8 @@ class Records(Callback):
 
     def _send(self, trainer: Trainer, method: Any, values: dict[str, float], batches: int) -> None:
         self.latest.update(values)
-        method.log_dict(values, logger=False)
+        # what Lightning's own callbacks read; its log_dict takes 0.5 ms a value
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
         images = batches * trainer.datamodule.batch_size * trainer.world_size  # type: ignore[attr-defined]
         for logger in trainer.loggers:
             logger.log_metrics(values | {"epoch": trainer.current_epoch, "images": images}, step=batches)

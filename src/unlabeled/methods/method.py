@@ -60,10 +60,13 @@ class Adversarial(Method):
         """One player's turn: only its own parameters get gradients, then it steps."""
         with self.toggled_optimizer(optimizer):
             self.manual_backward(loss(*args) / self.accumulate)
-            if (self.batches + 1) % self.accumulate == 0:
+            within = self.batches % int(self.trainer.num_training_batches) + 1
+            if within % self.accumulate == 0 or self.trainer.is_last_batch:  # validation would drop half a step
                 optimizer.step()
                 optimizer.zero_grad()
 
     def every(self, n: int) -> bool:
         """Whether this batch belongs to every n-th step of the run."""
-        return (self.batches // self.accumulate + 1) % n == 0
+        epoch, within = divmod(self.batches, int(self.trainer.num_training_batches))
+        steps = -(-int(self.trainer.num_training_batches) // self.accumulate)  # of an epoch
+        return (epoch * steps + within // self.accumulate + 1) % n == 0

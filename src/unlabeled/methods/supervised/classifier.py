@@ -50,25 +50,27 @@ class Classifier(Method):
         return self.classify_codes(self.encode(x))
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
-        self.labelled += (batch.y >= 0).sum()
-        return self.loss(batch)
+        count = (batch.y >= 0).sum()
+        self.labelled += count
+        # ranks may hold unequally many labels: the mean over ranks is that of the joined batch
+        return self.loss(batch, self.trainer.strategy.reduce(count.float(), reduce_op="mean"))
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
-        self.loss(batch)
+        self.loss(batch, (batch.y >= 0).sum())
 
-    def loss(self, batch: Images) -> Tensor:
-        """-log p(y | x) in nats, mean over images with a label (0 without any). Records accuracy in [0, 1]."""
+    def loss(self, batch: Images, count: Tensor) -> Tensor:
+        """-log p(y | x) in nats, mean over `count` images with a label (0 without any). Records accuracy in [0, 1]."""
         if batch.y.ndim != 1:
             raise UserError("model=classifier learns from one class an image, and this data has attributes")
         logits = self.classify(batch.x)  # (B, K)
         known = batch.y >= 0
-        count = known.sum().clamp(min=1)
+        count = count.masked_fill(count == 0, 1)
         loss = cross_entropy(logits, batch.y, ignore_index=-1, reduction="sum") / count
         self.record(loss=loss, accuracy=((logits.argmax(1) == batch.y) & known).sum() / count)
         return loss
 
     def on_train_epoch_end(self) -> None:
-        if not self.labelled:
+        if not self.trainer.strategy.reduce(self.labelled.clone(), reduce_op="sum"):
             raise UserError(
                 "model=classifier learns from class labels, and no training image has one: put images into a folder "
                 "for each class"

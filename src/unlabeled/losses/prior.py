@@ -52,7 +52,7 @@ class VampPrior(nn.Module):
         super().__init__()
         if components < 1 or not -1 < mean < 1 or spread <= 0:
             raise UserError(
-                f"prior=vamp: components={components}: 1 or more, mean={mean}: within -1 and 1, spread={spread}: above 0"
+                f"prior=vamp: components={components}: 1 or more, mean={mean}: in (-1, 1), spread={spread}: above 0"
             )
         start = math.atanh(mean) + torch.randn(components, *shape) * spread / (1 - mean**2)  # tanh's slope there
         self.pseudo_inputs = nn.Parameter(start)

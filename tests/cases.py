@@ -127,7 +127,7 @@ GAME = {deception: ["model.critic_optimizer.lr=0.0"], blindness: ["model.generat
 SMALL_AAE = ["model.encoder.hidden=[32]", "model.decoder.hidden=[32]"]
 SMALL_CRITIC = ["model.critic.hidden=[16]"]
 AAE_GAME = {
-    error: [],
+    error: ["model.critic_optimizer.lr=0.0", "model.generator_optimizer.lr=0.0"],
     exposure: ["model.critic_optimizer.lr=0.0", "model.autoencoder_optimizer.lr=0.0"],
     trust: ["model.generator_optimizer.lr=0.0", "model.autoencoder_optimizer.lr=0.0"],
 }

@@ -81,7 +81,7 @@ def test_a_sweep_ends_with_a_table_and_a_failed_job_does_not_take_the_others_wit
 
 
 MISTAKES = {
-    "model=vaee": r"there is no model named vaee: did you mean vae\?",
+    "model=vaee": r"there is no model named vaee: did you mean vae\b",
     "data=digit": r"there is no data named digit: did you mean digits",
     "likelihood=gausian": r"there is no likelihood named gausian: did you mean gaussian",
     "modle=vae": r"there is no key modle: did you mean model\?",

@@ -234,7 +234,7 @@ def test_a_changed_config_is_refused_unless_asked_for(program: Any, tmp_path: Pa
     before = told.read_text()
     for words, change in {
         "data.batch_size=4": "data.batch_size=4 (was 2)",
-        "model.latent_dim=3": "model.latent_dim=3 (was 8), model.encoder.dim=3 (was 8), model.decoder.dim=3 (was 8)",
+        "model.latent_dim=3": "model.encoder.dim=3 (was 8), model.decoder.dim=3 (was 8), model.latent_dim=3 (was 8)",
         "seed=1": "seed=1 (was 0), data.seed=1 (was 0)",
     }.items():
         refused = program("train", f"resume={run}", words)

@@ -56,7 +56,7 @@ FAMILIES = {
     ),
     "autoencoder": Family(
         {
-            "loss": ["train/loss", "val/loss"],
+            "loss": ["train/loss", "val/loss", "train/error", "val/error"],
             "mean squared error": ["train/mean_squared_error", "val/mean_squared_error"],
             "gradient norm": ["train/gradient_norm"],
         },

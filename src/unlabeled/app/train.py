@@ -148,7 +148,7 @@ def report(
             best = [f"{records.best[name]:.4g}" if name in records.best else ""] if records.best else []
             table.add_row(name, f"{value:.4g}", *best)
     console.print(table)
-    if inverts(method):
+    if inverts(method) and trainer.world_size == 1:  # shared out among processes, a network needs them all
         shape = config["data"]["shape"]
         width = code_width(method.eval(), shape)
         ratio = math.prod(shape) / width

@@ -65,6 +65,7 @@ class Reconstruction:
         ]
         if inverts(study.method):
             width = code_width(study.method, study.data.shape)
-            facts = {"image_numbers": math.prod(study.data.shape), "code_numbers": width}
-            numbers.append(Number("compression", facts["image_numbers"] / width, "", "higher", facts))
+            size = math.prod(study.data.shape)
+            facts |= {"image_numbers": size, "code_numbers": width}
+            numbers.append(Number("compression", size / width, "", "higher", facts))
         return numbers

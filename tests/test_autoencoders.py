@@ -460,7 +460,7 @@ def test_compression_is_numbers_of_the_image_over_numbers_of_its_code(resolve: A
     data, method = build(resolve(*SMALL, "model=autoencoder", "model.latent_dim=8"))
     numbers = {number.name: number for number in Reconstruction().measure(Study(method.eval(), data))}
     assert numbers["compression"].value == 32
-    assert numbers["compression"].facts == {"image_numbers": 256, "code_numbers": 8}
+    assert numbers["compression"].facts == {"split": "test", "images": 8, "image_numbers": 256, "code_numbers": 8}
 
 
 def test_the_plane_of_pca_stands_beside_the_codes() -> None:

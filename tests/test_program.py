@@ -179,7 +179,7 @@ def test_the_readmes_commands_run(command: str, program: Any, trained: Path, tmp
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("run", "run1", "run2"):
         shutil.copytree(trained, tmp_path / name)
-    places = {"RUN": "run", "FOLDER": "pngs", "my_images": "my_images"}
+    places = {"RUN": "run", "FOLDER": "pngs", "my_images": "my_images", "outputs/mine": "mine"}
     for word, place in places.items():
         command = command.replace(word, str(tmp_path / place))
     _, name, *words = shlex.split(command)

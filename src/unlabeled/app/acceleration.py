@@ -1,4 +1,4 @@
-"""Switches that change how fast a step is, and not what it computes: compile, channels_last, fused."""
+"""Switches of how fast a step is, not of what it computes: compile, channels_last, matmul_precision, fused."""
 
 import inspect
 from typing import Any
@@ -10,6 +10,8 @@ from torch.optim import Optimizer
 
 from unlabeled.app.strategies import networks
 from unlabeled.errors import UserError, nearest
+
+MATMUL = ("highest", "high", "medium")  # torch's own words
 
 
 def fused(config: dict[str, Any]) -> dict[str, Any]:
@@ -36,6 +38,10 @@ def _fused(node: Any) -> Any:
 
 def accelerate(method: nn.Module, config: dict[str, Any]) -> None:
     """Rearrange and compile a method's networks in place: names and values in a checkpoint stay."""
+    precision = config.get("matmul_precision", "highest")
+    if precision not in MATMUL:
+        raise UserError(f"matmul_precision={precision}: say {', '.join(MATMUL[:-1])} or {MATMUL[-1]}")
+    torch.set_float32_matmul_precision(precision)
     if _switch(config, "channels_last"):
         method.to(memory_format=torch.channels_last)
     backend = config.get("compile")

@@ -17,6 +17,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from unlabeled.app import memory
 from unlabeled.errors import UserError, nearest
 
 CONF = Path(__file__).resolve().parents[3] / "conf"  # of the checkout that the package is installed from
@@ -95,6 +96,7 @@ def run(main: Callable[[], Any]) -> None:
     sys.argv[1:] = flags + [shorthand(word) for word in words]  # Hydra wants all overrides in one place
     # threads that wait do not spin: several times faster where other programs want the same cores
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    memory.keep()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors arrive here instead of being printed by Hydra
     Outcome.program = True
     listener = signal.signal(signal.SIGTERM, _stop)

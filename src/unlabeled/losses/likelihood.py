@@ -10,10 +10,11 @@ it means (`mean`), and the width of one 8-bit grey level in its units (`level_wi
 import math
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, softplus
+from torch.nn.functional import logsigmoid, softplus
 
 from unlabeled.errors import UserError
 
@@ -21,6 +22,25 @@ PIXELS = (-3, -2, -1)  # C, H, W
 LOWEST = math.log(
     1 / 255
 )  # log sigma: half a grey level. Below, a density says nothing of 8-bit images, and has no bound
+
+
+class BernoulliLogProb(torch.autograd.Function):
+    """x l - log(1 + e^l) of logits l, summed over pixels: torch's own takes three times as long on a CPU.
+
+    Its log1p is not vectorised; log(1 + e^-|l|) = -log sigmoid(|l|) is, and is as good: below 1e-7 of 1 either way.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, x)
+        return (logits * x - logits.clamp(min=0) + torch.sigmoid(logits.abs()).log()).sum(PIXELS)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None]:
+        logits, x = ctx.saved_tensors
+        gradient = gradients[0][..., None, None, None]
+        of_x = (gradient * logits).sum_to_size(x.shape) if ctx.needs_input_grad[1] else None
+        return gradient * (x - torch.sigmoid(logits)), of_x
 
 
 def parted(output: Tensor, outputs: int) -> Tensor:
@@ -71,8 +91,8 @@ class Bernoulli(nn.Module):
         if self.training and not self._seen:
             self._seen = True
             self._tell_of_grey(x)
-        target = ((x + 1) / 2).expand_as(output)
-        return -binary_cross_entropy_with_logits(output, target, reduction="none").sum(PIXELS)
+        output = output.to(torch.promote_types(output.dtype, torch.float32))  # under bf16-mixed too
+        return BernoulliLogProb.apply(output, (x + 1) / 2)
 
     def _tell_of_grey(self, x: Tensor) -> None:
         """One line for a run whose first images are not black and white alone."""

@@ -62,7 +62,7 @@ def test_every_model_has_one_row() -> None:
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
 def test_every_model_names_its_paper(path: Path) -> None:
-    assert re.match(r"# .+\. .+ (et al\.|& .+|\w+) \d{4}, https://", path.read_text().splitlines()[0])
+    assert re.match(r"# .+\. (.+ (et al\.|& .+)|[\w .-]+) \d{4}, https://", path.read_text().splitlines()[0])
 
 
 @pytest.mark.parametrize("path", PARTS, ids=lambda p: f"{p.parent.name}-{p.stem}")

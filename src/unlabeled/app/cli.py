@@ -25,6 +25,7 @@ CONF = Path(__file__).resolve().parents[3] / "conf"  # of the checkout that the 
 PARTS = (
     "objective",
     "penalty",
+    "augmentation",
     "views",
     "likelihood",
     "prior",

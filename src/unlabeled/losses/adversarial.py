@@ -1,7 +1,23 @@
-"""Adversarial objectives: what the critic minimises and what the generator minimises, of scores (B,) or maps."""
+"""Adversarial objectives: what the critic minimises and what the generator minimises, of scores (B,) or maps.
+
+Scores are logits. The relativistic ones give the generator's loss of real scores too.
+"""
 
 from torch import Tensor
 from torch.nn.functional import relu, softplus
+
+
+class Minimax:
+    """Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, equation 1: both play for one value.
+
+    D: -log sigma(D(x)) - log(1 - sigma(D(G(z)))); G: log(1 - sigma(D(G(z)))), whose gradient vanishes where D is sure.
+    """
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        return softplus(-real).mean() + softplus(fake).mean()
+
+    def generator(self, fake: Tensor) -> Tensor:
+        return -softplus(fake).mean()
 
 
 class NonSaturating:
@@ -48,3 +64,30 @@ class Hinge:
 
     def generator(self, fake: Tensor) -> Tensor:
         return -fake.mean()
+
+
+class RelativisticAverage:
+    """Jolicoeur-Martineau 2019, https://arxiv.org/abs/1807.00734, section 4.2: more real than the others' mean?
+
+    D: -log sigma(D(x) - E D(G(z))) - log(1 - sigma(D(G(z)) - E D(x))); G: the same with real and fake exchanged. The
+    authors' code halves both.
+    """
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        return softplus(fake.mean() - real).mean() + softplus(fake - real.mean()).mean()
+
+    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+        return self.critic(fake, real)
+
+
+class RelativisticPairing:
+    """Jolicoeur-Martineau 2019, https://arxiv.org/abs/1807.00734, equation 6: is this one more real than that one?
+
+    D: -log sigma(D(x) - D(G(z))); G: -log sigma(D(G(z)) - D(x)).
+    """
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        return softplus(fake - real).mean()
+
+    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+        return self.critic(fake, real)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unlabeled.errors import UserError
+
 
 class NoPenalty:
     """0."""
@@ -27,14 +29,110 @@ class GradientPenalty:
     differentiates_twice = True
 
     def __init__(self, weight: float = 10.0):
-        self.weight = weight
+        self.weight = expect(weight)
 
     def __call__(self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-        with torch.autocast(real.device.type, enabled=False), eager(critic):
-            epsilon = torch.rand(len(real), 1, 1, 1, device=real.device)
-            between = (epsilon * real.float() + (1 - epsilon) * fake.float()).requires_grad_()
-            (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-            return self.weight * (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+        excess = slope(critic, between(real, fake)) - 1
+        return self.weight * self.cost(excess).mean()
+
+    def cost(self, excess: Tensor) -> Tensor:
+        return excess.square()
+
+
+class OneSidedGradientPenalty(GradientPenalty):
+    """weight * E max(0, |grad D(x)| - 1)^2 between real and fake: smaller slopes are free.
+
+    Gulrajani et al. 2017, https://arxiv.org/abs/1704.00028, section 4; Petzka et al. 2018, https://arxiv.org/abs/1709.08894
+    """
+
+    def cost(self, excess: Tensor) -> Tensor:
+        return excess.relu().square()
+
+
+class Dragan:
+    """weight * E (|grad D(x + delta)| - 1)^2 around real images.
+
+    Kodali et al. 2017, https://arxiv.org/abs/1705.07215, equation 4. As in the authors' code, x goes a uniform share of
+    the way to x + spread * std(x) * u, u uniform in [0, 1) for each number (the paper writes normal noise).
+    """
+
+    differentiates_twice = True
+
+    def __init__(self, weight: float = 10.0, spread: float = 0.5):
+        self.weight = expect(weight)
+        self.spread = spread
+
+    def __call__(self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+        real = real.float()
+        near = real + self.spread * real.std() * torch.rand_like(real)
+        return self.weight * (slope(critic, between(real, near)) - 1).square().mean()
+
+
+class R1:
+    """weight / 2 * E |grad D(x)|^2 at real images.
+
+    Mescheder et al. 2018, https://arxiv.org/abs/1801.04406, equation 9.
+    """
+
+    differentiates_twice = True
+
+    def __init__(self, weight: float = 10.0):
+        self.weight = expect(weight)
+
+    def __call__(self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+        return self.weight / 2 * squared_slope(critic, real).mean()
+
+
+class R2:
+    """weight / 2 * E |grad D(G(z))|^2 at fakes.
+
+    Mescheder et al. 2018, https://arxiv.org/abs/1801.04406, equation 10.
+    """
+
+    differentiates_twice = True
+
+    def __init__(self, weight: float = 10.0):
+        self.weight = expect(weight)
+
+    def __call__(self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+        return self.weight / 2 * squared_slope(critic, fake).mean()
+
+
+class R1AndR2:
+    """Both zero-centred penalties, as in Huang et al. 2024, https://arxiv.org/abs/2501.05441, section 3."""
+
+    differentiates_twice = True
+
+    def __init__(self, weight: float = 10.0):
+        self.weight = expect(weight)
+
+    def __call__(self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+        return self.weight / 2 * (squared_slope(critic, real).mean() + squared_slope(critic, fake).mean())
+
+
+def expect(weight: float) -> float:
+    if weight < 0:
+        raise UserError(f"model.penalty.weight={weight}: it must not be negative")
+    return weight
+
+
+def between(a: Tensor, b: Tensor) -> Tensor:
+    """A point on the line from each of a to its one of b, (B, ...)."""
+    share = torch.rand(len(a), *[1] * (a.ndim - 1), device=a.device)
+    return share * a.float() + (1 - share) * b.float()
+
+
+def squared_slope(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """|grad D(x)|^2 of each of x (B, ...), (B,), with a graph; in float32, where squares do not overflow."""
+    with torch.autocast(x.device.type, enabled=False), eager(critic):
+        x = x.detach().float().requires_grad_()
+        (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
+        return gradient.square().flatten(1).sum(1)
+
+
+def slope(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """|grad D(x)| of each of x (B, ...), (B,), with a graph, and no infinite derivative where it is 0."""
+    return squared_slope(critic, x).clamp(min=1e-12).sqrt()
 
 
 def eager(network: Any) -> AbstractContextManager[Any]:

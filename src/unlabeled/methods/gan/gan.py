@@ -2,6 +2,9 @@
 
 Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, algorithm 1: the critic takes k steps, then the generator one.
 DCGAN, and whatever differs from it in objective, penalty or network only, is this algorithm: see conf/model/.
+
+One batch is one step of the critic. On every k-th the generator steps too, against the critic that has just moved, with
+the fakes that the critic saw: their forward pass serves both (the paper draws them anew, which means the same).
 """
 
 from collections.abc import Callable
@@ -14,32 +17,45 @@ from torch.optim import Optimizer
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
 from unlabeled.methods.method import Adversarial
+from unlabeled.nn.coupling import couples, has_batch_norm, still_statistics
 
 
 class GAN(Adversarial):
     def __init__(
         self,
-        generator: Any,  # z (B, Z) -> x (B, C, H, W) in [-1, 1]; generator.latent_dim is Z
+        generator: nn.Module,  # z (B, Z) -> x (B, C, H, W) in [-1, 1]
         critic: nn.Module,  # x (B, C, H, W) -> score (B,)
+        latent_dim: int,  # Z
         objective: Any,  # losses.adversarial
         penalty: Callable[..., Tensor],  # losses.penalty
+        augmentation: nn.Module,  # nn.augmentation: x -> what the critic sees of x
         generator_optimizer: Callable[..., Optimizer],
         critic_optimizer: Callable[..., Optimizer],
+        schedule: Callable[[float], float],  # share of the run -> factor of the learning rates
         critic_steps: int = 1,  # k in algorithm 1
     ):
         super().__init__()
         if critic_steps < 1:
             raise UserError(f"critic_steps={critic_steps}: at least 1")
+        if getattr(penalty, "differentiates_twice", False) and has_batch_norm(critic):
+            raise UserError(
+                f"penalty={type(penalty).__name__} and a critic with batch norm: its gradient at one image would "
+                "depend on the others; say model.critic.batch_norm=false or take another critic"
+            )
         self.generator = generator
         self.critic = critic
+        self.latent_dim = latent_dim
         self.objective = objective
         self.penalty = penalty
+        self.augmentation = augmentation
         self.critic_steps = critic_steps
         self.generator_optimizer = generator_optimizer
         self.critic_optimizer = critic_optimizer
+        self.schedule = schedule
+        self.apart = couples(critic)
 
     def draw_codes(self, n: int) -> Tensor:
-        return torch.randn(n, self.generator.latent_dim, device=self.device)
+        return torch.randn(n, self.latent_dim, device=self.device)
 
     def decode(self, z: Tensor) -> Tensor:
         return self.generator(z).float()
@@ -50,22 +66,38 @@ class GAN(Adversarial):
     def training_step(self, batch: Images, batch_idx: int) -> None:
         players: Any = self.optimizers()
         generator, critic = players
-        self.descend(critic, self.critic_loss, batch.x)
-        if self.every(self.critic_steps):
-            self.descend(generator, self.generator_loss, batch.x)
+        last = self.every(self.critic_steps)
+        with torch.set_grad_enabled(last):
+            fake = self.draw(len(batch.x), last)
+        self.descend(critic, self.critic_loss, batch.x, fake.detach())
+        if last:
+            self.descend(generator, self.generator_loss, batch.x, fake)
 
-    def critic_loss(self, real: Tensor) -> Tensor:
-        with torch.no_grad():
-            fake = self.sample(len(real))
-        # real and fake apart: batch norm's statistics are of one kind
-        score_real, score_fake = self.critic(real).float(), self.critic(fake).float()
+    def draw(self, n: int, last: bool) -> Tensor:
+        """n fakes. The generator's batch norm counts only those of its own turn: the last of k."""
+        if last:
+            return self.sample(n)
+        with still_statistics(self.generator):
+            return self.sample(n)
+
+    def scores(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """The critic's, (B,) each, in one pass unless it sees its batch as a whole."""
+        if self.apart:
+            return self.critic(real).float(), self.critic(fake).float()
+        score_real, score_fake = self.critic(torch.cat([real, fake])).float().split([len(real), len(fake)])
+        return score_real, score_fake
+
+    def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        real, fake = self.augmentation(real), self.augmentation(fake)
+        score_real, score_fake = self.scores(real, fake)
         loss = self.objective.critic(score_real, score_fake)
         penalty = self.penalty(self.critic, real, fake)
+        self.augmentation.observe(score_real.detach())  # type: ignore[operator]
         self.record(critic_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean())
         return loss + penalty
 
-    def generator_loss(self, real: Tensor) -> Tensor:
-        loss = self.objective.generator(self.critic(self.sample(len(real))).float())
+    def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        loss = self.objective.generator(self.critic(self.augmentation(fake)).float())
         self.record(generator_loss=loss)
         return loss
 

@@ -1,0 +1,17 @@
+"""Augmentations between images and a critic: x (B, C, H, W) -> x' of the same shape, differentiable.
+
+The critic never sees an image as it is, real or fake, and the generator is taught through the augmentation. `observe`
+is told the critic's scores of real images, for those that adapt.
+"""
+
+from torch import Tensor, nn
+
+
+class NoAugmentation(nn.Module):
+    """The image itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    def observe(self, score_real: Tensor) -> None:
+        """Nothing adapts."""

@@ -39,14 +39,18 @@ class Notes(Callback):
             optimizer.register_step_post_hook(self.stepped)
 
     def stepped(self, optimizer: Any, *_: Any) -> None:
-        gradients = [whole(p.grad) for group in optimizer.param_groups for p in group["params"]]
+        gradients = self.gradients(optimizer)
         self.clipped.append(torch.cat([g.flatten() for g in gradients]).norm())
 
     def on_before_optimizer_step(self, trainer: Any, method: Any, optimizer: Any) -> None:
         player = trainer.optimizers.index(optimizer)
         if player not in self.first:
-            gradient = [whole(p.grad) for group in optimizer.param_groups for p in group["params"]]
-            self.first[player] = [g.clone() for g in gradient]
+            self.first[player] = [g.clone() for g in self.gradients(optimizer)]
+
+    def gradients(self, optimizer: Any) -> list[torch.Tensor]:
+        """Of a player's parameters; 0 of those that this step has no use for."""
+        every = [p for group in optimizer.param_groups for p in group["params"]]
+        return [whole(torch.zeros_like(p) if p.grad is None else p.grad) for p in every]
 
     def on_train_batch_end(self, trainer: Any, method: Any, *_: Any) -> None:
         self.seeds.append(torch.initial_seed())

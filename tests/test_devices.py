@@ -205,8 +205,8 @@ class JoinedNoise(TorchFunctionMode):
         kwargs = kwargs or {}
         if function in (torch.randn, torch.rand) and args[0] > 1:
             shape, draw = args, function
-        elif function is torch.randn_like:
-            shape, draw = args[0].shape, torch.randn
+        elif function in (torch.randn_like, torch.rand_like):
+            shape, draw = args[0].shape, torch.randn if function is torch.randn_like else torch.rand
         else:
             return function(*args, **kwargs)
         halves = [draw(shape[0] // 2, *shape[1:], generator=generator) for generator in self.generators]

@@ -53,7 +53,8 @@ class Dragan:
     """weight * E (|grad D(x + delta)| - 1)^2 around real images.
 
     Kodali et al. 2017, https://arxiv.org/abs/1705.07215, equation 4. As in the authors' code, x goes a uniform share of
-    the way to x + spread * std(x) * u, u uniform in [0, 1) for each number (the paper writes normal noise).
+    the way to x + spread * std(x) * u, u uniform in [0, 1) for each number (the paper writes normal noise); std is of each
+    image, not of the batch.
     """
 
     differentiates_twice = True
@@ -64,7 +65,8 @@ class Dragan:
 
     def __call__(self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
         real = real.float()
-        near = real + self.spread * real.std() * torch.rand_like(real)
+        spread = self.spread * real.flatten(1).std(1).view(-1, *[1] * (real.ndim - 1))
+        near = real + spread * torch.rand_like(real)
         return self.weight * (slope(critic, between(real, near)) - 1).square().mean()
 
 

@@ -392,12 +392,49 @@ def test_results_come_from_the_runs_own_files(tmp_path: Path, capsys: Any) -> No
     results.main([str(first), str(second)])
     text = capsys.readouterr().out
     assert "| 1. vae on digits | fid[classifier-digits@ab12] 12.35<br>iwae_bound[50] -95.18 ± 0.54 nats" in text
-    assert "| 1,200 batches of 64, 1.5 min | a processor, 2 threads | live, epoch 7 |" in text
+    assert "|  | 1,200 batches of 64, 1.5 min | a processor, 2 threads | live, epoch 7 |" in text
     assert "2. dcgan on digits | none applies |" in text
     assert "\npython train.py model=vae seed=3\n" in text and "/x" not in text and "/y" not in text
     assert "| `linear_accuracy` | 95 % | higher | raw pixels 96.1; untrained 91.25 | 359 test |" in text
     for row in text.splitlines():
-        assert not row.startswith("|") or row.count("|") in (6,), row
+        assert not row.startswith("|") or row.count("|") in (6, 7), row
     (tmp_path / "a" / "result.json").unlink()
     with pytest.raises(UserError, match=r"no result\.json"):
         results.main([str(first)])
+
+
+def test_runs_of_several_seeds_are_one_result(tmp_path: Path, capsys: Any) -> None:
+    folders = [
+        run_folder(tmp_path, str(seed), overrides=["model=vae"], seed=seed, numbers=[number("mig", value, images=5)])
+        for seed, value in ((0, 10.0), (1, 14.0))
+    ]
+    other = run_folder(tmp_path, "o", overrides=["model=vae", "model.latent_dim=3"], numbers=[number("mig", 99.0)])
+    results.main([str(folder) for folder in [*folders, other]])
+    text = capsys.readouterr().out
+    assert "| 1. vae on digits | mig 12 ± 2.8" in text and "| 2 runs, each 1,200 batches of 64, 1.5 min |" in text
+    assert "\npython train.py -m model=vae seed=0,1\n" in text and "mig 99" in text
+
+
+def test_an_experiment_says_what_it_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """The published numbers choose what is told; what the file said before goes, the recipe stays."""
+    monkeypatch.setattr(results, "CONF", tmp_path)
+    file = tmp_path / "experiment" / "small.yaml"
+    file.parent.mkdir()
+    file.write_text(
+        "# @package _global_\n# A small one\n# Published: mig 34.2\n# Reached: long ago\n#   mig 1\nseed: 3\n"
+    )
+    folder = run_folder(
+        tmp_path,
+        "a",
+        overrides=["experiment=small", "budget.epochs=2"],
+        numbers=[number("mig", 12.5), number("dci", 1.0)],
+    )
+    results.main(["--headers", str(folder)])
+    rows = file.read_text().splitlines()
+    assert rows[:3] == ["# @package _global_", "# A small one", "# Published: mig 34.2"] and rows[-1] == "seed: 3"
+    told = " ".join(row.lstrip("# ") for row in rows[3:-1])
+    assert told == "Reached with budget.epochs=2: mig 12.5 (1,200 batches of 64, 1.5 min, a processor, 2 threads)"
+    results.main(["--headers", str(folder)])
+    assert file.read_text().splitlines() == rows
+    results.main([str(folder)])
+    assert "| 1. small | mig 12.5 | mig 34.2 |" in capsys.readouterr().out

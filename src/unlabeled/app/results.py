@@ -1,56 +1,198 @@
-"""Results from the runs' own files, never typed: python -m unlabeled.app.results RUN [RUN ...] > RESULTS.md"""
+"""Results from the runs' own files, never typed.
+
+    python -m unlabeled.app.results RUN [RUN ...] > RESULTS.md
+    python -m unlabeled.app.results --headers RUN [RUN ...]        what was reached, into each experiment's first lines
+
+RUN is a run's folder, or another folder in it that holds an evaluation. Runs that differ in their seed or in data.only
+alone are one result, their numbers the mean.
+"""
 
 import json
+import re
+import shlex
+import statistics
 import sys
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from unlabeled.app.cli import CONF
 from unlabeled.errors import UserError
 from unlabeled.evaluation.report import headlines, line, training_command
 
 HEAD = """# Results
 
 Written by `python -m unlabeled.app.results RUN ...` from the runs' own evaluation.json and result.json.
-First what says most about each run, then all of its numbers, each beside what it is to be held against."""
+First what says most about each run beside what was published, if it was; then all of its numbers, each beside what it
+is to be held against. Of several runs: the mean, and after ± the standard deviation over them; of one run, ± is the
+standard error over images, where there is one."""
 
 WHERE = ("run=", "output=", "resume=", "data_root=", "data_packed=")  # overrides that change no number
+OF_EVALUATION = ("checkpoint=", "output=", "device", "data.", "~evaluation")  # none changes a number shown
+VARIED = ("seed=", "data.only=")
 
 
-def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+class Run(NamedTuple):
+    evaluation: dict[str, Any]
+    result: dict[str, Any]
+
+    @property
+    def command(self) -> list[str]:
+        return shlex.split(training_command(self.evaluation["provenance"], WHERE))
+
+    @property
+    def evaluated(self) -> list[str]:
+        """The words of evaluate.py that matter."""
+        words = self.evaluation["provenance"].get("overrides") or []
+        return [word for word in words if not word.startswith(OF_EVALUATION)]
+
+    @property
+    def experiment(self) -> Path | None:
+        """The file of its recipe."""
+        names = [word.partition("=")[2] for word in self.command if word.startswith("experiment=")]
+        file = CONF / "experiment" / f"{names[-1]}.yaml" if names else None
+        return file if file and file.exists() else None
+
+
+def read(folder: Path) -> Run:
     """evaluation.json and result.json."""
+    file = folder / "evaluation.json"
+    inside = file.exists()
     try:
-        evaluation = json.loads((folder / "evaluation" / "evaluation.json").read_text())
-        return evaluation, json.loads((folder / "result.json").read_text())
+        evaluation = json.loads((file if inside else folder / "evaluation" / "evaluation.json").read_text())
+        result = json.loads(((folder.parent if inside else folder) / "result.json").read_text())
     except FileNotFoundError as error:
         raise UserError(
             f"{folder}: no {Path(error.filename).name}; run python evaluate.py checkpoint={folder}"
         ) from error
+    return Run(evaluation, result)
 
 
-def summary(name: str, evaluation: dict[str, Any], result: dict[str, Any]) -> str:
-    """One run in a row: what it reached, and by what means."""
-    provenance = evaluation["provenance"]
-    size = evaluation["config"]["data"]["batch_size"]
-    budget = f"{result['batches']:,} batches of {size}, {result['seconds'] / 60:.1f} min"
-    reached = [line(number) for number in headlines(evaluation["numbers"])]
-    told = "<br>".join(f"{number['name']} {_value(number)}" for number in reached) or "none applies"
+def grouped(runs: Sequence[Run]) -> list[list[Run]]:
+    """Those that differ in what varies alone, together."""
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        same = [word for word in run.command if not word.startswith(VARIED)]
+        groups.setdefault((*same, *run.evaluated), []).append(run)
+    return list(groups.values())
+
+
+def numbers(group: Sequence[Run]) -> list[dict[str, Any]]:
+    """As tables show them; of several runs the mean of each."""
+    if len(group) == 1:
+        return group[0].evaluation["numbers"]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for run in group:
+        for number in run.evaluation["numbers"]:
+            found.setdefault(number["name"], []).append(number)
+    return [mean(each) for each in found.values() if len(each) == len(group)]
+
+
+def mean(each: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of one number in several runs: the mean, and of what stands beside it too; its error is the runs' deviation."""
+    facts = dict(each[0]["facts"])
+    for key, value in facts.items():
+        if isinstance(value, int | float) and not isinstance(value, bool) and all(key in n["facts"] for n in each):
+            facts[key] = statistics.mean(n["facts"][key] for n in each)
+    values = [number["value"] for number in each]
+    facts["standard_error"] = statistics.stdev(values)
+    return {**each[0], "value": statistics.mean(values), "facts": facts}
+
+
+def published(file: Path | None) -> str:
+    """What an experiment's first lines say of it: from "Published:" on."""
+    if file is None:
+        return ""
+    said = " ".join(row.lstrip("# ") for row in comments(file) if not row.startswith("#  "))
+    found = re.search(r"Published:? (.*?)(?= Reached|$)", said)
+    return found[1].strip() if found else ""
+
+
+def comments(file: Path) -> list[str]:
+    """The first lines, down to the first that is none."""
+    rows = file.read_text().splitlines()
+    return rows[: next(i for i, row in enumerate(rows) if not row.startswith("#"))]
+
+
+def reached(group: Sequence[Run]) -> list[dict[str, Any]]:
+    """The numbers that were published, by name; where none was, those that say most."""
+    every, said = numbers(group), published(group[0].experiment)
+    named = [number for number in every if re.search(rf"\b{re.escape(number['name'].split('[')[0])}\b", said)]
+    return [line(number) for number in named or headlines(every)]
+
+
+def means(group: Sequence[Run]) -> tuple[str, str]:
+    """(budget and wall time, hardware)."""
+    result, provenance = group[0].result, group[0].evaluation["provenance"]
+    size, count = group[0].evaluation["config"]["data"]["batch_size"], len(group)
+    minutes = statistics.mean(run.result["seconds"] for run in group) / 60
+    each = f"{count} runs, each " if count > 1 else ""
     threads = provenance["threads"]
-    where = f"{provenance['processor']}, {threads} thread{'s' * (threads > 1)}"
-    return _row(name, told, budget, where, f"{provenance['weights']}, epoch {provenance['epoch']}")
+    return (
+        f"{each}{result['batches']:,} batches of {size}, {minutes:.1f} min",
+        f"{provenance['processor']}, {threads} thread{'s' * (threads > 1)}",
+    )
 
 
-def section(name: str, evaluation: dict[str, Any]) -> list[str]:
-    """How a run was made, and every number of its evaluation."""
-    lines = ["", f"## {name}", "", "```", training_command(evaluation["provenance"], WHERE), "```"]
-    if evaluation["numbers"]:
+def varied(group: Sequence[Run]) -> str:
+    """The command, what varies as a sweep's list."""
+    words = group[0].command
+    for i, word in enumerate(words):
+        if word.startswith(VARIED):
+            values = [run.command[i].partition("=")[2] for run in group]
+            words[i] = f"{word.partition('=')[0]}={','.join(dict.fromkeys(values))}"
+    return shlex.join(words[:2] + ["-m"] * (len(group) > 1) + words[2:])
+
+
+def summary(title: str, group: Sequence[Run]) -> str:
+    """One result in a row: what was reached, and by what means."""
+    provenance = group[0].evaluation["provenance"]
+    told = "<br>".join(f"{number['name']} {_value(number)}" for number in reached(group)) or "none applies"
+    weights = f"{provenance['weights']}, epoch {provenance['epoch']}"
+    return _row(title, told, published(group[0].experiment), *means(group), weights)
+
+
+def section(title: str, group: Sequence[Run]) -> list[str]:
+    """How a result was made, and every number of its evaluation."""
+    lines = ["", f"## {title}", "", "```", varied(group)]
+    if group[0].evaluated:
+        lines.append(shlex.join(["python", "evaluate.py", "checkpoint=RUN", *group[0].evaluated]))
+    lines.append("```")
+    every = numbers(group)
+    if every:
         lines += ["", _row("number", "value", "better", "beside", "on"), "| --- | ---: | --- | --- | --- |"]
-    for number in map(line, evaluation["numbers"]):
+    for number in map(line, every):
         beside = "; ".join(f"{what} {value}" for what, value, _ in number["beside"])
         lines.append(_row(f"`{number['name']}`", _value(number), number["better"], beside, number["on"]))
     return lines
 
 
-def _value(number: dict[str, Any]) -> str:
+def headers(groups: Sequence[Sequence[Run]]) -> None:
+    """Write into each experiment's first lines what its runs reached, in place of what they said before."""
+    told: dict[Path, list[str]] = {}
+    for group in groups:
+        file = group[0].experiment
+        if file is None:
+            continue
+        own = [f"experiment={file.stem}", *VARIED]
+        others = [word for word in group[0].command[2:] if not word.startswith(tuple(own))] + group[0].evaluated
+        what = ", ".join(f"{number['name']} {_value(number)}" for number in reached(group))
+        said = f"Reached{' with ' + ' '.join(others) if others else ''}: {what} ({', '.join(means(group))})"
+        told.setdefault(file, []).append(said)
+    for file, sayings in told.items():
+        old = comments(file)
+        kept = [row for row in old if not row.startswith(("# Reached", "#  "))]
+        new = [
+            row
+            for said in sayings
+            for row in textwrap.wrap(said, 118, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False)
+        ]
+        rest = file.read_text().splitlines()[len(old) :]
+        file.write_text("\n".join([*kept, *new, *rest]) + "\n")
+
+
+def _value(number: Mapping[str, Any]) -> str:
     error = f" ± {number['error']}" if number["error"] else ""
     return f"{number['value']}{error} {number['unit']}".strip()
 
@@ -59,14 +201,21 @@ def _row(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def main(folders: list[str]) -> None:
-    runs = [read(Path(folder)) for folder in folders]
-    names = [evaluation["provenance"]["names"] for evaluation, _ in runs]
-    titles = [f"{i}. {name['model']} on {name['data']}" for i, name in enumerate(names, 1)]
-    lines = [HEAD, "", _row("run", "reached", "budget, wall time", "hardware", "weights"), "| --- " * 5 + "|"]
-    lines += [summary(title, *run) for title, run in zip(titles, runs, strict=True)]
-    for title, (evaluation, _) in zip(titles, runs, strict=True):
-        lines += section(title, evaluation)
+def main(words: Sequence[str]) -> None:
+    groups = grouped([read(Path(folder)) for folder in words if folder != "--headers"])
+    if not groups:
+        raise UserError("name the runs: python -m unlabeled.app.results RUN [RUN ...]")
+    if "--headers" in words:
+        return headers(groups)
+    titles = []
+    for i, group in enumerate(groups, 1):
+        names, file = group[0].evaluation["provenance"]["names"], group[0].experiment
+        titles.append(f"{i}. {file.stem if file else names['model'] + ' on ' + names['data']}")
+    first = _row("result", "reached", "published", "budget, wall time", "hardware", "weights")
+    lines = [HEAD, "", first, "| --- " * 6 + "|"]
+    lines += [summary(*pair) for pair in zip(titles, groups, strict=True)]
+    for title, group in zip(titles, groups, strict=True):
+        lines += section(title, group)
     print("\n".join(lines))
 
 

@@ -16,6 +16,13 @@ class Images(NamedTuple):
     y: Tensor  # (B,) class index, (B, A) attributes in {0, 1} or (B, F) indices of drawn factors; -1 where unknown
 
 
+class Points(NamedTuple):
+    """Points of a line, a plane or a space of D dimensions."""
+
+    x: Tensor  # (B, D) in about [-1, 1]
+    y: Tensor  # (B,) index of the mode that each was drawn from; -1 where unknown
+
+
 class Unpaired(NamedTuple):
     """Images of two domains that have nothing to do with each other row by row."""
 

@@ -114,6 +114,12 @@ class TranslatesBack(Protocol):
 
 
 @runtime_checkable
+class Judges(Protocol):
+    def judge(self, x: Tensor) -> Tensor:
+        """The critic's score (B,) of each of x (B, ...): higher is more like the data."""
+
+
+@runtime_checkable
 class Shows(Protocol):
     def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         """The method's own pictures of itself at work on images x: title -> (images (n, C, H, W), n captions)."""

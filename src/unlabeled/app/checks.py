@@ -1,5 +1,6 @@
 """What can be refused before anything is fetched or built."""
 
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from unlabeled.app.cli import CONF, options
+from unlabeled.batches import Points
 from unlabeled.errors import UserError
 
 
 def check(config: DictConfig) -> None:
     """Raise UserError where the model does not fit the data, or the devices are not there."""
     check_fit(config)
+    check_networks(config)
     check_code(config.model, config.data.get("shape"))
     check_devices(config)
 
@@ -23,18 +26,44 @@ def check(config: DictConfig) -> None:
 def check_fit(config: DictConfig) -> None:
     """Refuse a model that cannot learn from this kind of data, before anything is fetched or built."""
     wants, gives = get_class(config.model._target_).batch, get_class(config.data._target_).batch  # type: ignore[attr-defined]
-    if wants is gives:
+    wants = wants if isinstance(wants, tuple) else (wants,)
+    if gives in wants:
         return
     fitting = []
     for name in options("data"):
         target = _target(CONF / "data" / f"{name}.yaml")
-        if target and get_class(target).batch is wants:  # type: ignore[attr-defined]
+        if target and get_class(target).batch in wants:  # type: ignore[attr-defined]
             fitting.append(name)
     choices = HydraConfig.get().runtime.choices
+    kinds = " or ".join(kind.__name__ for kind in wants)
     raise UserError(
-        f"model={choices['model']} learns from {wants.__name__} and data={choices['data']} gives {gives.__name__}: "
+        f"model={choices['model']} learns from {kinds} and data={choices['data']} gives {gives.__name__}: "
         f"take data={' or '.join(fitting)}"
     )
+
+
+def check_networks(config: DictConfig) -> None:
+    """Refuse networks for images where data are points: those that say `any_shape = True` take both."""
+    if get_class(config.data._target_).batch is not Points:  # type: ignore[attr-defined]
+        return
+    for path, target in _shaped(config.model, "model"):
+        if not getattr(get_class(target), "any_shape", False):
+            choices = HydraConfig.get().runtime.choices
+            parts = ("generator", "critic")
+            instead = " ".join(f"network@model.{part}=mlp_{part}" for part in parts if part in config.model)
+            raise UserError(
+                f"{path} of model={choices['model']} is a network of images ({target.rpartition('.')[2]}) and "
+                f"data={choices['data']} gives points: take model=gan" + (f", or say {instead}" if instead else "")
+            )
+
+
+def _shaped(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Path and class of every part of a config that is given the data's shape."""
+    if isinstance(node, DictConfig):
+        if "_target_" in node and "shape" in node:
+            yield path, node._target_
+        for key in node:
+            yield from _shaped(node[key], f"{path}.{key}")
 
 
 def check_code(model: DictConfig, shape: Any) -> None:

@@ -14,6 +14,7 @@ from unlabeled.app.checkpoint import load
 from unlabeled.app.cli import composed, options
 from unlabeled.app.extractors import choose
 from unlabeled.app.plan import resolve
+from unlabeled.batches import Points
 from unlabeled.capabilities import Reconstructs, Samples, Translates
 from unlabeled.errors import UserError, nearest
 from unlabeled.evaluation.distribution import Folders
@@ -57,7 +58,10 @@ def checkpointed(config: dict[str, Any], device: str, place: Place) -> Subject:
         place=place,
     )
     give(study, chosen["sampler"], instantiate(chosen["samplers"], _convert_="all"))
-    if chosen["extractor"] != "auto" or isinstance(method, Samples | Reconstructs | Translates):
+    if data.batch is Points:
+        if chosen["extractor"] not in ("auto", "none"):
+            raise UserError(f"evaluation.extractor={chosen['extractor']} sees images, and these data are points")
+    elif chosen["extractor"] != "auto" or isinstance(method, Samples | Reconstructs | Translates):
         study.extractor = choose(
             chosen["extractor"],
             chosen["extractor_weights"],

@@ -37,7 +37,7 @@ class Compare(Callback):
             for name in row:
                 told = name != "train/lr" and "/gradient_norm" not in name
                 counts[name] = counts.get(name, 0) + told
-        shown = sorted(counts, key=lambda name: (-counts[name], name))[:6]
+        shown = sorted(counts, key=lambda name: (-counts[name], not name.startswith("val/"), name))[:6]
         table = Table(title=f"{len(results)} runs in {sweep}")
         for key in varied:
             table.add_column(key)
@@ -83,7 +83,7 @@ class CompareEvaluations(Callback):
     Each job leaves NUMBER.json in the sweep's folder: {"folder": its own, "evaluation": evaluation.json's content}.
     """
 
-    SIDE_BY_SIDE = ("samples", "a_to_b", "b_to_a", "reconstructions", "traversals", "neighbours", "codes_map")
+    SIDE_BY_SIDE = ("samples", "density", "a_to_b", "b_to_a", "reconstructions", "traversals", "neighbours", "codes_map")
 
     def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
         hydra = config.hydra

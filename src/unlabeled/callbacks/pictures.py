@@ -6,8 +6,9 @@ from typing import Any
 from lightning import Callback, Trainer
 from lightning.pytorch.utilities import move_data_to_device
 
-from unlabeled.batches import Images
+from unlabeled.batches import Images, Points
 from unlabeled.capabilities import Samples
+from unlabeled.evaluation.density import draw_points, strip
 from unlabeled.evaluation.pictures import draw, grid
 from unlabeled.loggers import picture, table
 from unlabeled.seeding import seed_noise
@@ -17,7 +18,8 @@ class Pictures(Callback):
     """After validation, at most `count` times over the run: pictures of the method at work on validation images.
 
     FOLDER/samples.png, ... are the newest; FOLDER/history/samples/batch-000100.png, ... all. The same images and the
-    same noise each time, so that pictures compare.
+    same noise each time, so that pictures compare. Of data that are points, the density that the generator has come to,
+    and FOLDER/density_over_time.png has all of them in a row.
     """
 
     def __init__(self, folder: str, count: int = 10, images: int = 64):
@@ -37,13 +39,18 @@ class Pictures(Callback):
         seed_noise(0)
         batch = next(iter(trainer.datamodule.loader("val", self.images)))  # type: ignore[attr-defined]
         batch = move_data_to_device(batch, method.device)
-        for name, image in draw(method, batch).items():
+        points = trainer.datamodule.batch is Points  # type: ignore[attr-defined]
+        drawn = draw_points(method, trainer.datamodule) if points else draw(method, batch)  # type: ignore[attr-defined]
+        for name, image in drawn.items():
             history = self.folder / "history" / name
             history.mkdir(parents=True, exist_ok=True)
             image.save(history / f"batch-{done:06d}.png")
             image.save(self.folder / f"{name}.png")
             for logger in trainer.loggers:
                 picture(logger, name, image, done)
+        if "density" in drawn:
+            frames = sorted((self.folder / "history" / "density").glob("batch-*.png"))
+            strip(frames).save(self.folder / "density_over_time.png")
 
     def state_dict(self) -> dict[str, int]:
         return {"drawn": self._drawn}

@@ -19,70 +19,36 @@ from unlabeled.errors import UserError
 from unlabeled.seeding import mix
 
 
-class PackedData(LightningDataModule):
-    """What the kinds share: packing, moving to the device, loaders."""
+class TableData(LightningDataModule):
+    """What all kinds share: loaders of the rows of tables."""
 
     batch: ClassVar[type]  # the kind of batch, see batches.py
 
     def __init__(
         self,
-        source: Source,
+        source: Any,  # where rows come from; it has a name
         root: str | Path,  # where the original files lie, or go
-        shape: tuple[int, int, int],  # (C, H, W)
         batch_size: int,  # per process
-        size: int | None = None,  # the side of square images, which the config's `shape` reads
         classes: int | None = None,  # number of classes; None where there are no class labels
-        epochs: int | None = None,  # a usual length of training on this data, which budget.epochs reads
-        packed: str | Path | None = None,  # where the packed arrays go; default: root/packed
-        val: float = 0.1,  # part of train that becomes val, where the source has no val of its own
-        test: float = 0.2,  # part that becomes test, where the source has no test of its own
-        split_seed: int = 0,  # decides which these are; apart from `seed`, so that seeds share a split
+        packed: str | Path | None = None,  # where what is made of the data goes; default: root/packed
+        split_seed: int = 0,  # decides which rows a split has; apart from `seed`, so that seeds share a split
         seed: int = 0,  # decides the order of batches
         augment: Callable[[Any], Any] | None = None,  # batch -> batch, on training batches only
-        device_budget: float = 4.0,  # GiB: splits move to the accelerator whole until this is used up
     ):
         super().__init__()
         self.source = source
         self.root = Path(root)
-        channels, height, width = shape
-        self.shape = (channels, height, width)
         self.batch_size = batch_size
         self.classes = classes
         self.packed = Path(packed) if packed else self.root / "packed"
-        self.val, self.test = val, test
         self.split_seed, self.seed = split_seed, seed
         self.augment = augment
-        self.device_budget = device_budget
         self.keys: dict[str, str] = {}  # split of the source -> key of its content
-        self._packs: dict[str, Packed] = {}
-        self._resident: dict[str, Tensor] = {}  # key -> array on the training device
-
-    def prepare_data(self) -> None:
-        if self.batch_size < 1 or not (0 <= self.val < 1 and 0 <= self.test < 1):
-            raise UserError("data.batch_size must be at least 1, data.val and data.test shares in [0, 1)")
-        for split in self.source.splits:
-            self.pack(split)
-
-    def pack(self, split: str) -> Packed:
-        """A split of the source, packed and memory-mapped."""
-        if split not in self._packs:
-            self._packs[split] = pack(self.source, self.root, self.packed, split, self.shape)
-            self.keys[split] = self._packs[split].key
-        return self._packs[split]
 
     @property
     def device(self) -> torch.device:
         """Where batches are wanted."""
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-
-    def resident(self, packed: Packed) -> Tensor:
-        """The images on the training device as long as the budget lasts, else as they are."""
-        if packed.key not in self._resident:
-            taken = sum(array.nbytes for array in self._resident.values())
-            if self.device.type == "cpu" or taken + packed.images.nbytes > self.device_budget * 2**30:
-                return packed.images
-            self._resident[packed.key] = packed.images.to(self.device)
-        return self._resident[packed.key]
 
     def table(self, split: str) -> Table:
         """The rows of "train", "val" or "test". They never overlap."""
@@ -115,6 +81,57 @@ class PackedData(LightningDataModule):
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+class PackedData(TableData):
+    """What the kinds of images share: packing, and moving to the device."""
+
+    def __init__(
+        self,
+        source: Source,
+        root: str | Path,  # where the original files lie, or go
+        shape: tuple[int, int, int],  # (C, H, W)
+        batch_size: int,  # per process
+        size: int | None = None,  # the side of square images, which the config's `shape` reads
+        classes: int | None = None,  # number of classes; None where there are no class labels
+        epochs: int | None = None,  # a usual length of training on this data, which budget.epochs reads
+        packed: str | Path | None = None,  # where the packed arrays go; default: root/packed
+        val: float = 0.1,  # part of train that becomes val, where the source has no val of its own
+        test: float = 0.2,  # part that becomes test, where the source has no test of its own
+        split_seed: int = 0,  # decides which these are; apart from `seed`, so that seeds share a split
+        seed: int = 0,  # decides the order of batches
+        augment: Callable[[Any], Any] | None = None,  # batch -> batch, on training batches only
+        device_budget: float = 4.0,  # GiB: splits move to the accelerator whole until this is used up
+    ):
+        super().__init__(source, root, batch_size, classes, packed, split_seed, seed, augment)
+        channels, height, width = shape
+        self.shape = (channels, height, width)
+        self.val, self.test = val, test
+        self.device_budget = device_budget
+        self._packs: dict[str, Packed] = {}
+        self._resident: dict[str, Tensor] = {}  # key -> array on the training device
+
+    def prepare_data(self) -> None:
+        if self.batch_size < 1 or not (0 <= self.val < 1 and 0 <= self.test < 1):
+            raise UserError("data.batch_size must be at least 1, data.val and data.test shares in [0, 1)")
+        for split in self.source.splits:
+            self.pack(split)
+
+    def pack(self, split: str) -> Packed:
+        """A split of the source, packed and memory-mapped."""
+        if split not in self._packs:
+            self._packs[split] = pack(self.source, self.root, self.packed, split, self.shape)
+            self.keys[split] = self._packs[split].key
+        return self._packs[split]
+
+    def resident(self, packed: Packed) -> Tensor:
+        """The images on the training device as long as the budget lasts, else as they are."""
+        if packed.key not in self._resident:
+            taken = sum(array.nbytes for array in self._resident.values())
+            if self.device.type == "cpu" or taken + packed.images.nbytes > self.device_budget * 2**30:
+                return packed.images
+            self._resident[packed.key] = packed.images.to(self.device)
+        return self._resident[packed.key]
 
     def cut(self, n: int, held_out: float) -> tuple[Tensor, Tensor]:
         """Rows of n, split by `split_seed` into (kept, held out), each in ascending order."""

@@ -6,11 +6,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unlabeled.batches import Images, from_uint8, to_uint8
+from unlabeled.batches import Images, Points, from_uint8, to_uint8
 from unlabeled.capabilities import Decodes, DrawsCodes, Encodes, Samples
 from unlabeled.evaluation.anomaly import kinds, ranked
 from unlabeled.evaluation.codes_map import codes_map, mapped
 from unlabeled.evaluation.comparison import NEAREST
+from unlabeled.evaluation.density import draw_points
 from unlabeled.evaluation.features import pixels
 from unlabeled.evaluation.latent import direction, is_gaussian, lerp, separation, slerp, traversals
 from unlabeled.evaluation.pictures import banded, distinct, draw, grid, inverts, nearest
@@ -30,6 +31,9 @@ def portray(study: Any, batch_images: int = 64) -> dict[str, Image.Image]:
     odd = ranked(study) if images and kinds(method) else {}
     if not study.leads:
         return {}
+    if study.data.batch is Points:
+        seed_noise(study.seed)
+        return draw_points(method, study.data)
     table = study.table(study.split)
     order = torch.randperm(len(table), generator=torch.Generator().manual_seed(mix(study.seed, 11)))
     batch = table.batch(order[:batch_images])

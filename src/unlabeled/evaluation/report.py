@@ -23,6 +23,7 @@ HEADLINES = (
     "knn_accuracy",
     "mig",
     "anomaly_auroc",
+    "modes_covered",
     "translation_ssim",
     "translation_fid",
     "reconstruction_psnr",
@@ -37,6 +38,11 @@ TO_BEAT = ("raw pixels", "untrained", "the mean image", "left as it is", "from s
 
 LOOK = {
     "samples": "Draws from the model. Are they sharp, are they varied, does any image come twice?",
+    "density": (
+        "Where the generator's samples lie, the brighter the more; a circle is three standard deviations around a mode "
+        "of the data. Is any circle empty, does anything lie between them? On a line: the data's density, that of "
+        "samples, and the critic's score where the method tells it."
+    ),
     "nearest_training_images": (
         "Each row: a sample, then the training images nearest to it; first the samples that come nearest of all. "
         "The numbers are distances in units of the usual distance between a held-out image and its nearest training "

@@ -5,6 +5,7 @@ the same numbers come out of one process and of several.
 """
 
 from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,8 +77,8 @@ class Study:
     @property
     def block(self) -> int:
         """Rows that are worked on together: 100 of 64x64 or less, fewer of larger images; a fact of the data alone."""
-        _, height, width = self.data.shape
-        return max(1, min(100, 100 * 64**2 // (height * width)))
+        area = prod(self.data.shape[1:])  # of points: 1
+        return max(1, min(100, 100 * 64**2 // area))
 
     def blocks(self, n: int, title: str) -> Iterator[Tensor]:
         """This process's blocks of 0..n-1 under a progress bar, torch's noise seeded for each."""

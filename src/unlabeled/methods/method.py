@@ -18,7 +18,7 @@ def constant(progress: float) -> float:
 class Method(LightningModule):
     """Names what is measured, and follows a learning-rate schedule."""
 
-    batch: ClassVar[type] = Images  # the kind of batch it learns from, see batches.py
+    batch: ClassVar[type | tuple[type, ...]] = Images  # the kind, or kinds, of batch it learns from, see batches.py
     monitor: ClassVar[str | None] = "val/loss"  # the best checkpoint has the lowest; None: only the last is kept
 
     def __init__(self) -> None:

@@ -4,10 +4,12 @@ Any size: the sides are halved for as long as they stay at 4 or more; 64 is the 
 """
 
 import itertools
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
 from unlabeled.nn.convolutional import Up, sides
+from unlabeled.nn.minibatch import NoMinibatch
 
 
 class Generator(nn.Module):
@@ -36,7 +38,13 @@ class Generator(nn.Module):
 class Critic(nn.Module):
     """Image (B, C, H, W) -> score (B,), unbounded."""
 
-    def __init__(self, shape: tuple[int, int, int], width: int = 64, batch_norm: bool = True):
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        width: int = 64,
+        batch_norm: bool = True,
+        minibatch: Callable[..., nn.Module] = NoMinibatch,  # nn.minibatch, before the score
+    ):
         super().__init__()
         channels, height, breadth = shape
         pyramid = sides(height, breadth)
@@ -47,7 +55,10 @@ class Critic(nn.Module):
             odd = [side % 2 for side in pyramid[i]]
             layers += [nn.ZeroPad2d((0, odd[1], 0, odd[0]))] if any(odd) else []
             layers += [nn.Conv2d(a, b, 4, 2, 1, bias=not norm)] + [nn.BatchNorm2d(b)] * norm + [nn.LeakyReLU(0.2)]
-        self.net = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, pyramid[-1]))
+        batch: nn.Module = minibatch((widths[-1], *pyramid[-1]))
+        added = int(batch.added)  # type: ignore[arg-type]
+        layers += [batch] if added else []
+        self.net = nn.Sequential(*layers, nn.Conv2d(widths[-1] + added, 1, pyramid[-1]))
         self.apply(initialise)
 
     def features(self, x: Tensor) -> Tensor:

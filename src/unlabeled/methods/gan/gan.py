@@ -14,17 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from unlabeled.batches import Images
+from unlabeled.batches import Images, Points
 from unlabeled.errors import UserError
 from unlabeled.methods.method import Adversarial
 from unlabeled.nn.coupling import couples, has_batch_norm, still_statistics
 
 
 class GAN(Adversarial):
+    batch = (Images, Points)
+
     def __init__(
         self,
-        generator: nn.Module,  # z (B, Z) -> x (B, C, H, W) in [-1, 1]
-        critic: nn.Module,  # x (B, C, H, W) -> score (B,)
+        generator: nn.Module,  # z (B, Z) -> x (B, C, H, W) in [-1, 1], or points (B, D)
+        critic: nn.Module,  # x (B, ...) -> score (B,)
         latent_dim: int,  # Z
         objective: Any,  # losses.adversarial
         penalty: Callable[..., Tensor],  # losses.penalty
@@ -63,7 +65,7 @@ class GAN(Adversarial):
     def sample(self, n: int) -> Tensor:
         return self.decode(self.draw_codes(n))
 
-    def training_step(self, batch: Images, batch_idx: int) -> None:
+    def training_step(self, batch: Images | Points, batch_idx: int) -> None:
         players: Any = self.optimizers()
         generator, critic = players
         last = self.every(self.critic_steps)

@@ -82,6 +82,18 @@ def blindness(method: Any, batch: Any) -> torch.Tensor:
     return -deception(method, batch)
 
 
+def deception_in_class(method: Any, batch: Any) -> torch.Tensor:
+    """Deception of a critic that reads the class, by fakes of the same classes."""
+    method.train()
+    y = method.labels.of(batch.y)
+    return (method.critic(batch.x, y) - method.critic(method.sample_class(batch.y), y)).mean()
+
+
+def blindness_in_class(method: Any, batch: Any) -> torch.Tensor:
+    """The same, negated."""
+    return -deception_in_class(method, batch)
+
+
 def exposure(method: Any, batch: Any) -> torch.Tensor:
     """Critic's score of the prior's codes minus that of images' codes: falls when the encoder learns to deceive it."""
     z = torch.cat([method.wanted(batch.y) for _ in range(50)])
@@ -120,11 +132,20 @@ AUTOENCODER = {Encodes, Decodes, Reconstructs}
 LATENT_VARIABLE = AUTOENCODER | {Samples, DrawsCodes, DrawsPosterior, BoundsLikelihood}
 GAN = {Samples, Decodes, DrawsCodes}
 SMALL_GAN = ["model.generator.width=8", "model.critic.width=8"]
+PLAYERS = ("generator", "critic")
+TINY_GAN = ["model.generator.width=2", "model.critic.width=2", *(f"model.{n}_optimizer.lr=1e-3" for n in PLAYERS)]
 M2 = ("classifier", "inference", "generation")
 SMALL_RESNET = ["network@model.encoder=resnet18_thin", "model.encoder.width=8"]
 GAME = {deception: ["model.critic_optimizer.lr=0.0"], blindness: ["model.generator_optimizer.lr=0.0"]}
+CLASS_GAME = {
+    deception_in_class: ["model.critic_optimizer.lr=0.0"],
+    blindness_in_class: ["model.generator_optimizer.lr=0.0"],
+}
 
 SMALL_AAE = ["model.encoder.hidden=[32]", "model.decoder.hidden=[32]"]
+SMALL_STYLE = [
+    "model.generator.width=4", "model.critic.width=4", "model.latent_dim=8", "model.penalty_every=2", "model.path_every=3",
+]  # fmt: skip
 SMALL_CRITIC = ["model.critic.hidden=[16]"]
 AAE_GAME = {
     error: ["model.critic_optimizer.lr=0.0", "model.generator_optimizer.lr=0.0"],
@@ -139,6 +160,7 @@ CASES = [
     Case("beta_vae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}),
     Case("classifier", {Encodes, Stages, Classifies, ClassifiesCodes}, {doubt: []},
          ["model.encoder.width=4", "model.encoder.depths=[1,1]"]),
+    Case("conditional_gan", GAN | {SamplesClasses}, CLASS_GAME, SMALL_GAN),
     Case("conditional_vae", {Samples, SamplesClasses}, {strangeness: []}),
     Case("contractive_autoencoder", AUTOENCODER | {Shows}, {error: []}, ["model.latent_dim=32"]),
     Case("cyclegan", {Translates, TranslatesBack}, {cycle_error: []},
@@ -168,9 +190,12 @@ CASES = [
     Case("perceptual_autoencoder", AUTOENCODER | {Shows}, {error: []},
          ["model.encoder.width=8", "model.decoder.width=8", "model.distance.network.encoder.width=4",
           f"model.distance.network.checkpoint={eyes()}"], turns={"distance": [0, 0, 0]}, still={"distance"}),
+    Case("projection_gan", GAN | {SamplesClasses}, CLASS_GAME, [*TINY_GAN, "model.critic_steps=2"],
+         turns={"generator": [0, 1, 0]}),
     Case("rae", AUTOENCODER | {Shows}, {error: []}, ["model.encoder.width=8", "model.decoder.width=8"]),
     Case("redundant_autoencoder", AUTOENCODER | {Shows}, {error: []}, ["model.latent_dim=32"]),
     Case("rotation", {Encodes, Shows, Stages}, {disorientation: []}, SMALL_RESNET),
+    Case("sagan", GAN, GAME, TINY_GAN, epochs=15),
     Case("semi_supervised_adversarial_autoencoder", AUTOENCODER | GAN | {SamplesClasses, Classifies, Shows},
          {error: [], doubt: []}, [*SMALL_AAE, "model.class_critic.hidden=[16]"], roles={"encoder": 3}),
     Case("semi_supervised_vae",
@@ -178,9 +203,11 @@ CASES = [
          {error: [], doubt: []}, [f"model.prior.{part}.hidden=[16]" for part in M2],
          turns={"encoder": [1, 0, 0], "decoder": [1, 0, 0], "prior": [0, 1, 1]}),
     Case("simclr", {Encodes, Shows, Stages}, {confusion: []}, SMALL_RESNET),
+    Case("sngan", GAN, GAME, [*TINY_GAN, "model.critic_steps=2"], turns={"generator": [0, 1, 0]}, epochs=20),
     Case("sparse_autoencoder", AUTOENCODER | {Shows}, {error: []}, ["model.latent_dim=32"]),
     Case("stacked_denoising_autoencoder", AUTOENCODER | {Shows, Stages}, {error: []},
          ["model.widths=[16,8]", "model.pretraining=0.67"], turns={"layer1": [1, 0, 1], "layer2": [0, 1, 1]}),
+    Case("stylegan2", GAN | {Shows}, GAME, SMALL_STYLE, epochs=20),
     Case("supervised_adversarial_autoencoder", AUTOENCODER | GAN | {SamplesClasses}, AAE_GAME,
          [*SMALL_AAE, *SMALL_CRITIC], roles={"encoder": 2}),
     Case("vae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}),

@@ -19,7 +19,7 @@ HEADLINES = (
     "fid",
     "iwae_bound",
     "linear_accuracy",
-    "finetuned_accuracy",
+    "finetune_accuracy",
     "knn_accuracy",
     "mig",
     "anomaly_auroc",

@@ -71,7 +71,7 @@ class KMeans(Method):
         images = self.centres[most].clamp(-1, 1).unflatten(1, self.shape)
         return {"centres": (images, [f"{i}: {share[i]:.1%}" for i in most.tolist()])}
 
-    def on_fit_start(self) -> None:
+    def setup(self, stage: str) -> None:  # before DDP, which refuses in other words
         if self.trainer.world_size > 1:
             raise UserError("this model sees all images in one process: say trainer.devices=1 and trainer.num_nodes=1")
 

@@ -8,6 +8,7 @@ the fakes that the critic saw: their forward pass serves both (the paper draws t
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -76,11 +77,13 @@ class GAN(Adversarial):
             self.descend(generator, self.generator_loss, batch.x, fake)
 
     def draw(self, n: int, last: bool) -> Tensor:
-        """n fakes. The generator's batch norm counts only those of its own turn: the last of k."""
-        if last:
+        """n fakes."""
+        with self.statistics(last):
             return self.sample(n)
-        with still_statistics(self.generator):
-            return self.sample(n)
+
+    def statistics(self, last: bool) -> AbstractContextManager[None]:
+        """The generator's batch norm counts only the fakes of its own turn: the last of k."""
+        return nullcontext() if last else still_statistics(self.generator)
 
     def scores(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """The critic's, (B,) each, in one pass unless it sees its batch as a whole."""

@@ -125,15 +125,18 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
     def training_step(self, batch: Images, batch_idx: int) -> None:
         players: Any = self.optimizers()
         autoencoder, critics, generator, classifier = players
-        self.labelled += (batch.y >= 0).sum()
+        count = (batch.y >= 0).sum()
+        self.labelled += count
         self.descend(autoencoder, self.reconstruction_loss, batch.x)
         self.descend(critics, self.critic_loss, batch.x)
         self.descend(generator, self.generator_loss, batch.x)
-        self.descend(classifier, self.classification_loss, batch.x, batch.y)
+        # ranks may hold unequally many labels: the mean over ranks is that of the joined batch
+        mean_count = self.trainer.strategy.reduce(count.float(), reduce_op="mean")
+        self.descend(classifier, self.classification_loss, batch.x, batch.y, mean_count)
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
         self.reconstruction_loss(batch.x)
-        self.classification_loss(batch.x, batch.y)
+        self.classification_loss(batch.x, batch.y, (batch.y >= 0).sum())
 
     def reconstruction_loss(self, x: Tensor) -> Tensor:
         """L, mean over the batch; pixels are summed."""
@@ -158,14 +161,14 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
         self.record(class_generator_loss=of_class, style_generator_loss=of_style)
         return of_class + of_style
 
-    def classification_loss(self, x: Tensor, y: Tensor) -> Tensor:
-        """-log q(y|x) in nats, mean over images with a label (0 without any). Records the share of wrong classes."""
+    def classification_loss(self, x: Tensor, y: Tensor, count: Tensor) -> Tensor:
+        """-log q(y|x) in nats, mean over `count` images with a label (0 without any). Records the share of errors."""
         if y.ndim != 1:
             raise UserError(
                 "model=semi_supervised_adversarial_autoencoder learns from one class an image, not attributes"
             )
         logits, known = self.classify(x), y >= 0
-        count = known.sum().clamp(min=1)
+        count = count.masked_fill(count == 0, 1)
         loss = cross_entropy(logits, y, ignore_index=-1, reduction="sum") / count
         self.record(cross_entropy=loss, wrong=((logits.argmax(1) != y) & known).sum() / count)
         return loss

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from lightning import Callback
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, l1_loss, normalize, softplus
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, l1_loss, normalize, relu, softplus
 
 from benchmarks.common import NoiseImages, Row, Seconds, Stopwatch, config_of, row
 from unlabeled.app.build import build, make_trainer, quiet
@@ -56,21 +56,59 @@ def vae(m: Any, batches: Any) -> Steps:
         yield
 
 
+def noise(m: Any, x: Tensor) -> Tensor:
+    return torch.randn(len(x), m.latent_dim, device=x.device)
+
+
 def dcgan(m: Any, batches: Any) -> Steps:
     generator, critic = m.generator, m.critic
     generator_optimizer, critic_optimizer = adam(generator), adam(critic)
     for x, _ in batches:
+        fake = generator(noise(m, x))
         critic_optimizer.zero_grad()
-        with torch.no_grad():
-            fake = generator(torch.randn(len(x), generator.latent_dim, device=x.device))
-        (softplus(-critic(x)).mean() + softplus(critic(fake)).mean()).backward()
+        (softplus(-critic(x)).mean() + softplus(critic(fake.detach())).mean()).backward()
         critic_optimizer.step()
         generator_optimizer.zero_grad()
         critic.requires_grad_(False)
-        softplus(-critic(generator(torch.randn(len(x), generator.latent_dim, device=x.device)))).mean().backward()
+        softplus(-critic(fake)).mean().backward()
         critic.requires_grad_(True)
         generator_optimizer.step()
         yield
+
+
+def five_to_one(m: Any, batches: Any, loss: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> Steps:
+    """Five steps of the critic, one of the generator, against scores of which it wants higher ones."""
+    generator, critic = m.generator, m.critic
+    generator_optimizer, critic_optimizer = (adam(part, beta=0.0) for part in (generator, critic))
+    for i, (x, _) in enumerate(batches, 1):
+        last = i % 5 == 0
+        with torch.set_grad_enabled(last):
+            fake = generator(noise(m, x))
+        critic_optimizer.zero_grad()
+        score_real, score_fake = critic(torch.cat([x, fake.detach()])).chunk(2)
+        loss(score_real, score_fake, x, fake.detach()).backward()
+        critic_optimizer.step()
+        if last:
+            generator_optimizer.zero_grad()
+            critic.requires_grad_(False)
+            (-critic(fake).mean()).backward()
+            critic.requires_grad_(True)
+            generator_optimizer.step()
+        yield
+
+
+def wgan_gp(m: Any, batches: Any) -> Steps:
+    def loss(score_real: Tensor, score_fake: Tensor, x: Tensor, fake: Tensor) -> Tensor:
+        share = torch.rand(len(x), 1, 1, 1, device=x.device)
+        between = (share * x + (1 - share) * fake).requires_grad_()
+        (slope,) = torch.autograd.grad(m.critic(between).sum(), between, create_graph=True)
+        return score_fake.mean() - score_real.mean() + 10 * (slope.flatten(1).norm(dim=1) - 1).square().mean()
+
+    return five_to_one(m, batches, loss)
+
+
+def sngan(m: Any, batches: Any) -> Steps:
+    return five_to_one(m, batches, lambda real, fake, *_: relu(1 - real).mean() + relu(1 + fake).mean())
 
 
 def cyclegan(m: Any, batches: Any) -> Steps:
@@ -164,11 +202,18 @@ class Case:
     aim: float = 1.05
 
 
+NARROW = ["model.generator.width=16", "model.critic.width=16"]
+SMALL = ["model.generator.width=8", "model.critic.width=8"]
 THIN = ["network@model.encoder=resnet18_thin"]
 CASES = [
     Case("autoencoder", "autoencoder", autoencoder),
     Case("vae", "vae", vae, chunk=10),
-    Case("dcgan", "dcgan", dcgan, chunk=3),
+    Case("dcgan", "dcgan", dcgan, chunk=3, aim=1.1),
+    Case("dcgan, width 16", "dcgan", dcgan, NARROW, (3, 64, 64), chunk=3, aim=1.1),
+    Case("wgan_gp, width 16", "wgan_gp", wgan_gp, NARROW, aim=1.1),
+    Case("wgan_gp, width 16", "wgan_gp", wgan_gp, NARROW, (3, 64, 64), batch=32, aim=1.1),
+    Case("sngan, width 16", "sngan", sngan, NARROW, aim=1.1),
+    Case("sngan, width 8", "sngan", sngan, SMALL, (3, 64, 64), batch=32, aim=1.1),
     Case("cyclegan, width 16, 3 blocks, batch 4", "cyclegan", cyclegan,
          ["model.to_b.width=16", "model.to_b.blocks=3", "model.critic_a.width=16"], batch=4),
     Case("rotation, thin ResNet-18", "rotation", rotation, THIN, chunk=3),
@@ -177,7 +222,7 @@ CASES = [
     Case("autoencoder, width 4, 8x8 grey", "autoencoder", autoencoder,
          ["model.encoder.width=4", "model.decoder.width=4"], (1, 8, 8), chunk=50, aim=1.15),
     Case("dcgan, width 8, 8x8 grey, batch 16", "dcgan", dcgan,
-         ["model.generator.width=8", "model.critic.width=8"], (1, 8, 8), batch=16, chunk=50, aim=1.15),
+         SMALL, (1, 8, 8), batch=16, chunk=50, aim=1.15),
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from unlabeled.capabilities import (
     DrawsPosterior,
     ElboTerms,
     Encodes,
+    Judges,
     Reconstructs,
     Samples,
     SamplesClasses,
@@ -27,6 +28,7 @@ from unlabeled.capabilities import (
     TranslatesBack,
     WeighsSamples,
 )
+from unlabeled.methods.gan.progressive_gan import SIZE
 
 # What training must change, measured without the method's own loss: a wrong sign also goes down.
 
@@ -74,7 +76,8 @@ def strangeness(method: Any, batch: Any) -> torch.Tensor:
 def deception(method: Any, batch: Any) -> torch.Tensor:
     """Critic's score of real minus fake: falls when the generator learns against a fixed critic."""
     method.train()  # the game is played with the batch's own statistics
-    return (method.critic(batch.x) - method.critic(method.sample(len(batch.x)))).mean()
+    score = lambda x: said[0] if isinstance(said := method.critic(x), tuple) else said  # some answer questions as well
+    return (score(batch.x) - score(method.sample(len(batch.x)))).mean()
 
 
 def blindness(method: Any, batch: Any) -> torch.Tensor:
@@ -92,6 +95,41 @@ def deception_in_class(method: Any, batch: Any) -> torch.Tensor:
 def blindness_in_class(method: Any, batch: Any) -> torch.Tensor:
     """The same, negated."""
     return -deception_in_class(method, batch)
+
+
+def forgetfulness(method: Any, batch: Any) -> torch.Tensor:
+    """What the critic cannot tell of the code of a fake, in nats: falls."""
+    codes = method.draw_codes(64)
+    return -method.codes.bound(codes[:, : method.codes.dim], method.critic(method.decode(codes))[1])[0]
+
+
+def deception_of_pairs(method: Any, batch: Any) -> torch.Tensor:
+    """Deception of a critic that reads codes as well, by codes found and by images made."""
+    method.train()
+    z = method.draw_codes(len(batch.x))
+    return (method.critic(batch.x, method.encode(batch.x)) - method.critic(method.decode(z), z)).mean()
+
+
+def blindness_to_pairs(method: Any, batch: Any) -> torch.Tensor:
+    """The same, negated."""
+    return -deception_of_pairs(method, batch)
+
+
+def dizziness(method: Any, batch: Any) -> torch.Tensor:
+    """How unlikely the true turn of real images is to the critic: falls."""
+    turned = torch.cat([batch.x.rot90(k, (2, 3)) for k in range(4)])
+    return cross_entropy(method.critic(turned)[1], torch.arange(4).repeat_interleave(len(batch.x)))
+
+
+def grown_deception(method: Any, batch: Any) -> torch.Tensor:
+    """Deception by networks at full size, before as after: falls."""
+    method.grow((len(method.generator.pyramid) - 1) * SIZE)
+    return deception(method, batch)
+
+
+def grown_blindness(method: Any, batch: Any) -> torch.Tensor:
+    """The same, negated: falls."""
+    return -grown_deception(method, batch)
 
 
 def exposure(method: Any, batch: Any) -> torch.Tensor:
@@ -131,21 +169,29 @@ class Case:
 AUTOENCODER = {Encodes, Decodes, Reconstructs}
 LATENT_VARIABLE = AUTOENCODER | {Samples, DrawsCodes, DrawsPosterior, BoundsLikelihood}
 GAN = {Samples, Decodes, DrawsCodes}
+SMALL_MLP_GAN = ["model.generator.hidden=[16]", "model.critic.hidden=[16]"]
 SMALL_GAN = ["model.generator.width=8", "model.critic.width=8"]
 PLAYERS = ("generator", "critic")
-TINY_GAN = ["model.generator.width=2", "model.critic.width=2", *(f"model.{n}_optimizer.lr=1e-3" for n in PLAYERS)]
+FASTER = [f"model.{player}_optimizer.lr=1e-3" for player in PLAYERS]
+TINY_GAN = ["model.generator.width=2", "model.critic.width=2", *FASTER]
 M2 = ("classifier", "inference", "generation")
 SMALL_RESNET = ["network@model.encoder=resnet18_thin", "model.encoder.width=8"]
 GAME = {deception: ["model.critic_optimizer.lr=0.0"], blindness: ["model.generator_optimizer.lr=0.0"]}
+SMALL_ANSWERING = ["model.generator.width=8", "model.critic.body.width=8"]
+TINY_ANSWERING = [word.replace("critic.width", "critic.body.width") for word in TINY_GAN]
+JOINT_GAME = {
+    deception_of_pairs: ["model.critic_optimizer.lr=0.0"],
+    blindness_to_pairs: ["model.generator_optimizer.lr=0.0"],
+}
 CLASS_GAME = {
     deception_in_class: ["model.critic_optimizer.lr=0.0"],
     blindness_in_class: ["model.generator_optimizer.lr=0.0"],
 }
 
+GROWN_GAME = dict(zip([grown_deception, grown_blindness], GAME.values(), strict=True))
+
 SMALL_AAE = ["model.encoder.hidden=[32]", "model.decoder.hidden=[32]"]
-SMALL_STYLE = [
-    "model.generator.width=4", "model.critic.width=4", "model.latent_dim=8", "model.penalty_every=2", "model.path_every=3",
-]  # fmt: skip
+SMALL_STYLE = ["model.generator.width=4", "model.critic.width=4", "model.latent_dim=8"]
 SMALL_CRITIC = ["model.critic.hidden=[16]"]
 AAE_GAME = {
     error: ["model.critic_optimizer.lr=0.0", "model.generator_optimizer.lr=0.0"],
@@ -154,13 +200,19 @@ AAE_GAME = {
 }
 
 CASES = [
+    Case("acgan", GAN | {SamplesClasses, Classifies}, GAME | {doubt: []}, SMALL_ANSWERING, epochs=10),
     Case("adversarial_autoencoder", AUTOENCODER | GAN, AAE_GAME, [*SMALL_AAE, *SMALL_CRITIC], roles={"encoder": 2}),
     Case("autoencoder", AUTOENCODER | {Shows}, {error: []}),
+    Case("began", GAN, GAME, ["model.generator.width=2", "model.critic.encoder.width=2", "model.critic.decoder.width=2",
+         *FASTER], epochs=20),
     Case("beta_tcvae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}),
     Case("beta_vae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}),
+    Case("bigan", AUTOENCODER | GAN, JOINT_GAME,
+         [*SMALL_ANSWERING, "model.critic.hidden=16", "model.encoder.width=4", "model.encoder.hidden=16"],
+         epochs=10),
     Case("classifier", {Encodes, Stages, Classifies, ClassifiesCodes}, {doubt: []},
          ["model.encoder.width=4", "model.encoder.depths=[1,1]"]),
-    Case("conditional_gan", GAN | {SamplesClasses}, CLASS_GAME, SMALL_GAN),
+    Case("conditional_gan", GAN | {SamplesClasses}, CLASS_GAME, SMALL_GAN, epochs=10),
     Case("conditional_vae", {Samples, SamplesClasses}, {strangeness: []}),
     Case("contractive_autoencoder", AUTOENCODER | {Shows}, {error: []}, ["model.latent_dim=32"]),
     Case("cyclegan", {Translates, TranslatesBack}, {cycle_error: []},
@@ -176,22 +228,33 @@ CASES = [
          turns={"decoder": [1, 0, 0], "goal_encoder": [0, 1, 0]}, still={"goal_encoder"}),
     Case("denoising_autoencoder", AUTOENCODER | {Shows}, {error: []}, ["model.latent_dim=32"]),
     Case("dip_vae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}),
+    Case("ebgan", GAN, GAME, ["model.generator.width=8", "model.critic.encoder.width=8",
+         "model.critic.decoder.width=8"], epochs=20),
     Case("factor_vae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}, ["model.discriminator.hidden=[16]"]),
     Case("flow_vae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}),
+    Case("gan", GAN, GAME, SMALL_MLP_GAN),
+    Case("gan_1d", GAN | {Judges}, GAME, SMALL_MLP_GAN),
     Case("gmm", {Encodes, Reconstructs, Samples, BoundsLikelihood, Clusters, Shows}, {error: []}),
     Case("info_vae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}),
+    Case("infogan", GAN | {Encodes, Clusters, Shows}, GAME | {forgetfulness: []},
+         [*SMALL_ANSWERING, "model.critic.hidden=[8]"], epochs=10),
     Case("iwae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}),
     Case("k_sparse_autoencoder", AUTOENCODER | {Shows}, {error: []}, ["model.latent_dim=32", "model.bottleneck.k=4"]),
     Case("kl_sparse_autoencoder", AUTOENCODER | {Shows}, {error: []}, ["model.latent_dim=32"]),
     Case("kmeans", {Encodes, Reconstructs, Clusters, Shows}, {error: []}),
     Case("ladder_vae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []},
          ["model.latent_dim=3", "model.ladder.dims=[6,3]", "model.ladder.hidden=16"]),
+    Case("minibatch_gan", GAN, GAME, [*SMALL_MLP_GAN, "model.critic.minibatch.kernels=4"]),
+    Case("minimax_gan", GAN, GAME, SMALL_MLP_GAN),
     Case("pca", LATENT_VARIABLE - {DrawsPosterior} | {Shows}, {error: []}, ["model.latent_dim=3"], turns={"never": []}),
     Case("perceptual_autoencoder", AUTOENCODER | {Shows}, {error: []},
          ["model.encoder.width=8", "model.decoder.width=8", "model.distance.network.encoder.width=4",
           f"model.distance.network.checkpoint={eyes()}"], turns={"distance": [0, 0, 0]}, still={"distance"}),
+    Case("progressive_gan", GAN, GROWN_GAME, SMALL_STYLE, epochs=10),
     Case("projection_gan", GAN | {SamplesClasses}, CLASS_GAME, [*TINY_GAN, "model.critic_steps=2"],
-         turns={"generator": [0, 1, 0]}),
+         turns={"generator": [0, 1, 0]}, epochs=10),
+    Case("r3gan", GAN, GAME, ["model.generator.width=8", "model.critic.width=8", "model.generator.blocks=1",
+         "model.critic.blocks=1", *FASTER], epochs=15),
     Case("rae", AUTOENCODER | {Shows}, {error: []}, ["model.encoder.width=8", "model.decoder.width=8"]),
     Case("redundant_autoencoder", AUTOENCODER | {Shows}, {error: []}, ["model.latent_dim=32"]),
     Case("rotation", {Encodes, Shows, Stages}, {disorientation: []}, SMALL_RESNET),
@@ -205,11 +268,15 @@ CASES = [
     Case("simclr", {Encodes, Shows, Stages}, {confusion: []}, SMALL_RESNET),
     Case("sngan", GAN, GAME, [*TINY_GAN, "model.critic_steps=2"], turns={"generator": [0, 1, 0]}, epochs=20),
     Case("sparse_autoencoder", AUTOENCODER | {Shows}, {error: []}, ["model.latent_dim=32"]),
+    Case("ssgan", GAN, GAME | {dizziness: []}, [*TINY_ANSWERING, "model.critic_steps=2"],
+         turns={"generator": [0, 1, 0]}, epochs=10),
     Case("stacked_denoising_autoencoder", AUTOENCODER | {Shows, Stages}, {error: []},
          ["model.widths=[16,8]", "model.pretraining=0.67"], turns={"layer1": [1, 0, 1], "layer2": [0, 1, 1]}),
-    Case("stylegan2", GAN | {Shows}, GAME, SMALL_STYLE, epochs=20),
+    Case("stylegan", GAN | {Shows}, GAME, SMALL_STYLE, epochs=10),
+    Case("stylegan2", GAN | {Shows}, GAME, [*SMALL_STYLE, "model.penalty_every=2", "model.path_every=3"], epochs=10),
     Case("supervised_adversarial_autoencoder", AUTOENCODER | GAN | {SamplesClasses}, AAE_GAME,
          [*SMALL_AAE, *SMALL_CRITIC], roles={"encoder": 2}),
+    Case("unrolled_gan", GAN, GAME, [*SMALL_MLP_GAN, "model.unrolled_steps=2"]),
     Case("vae", LATENT_VARIABLE | {ElboTerms, WeighsSamples}, {error: []}),
     Case("vae_gan", AUTOENCODER | {Samples, DrawsCodes, DrawsPosterior}, {error: []},
          [*SMALL_GAN, "model.latent_dim=8"]),

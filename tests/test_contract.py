@@ -162,9 +162,6 @@ class StopAt(Callback):
 
 
 STOPS = [(1, 4), (3, 5)]  # of 4 batches an epoch: first, last, middle, first of the next; rows take turns
-    (1, 4),
-    (3, 5),
-]  # of 4 batches an epoch: first, last, middle, first of the second; every other row has the same
 
 
 def test_a_resumed_run_ends_bitwise_equal(case: Any, build: Any, tmp_path: Path) -> None:

@@ -34,7 +34,17 @@ from unlabeled.errors import UserError
 from unlabeled.seeding import mix
 
 # what the loss is of: a distribution, which each process estimates from its own part of the batch (docs/sweeps.md)
-COUPLED = {"beta_tcvae", "dip_vae", "factor_vae", "info_vae", "relativistic_gan", "wae_mmd"}
+COUPLED = {
+    "beta_tcvae",
+    "dip_vae",
+    "factor_vae",
+    "info_vae",
+    "progressive_gan",
+    "relativistic_gan",
+    "stylegan",
+    "stylegan2",
+    "wae_mmd",
+}
 # noise that does not come row by row, so that one process cannot be given what two would draw
 OTHERWISE = {"iwae", "redundant_autoencoder", "supervised_adversarial_autoencoder"}
 ALONE = {"gmm", "kmeans"}  # refuse several processes

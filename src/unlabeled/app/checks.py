@@ -63,7 +63,7 @@ def _shaped(node: Any, path: str) -> Iterator[tuple[str, str]]:
         if "_target_" in node and "shape" in node:
             yield path, node._target_
         for key in node:
-            yield from _shaped(node[key], f"{path}.{key}")
+            yield from _shaped(node[key], f"{path}.{key!s}")
 
 
 def check_code(model: DictConfig, shape: Any) -> None:

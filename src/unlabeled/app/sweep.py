@@ -83,7 +83,16 @@ class CompareEvaluations(Callback):
     Each job leaves NUMBER.json in the sweep's folder: {"folder": its own, "evaluation": evaluation.json's content}.
     """
 
-    SIDE_BY_SIDE = ("samples", "density", "a_to_b", "b_to_a", "reconstructions", "traversals", "neighbours", "codes_map")
+    SIDE_BY_SIDE = (
+        "samples",
+        "density",
+        "a_to_b",
+        "b_to_a",
+        "reconstructions",
+        "traversals",
+        "neighbours",
+        "codes_map",
+    )
 
     def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
         hydra = config.hydra

@@ -19,7 +19,7 @@ class Pictures(Callback):
 
     FOLDER/samples.png, ... are the newest; FOLDER/history/samples/batch-000100.png, ... all. The same images and the
     same noise each time, so that pictures compare. Of data that are points, the density that the generator has come to,
-    and FOLDER/density_over_time.png has all of them in a row.
+    and FOLDER/density_over_time.png has ten of them side by side.
     """
 
     def __init__(self, folder: str, count: int = 10, images: int = 64):

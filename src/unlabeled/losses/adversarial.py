@@ -6,6 +6,8 @@ Scores are logits. The relativistic ones give the generator's loss of real score
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
+from unlabeled.errors import UserError
+
 
 class Minimax:
     """Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, equation 1: both play for one value.
@@ -56,11 +58,39 @@ class Wasserstein:
         return -fake.mean()
 
 
+class WassersteinDrift(Wasserstein):
+    """Karras et al. 2018, https://arxiv.org/abs/1710.10196, appendix A.1: and drift * E D(x)^2, lest scores wander."""
+
+    def __init__(self, drift: float = 0.001):
+        self.drift = drift
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        return super().critic(real, fake) + self.drift * real.square().mean()
+
+
 class Hinge:
     """Lim & Ye 2017, https://arxiv.org/abs/1705.02894."""
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         return relu(1 - real).mean() + relu(1 + fake).mean()
+
+    def generator(self, fake: Tensor) -> Tensor:
+        return -fake.mean()
+
+
+class Margin:
+    """Zhao et al. 2017, https://arxiv.org/abs/1609.03126, equations 1 and 2, of scores that are minus energies E.
+
+    D: E(x) + max(0, m - E(G(z))); G: E(G(z)).
+    """
+
+    def __init__(self, margin: float = 10.0):
+        if margin <= 0:
+            raise UserError(f"model.objective.margin={margin}: it must be positive")
+        self.margin = margin
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        return -real.mean() + relu(self.margin + fake).mean()
 
     def generator(self, fake: Tensor) -> Tensor:
         return -fake.mean()

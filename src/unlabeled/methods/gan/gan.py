@@ -9,7 +9,7 @@ the fakes that the critic saw: their forward pass serves both (the paper draws t
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from unlabeled.nn.coupling import couples, has_batch_norm, still_statistics
 
 
 class GAN(Adversarial):
-    batch = (Images, Points)
+    batch: ClassVar[type | tuple[type, ...]] = (Images, Points)
 
     def __init__(
         self,

@@ -1,0 +1,90 @@
+"""Auxiliary classifier GAN: the critic names the class, and the generator makes it easy to name.
+
+Odena, Olah & Shlens 2017, https://arxiv.org/abs/1610.09585, equations 2 and 3. Fakes G(z, c) of classes c drawn anew:
+
+    L_S = E log P(S = real | x) + E log P(S = fake | G(z, c))         the objective's, whichever it is
+    L_C = E log P(C = c | x) + E log P(C = c | G(z, c))
+    D rises along L_S + weight L_C, G along weight L_C - L_S
+
+The generator gains nothing from L_C of real images. A code is a class, one-hot, and z behind it: (B, K + Z).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from unlabeled.batches import Images
+from unlabeled.errors import UserError
+from unlabeled.losses.penalty import eager
+from unlabeled.methods.gan.gan import GAN
+from unlabeled.nn.answering import ask
+from unlabeled.nn.labels import Labels
+
+
+class ACGAN(GAN):
+    # Of GAN's parts: generator: z (B, Z), y (B, K) -> x (B, C, H, W); critic: x -> score (B,), logits (B, K)
+    batch = Images
+
+    def __init__(
+        self,
+        classes: int | None,  # K
+        weight: float,  # of L_C
+        **named: Any,  # of GAN
+    ):
+        super().__init__(**named)
+        if weight < 0:
+            raise UserError(f"model.weight={weight}: it must not be negative")
+        self.labels = Labels("model=acgan", classes)
+        self.classes = self.labels.classes
+        self.weight = weight
+
+    def draw_codes(self, n: int) -> Tensor:
+        return torch.cat([self.labels.draw(n), super().draw_codes(n)], 1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.generator(z[:, self.classes :], z[:, : self.classes]).float()
+
+    def sample_class(self, y: Tensor) -> Tensor:
+        return self.decode(torch.cat([self.labels.of(y), super().draw_codes(len(y))], 1))
+
+    def classify(self, x: Tensor) -> Tensor:
+        return self.critic(x)[1].float()
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        players: Any = self.optimizers()
+        generator, critic = players
+        last = self.every(self.critic_steps)
+        y = self.labels(batch.y).argmax(1)
+        codes = self.draw_codes(len(y))
+        drawn = codes[:, : self.classes].argmax(1)
+        with torch.set_grad_enabled(last), self.statistics(last):
+            fake = self.decode(codes)
+        self.descend(critic, self.critic_loss, batch.x, fake.detach(), y, drawn)
+        if last:
+            self.descend(generator, self.generator_loss, batch.x, fake, drawn)
+
+    def validation_step(self, batch: Images, batch_idx: int) -> None:
+        self.record(accuracy=(self.classify(batch.x).argmax(1) == batch.y).float().mean())
+
+    def on_train_epoch_end(self) -> None:
+        self.labels.refuse()
+
+    def critic_loss(self, real: Tensor, fake: Tensor, y: Tensor, drawn: Tensor) -> Tensor:  # type: ignore[override]
+        real, fake = self.augmentation(real), self.augmentation(fake)
+        (score_real, named_real), (score_fake, named_fake) = ask(self.critic, real, fake, self.apart)
+        loss = self.objective.critic(score_real, score_fake)
+        unnamed = cross_entropy(named_real, y) + cross_entropy(named_fake, drawn)  # -L_C, in nats
+        with eager(self.critic):
+            penalty = self.penalty(lambda x: self.critic(x)[0], real, fake)
+        self.augmentation.observe(score_real.detach())  # type: ignore[operator]
+        self.record(critic_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean())
+        self.record(class_loss=unnamed, accuracy=(named_real.argmax(1) == y).float().mean())
+        return loss + self.weight * unnamed + penalty
+
+    def generator_loss(self, real: Tensor, fake: Tensor, drawn: Tensor) -> Tensor:  # type: ignore[override]
+        score, named = self.critic(self.augmentation(fake))
+        loss, unnamed = self.objective.generator(score.float()), cross_entropy(named.float(), drawn)
+        self.record(generator_loss=loss, generator_class_loss=unnamed)
+        return loss + self.weight * unnamed

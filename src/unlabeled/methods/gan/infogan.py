@@ -1,0 +1,107 @@
+"""InfoGAN: a part of the code that the critic can tell from the image.
+
+Chen et al. 2016, https://arxiv.org/abs/1606.03657, equations 5 and 6. A code is c and noise z; Q(c|x) reads
+D's features:
+
+    L_I(G, Q) = E log Q(c | G(c, z)) + H(c) <= I(c; G(c, z)),    c ~ p(c)
+    min_{G, Q} max_D  V(D, G) - lambda L_I(G, Q)
+
+As in the authors' code D's turn trains Q and the features that they share, G's turn G. Paper: noise uniform in [-1, 1];
+here Gaussian, as everywhere in this drawer. What Q expects c to be is an image's code; the noise, of which it says
+nothing, stands there at its mean, 0. The most likely first category is its cluster.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unlabeled.errors import UserError
+from unlabeled.losses.mutual_information import Codes
+from unlabeled.losses.penalty import eager
+from unlabeled.methods.gan.gan import GAN
+from unlabeled.nn.answering import ask
+
+SHOWN = 8  # images in a row
+
+
+class InfoGAN(GAN):
+    def __init__(
+        self,
+        codes: Codes,  # c: what there is to be told
+        critic: Callable[..., nn.Module],  # outputs=... -> critic: x (B, ...) -> score (B,), Q (B, outputs)
+        category_weight: float,  # lambda of c's categories
+        number_weight: float,  # lambda of c's numbers
+        **named: Any,  # of GAN; latent_dim is of c and z
+    ):
+        super().__init__(critic=critic(outputs=codes.outputs), **named)
+        if self.latent_dim <= codes.dim or category_weight < 0 or number_weight < 0:
+            raise UserError(
+                f"model=infogan: latent_dim={self.latent_dim}, category_weight={category_weight}, "
+                f"number_weight={number_weight}: more than the {codes.dim} numbers of the code, and 0 or more"
+            )
+        self.codes = codes
+        self.clusters = codes.categories[0]
+        self.category_weight, self.number_weight = category_weight, number_weight
+
+    def draw_codes(self, n: int) -> Tensor:
+        noise = torch.randn(n, self.latent_dim - self.codes.dim, device=self.device)
+        return torch.cat([self.codes.draw(n, self.device), noise], 1)
+
+    def encode(self, x: Tensor) -> Tensor:
+        expected = self.codes.mean(self.critic(x)[1].float())
+        return torch.cat([expected, expected.new_zeros(len(x), self.latent_dim - self.codes.dim)], 1)
+
+    def assign(self, x: Tensor) -> Tensor:
+        return self.critic(x)[1][:, : self.clusters].argmax(1)
+
+    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+        """Rows of images that differ in the noise alone, or in one number alone, from -2 to 2 as in figure 2."""
+        codes = self.draw_codes(SHOWN).repeat(self.clusters, 1)
+        which = torch.arange(self.clusters, device=x.device).repeat_interleave(SHOWN)
+        codes[:, : self.clusters] = nn.functional.one_hot(which, self.clusters).to(codes)
+        said = self.assign(images := self.decode(codes))
+        captions = [f"category {c}\nsays {s}" for c, s in zip(which.tolist(), said.tolist(), strict=True)]
+        pictures = {"categories": (images, captions)}
+        start, steps = sum(self.codes.categories), torch.linspace(-2, 2, SHOWN, device=x.device)
+        for i in range(self.codes.numbers):
+            moved = codes[::SHOWN][: min(self.clusters, 10)].repeat_interleave(SHOWN, 0)  # a row of each category
+            moved[:, start + i] = steps.repeat(len(moved) // SHOWN)
+            captions = [f"number {i}: {value:+.1f}" for value in moved[:, start + i].tolist()]
+            pictures[f"number_{i}"] = (self.decode(moved), captions)
+        return pictures
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        players: Any = self.optimizers()
+        generator, critic = players
+        last = self.every(self.critic_steps)
+        codes = self.draw_codes(len(batch.x))
+        with torch.set_grad_enabled(last), self.statistics(last):
+            fake = self.decode(codes)
+        c = codes[:, : self.codes.dim]
+        self.descend(critic, self.critic_loss, batch.x, fake.detach(), c)
+        if last:
+            self.descend(generator, self.generator_loss, batch.x, fake, c)
+
+    def unknown(self, c: Tensor, q: Tensor, stage: str) -> Tensor:
+        """-lambda L_I. Records both parts of L_I, in nats."""
+        categories, numbers = self.codes.bound(c, q)
+        self.record(**{f"{stage}_category_information": categories, f"{stage}_number_information": numbers})
+        return -self.category_weight * categories - self.number_weight * numbers
+
+    def critic_loss(self, real: Tensor, fake: Tensor, c: Tensor) -> Tensor:  # type: ignore[override]
+        real, fake = self.augmentation(real), self.augmentation(fake)
+        (score_real, _), (score_fake, q) = ask(self.critic, real, fake, self.apart)
+        loss = self.objective.critic(score_real, score_fake)
+        with eager(self.critic):
+            penalty = self.penalty(lambda x: self.critic(x)[0], real, fake)
+        self.augmentation.observe(score_real.detach())  # type: ignore[operator]
+        self.record(critic_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean())
+        return loss + penalty + self.unknown(c, q, "critic")
+
+    def generator_loss(self, real: Tensor, fake: Tensor, c: Tensor) -> Tensor:  # type: ignore[override]
+        score, q = self.critic(self.augmentation(fake))
+        loss = self.objective.generator(score.float())
+        self.record(generator_loss=loss)
+        return loss + self.unknown(c, q, "generator")

@@ -1,0 +1,60 @@
+"""StyleGAN: a mapping network, whose styles each layer of the generator follows.
+
+Karras et al. 2019, https://arxiv.org/abs/1812.04948, sections 2 and 3.1. Training is as in GAN but for fakes: w = f(z),
+and of most images the styles from some layer on are another code's. R1 is taken at every step.
+
+The paper grows both networks as progressive_gan does. Here they are of full size from the start, as its successor's.
+"""
+
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from unlabeled.methods.gan.gan import GAN
+from unlabeled.nn.style import Mapping, crossed, mixing_table, truncation_sweep
+
+
+class StyleGAN(GAN):
+    def __init__(
+        self,
+        mapping: Mapping,  # z (B, Z) -> w (B, W)
+        mixing: float,  # share of images whose styles cross over to another's
+        truncation: float,  # psi of whatever is drawn after training, in every layer; training has none
+        **named: Any,  # of GAN; the generator takes styles (B, layers, W), fresh noise or not
+    ):
+        super().__init__(**named)
+        self.mapping = mapping
+        self.mixing, self.truncation = mixing, truncation
+        self.layers: int = self.generator.layers  # type: ignore[assignment]
+
+    def render(self, w: Tensor, psi: float = 1.0, fresh: bool = False) -> Tensor:
+        """Images (n, C, H, W) in [-1, 1] of w (n, W) or of styles (n, layers, W)."""
+        w = self.mapping.truncate(w, psi)
+        styles = w if w.ndim == 3 else w[:, None].expand(-1, self.layers, -1)
+        return self.generator(styles, fresh).float().clamp(-1, 1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.render(self.mapping(z), self.truncation)
+
+    def sample(self, n: int) -> Tensor:
+        return self.render(self.mapping(self.draw_codes(n)), self.truncation, fresh=True)
+
+    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+        w = self.mapping(self.draw_codes(8))
+        return {
+            "truncation": truncation_sweep(self.render, w),
+            "style_mixing": mixing_table(self.render, w, self.layers),
+        }
+
+    def draw(self, n: int, last: bool) -> Tensor:
+        """Of training: some crossed, none truncated."""
+        w, other = self.mapping(self.draw_codes(2 * n)).chunk(2)
+        self.mapping.follow(w)
+        return self.generator(crossed(w, other, self.layers, self.mixing)).float()
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        return [
+            self.generator_optimizer([*self.mapping.parameters(), *self.generator.parameters()]),
+            self.critic_optimizer(self.critic.parameters()),
+        ]

@@ -1,0 +1,127 @@
+"""StyleGAN2: styles modulate weights, and both regularisers are lazy.
+
+Karras et al. 2020, https://arxiv.org/abs/1912.04958, sections 3.1 and 3.2. Both players follow the logistic objective.
+R1 has a turn of the critic of its own on every k-th batch, path length one of the generator, each times k; Adam's
+learning rates and betas are lr k / (k + 1) and beta^(k / (k + 1)), as if the k + 1 steps were k (appendix B).
+
+The running mean of the path lengths is a constant to the gradient; in the authors' code 1% of it is not.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from unlabeled.errors import UserError
+from unlabeled.losses.path_length import PathLength
+from unlabeled.losses.penalty import eager
+from unlabeled.methods.gan.gan import GAN
+from unlabeled.nn.style import Mapping, crossed, mixing_table, truncation_sweep
+
+
+class StyleGAN2(GAN):
+    path_mean: Tensor
+
+    def __init__(
+        self,
+        mapping: Mapping,  # z (B, Z) -> w (B, W)
+        path: PathLength,
+        penalty_every: int,  # steps of the critic, k
+        path_every: int,  # steps of the generator, k
+        mixing: float,  # share of images whose styles cross over to another's
+        truncation: float,  # psi of whatever is drawn after training; training has none
+        **named: Any,  # of GAN; the generator takes styles (B, layers, W), fresh noise or not
+    ):
+        super().__init__(**named)
+        if not getattr(self.penalty, "differentiates_twice", False):
+            raise UserError("the penalty has a turn of its own here, with a gradient to follow: say penalty=r1")
+        if min(penalty_every, path_every) < 1:
+            raise UserError(f"penalty_every={penalty_every}, path_every={path_every}: at least 1 each")
+        self.mapping = mapping
+        self.path = path
+        self.penalty_every, self.path_every = penalty_every, path_every
+        self.mixing, self.truncation = mixing, truncation
+        self.layers: int = self.generator.layers  # type: ignore[assignment]
+        self.register_buffer("path_mean", torch.zeros(()))
+
+    def on_fit_start(self) -> None:
+        if self.accumulate > 1:
+            raise UserError(
+                f"accumulate={self.accumulate}: StyleGAN2's regularisers take steps between the players', which would "
+                "take half of their gradients along: say accumulate=1"
+            )
+
+    def styles(self, n: int) -> Tensor:
+        """Of training: (n, layers, W), some crossed."""
+        z, other = self.draw_codes(2 * n).chunk(2)
+        w, other = self.mapping(torch.cat([z, other])).chunk(2)
+        self.mapping.follow(w)
+        return crossed(w, other, self.layers, self.mixing)
+
+    def render(self, w: Tensor, psi: float = 1.0, fresh: bool = False) -> Tensor:
+        """Images (n, C, H, W) in [-1, 1] of w (n, W) or of styles (n, layers, W)."""
+        w = self.mapping.truncate(w, psi)
+        styles = w if w.ndim == 3 else w[:, None].expand(-1, self.layers, -1)
+        return self.generator(styles, fresh).float().clamp(-1, 1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.render(self.mapping(z), self.truncation)
+
+    def sample(self, n: int) -> Tensor:
+        return self.render(self.mapping(self.draw_codes(n)), self.truncation, fresh=True)
+
+    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+        w = self.mapping(self.draw_codes(8))
+        return {
+            "truncation": truncation_sweep(self.render, w),
+            "style_mixing": mixing_table(self.render, w, self.layers),
+        }
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        players: Any = self.optimizers()
+        generator, critic = players
+        fake = self.generator(self.styles(len(batch.x)))
+        self.descend(critic, self.critic_loss, batch.x, fake.detach())
+        if self.every(self.penalty_every):
+            self.descend(critic, self.penalty_loss, batch.x, fake.detach())
+        self.descend(generator, self.generator_loss, batch.x, fake)
+        if self.every(self.path_every):
+            self.descend(generator, self.path_loss, batch.x)
+
+    def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        score_real, score_fake = self.scores(self.augmentation(real), self.augmentation(fake))
+        loss = self.objective.critic(score_real, score_fake)
+        self.augmentation.observe(score_real.detach())  # type: ignore[operator]
+        self.record(critic_loss=loss, score_real=score_real.mean(), score_fake=score_fake.mean())
+        return loss
+
+    def penalty_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        penalty = self.penalty(self.critic, self.augmentation(real), self.augmentation(fake))
+        self.record(penalty=penalty)
+        return penalty * self.penalty_every
+
+    def path_loss(self, real: Tensor) -> Tensor:
+        """Of half as many images, as in the authors' code; in float32, with an eager generator."""
+        with torch.autocast(real.device.type, enabled=False), eager(self.generator):
+            w = self.styles(-(-len(real) // 2))
+            lengths = self.path.lengths(self.generator(w), w)
+        self.path_mean.lerp_(lengths.detach().mean(), self.path.decay)
+        loss = self.path(lengths, self.path_mean)
+        self.record(path_length=lengths.mean(), path_penalty=loss)
+        return loss * self.path_every
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        generator = self.generator_optimizer([*self.mapping.parameters(), *self.generator.parameters()])
+        critic = self.critic_optimizer(self.critic.parameters())
+        return [lazily(generator, self.path_every), lazily(critic, self.penalty_every)]
+
+
+def lazily(optimizer: Optimizer, every: int) -> Optimizer:
+    """With lr k / (k + 1) and betas^(k / (k + 1)): a step more on every k-th batch leaves both as they were."""
+    share = every / (every + 1)
+    for group in optimizer.param_groups:
+        group["lr"] *= share
+        if "betas" in group:
+            group["betas"] = tuple(beta**share for beta in group["betas"])
+    return optimizer

@@ -219,7 +219,7 @@ def test_self_attention_is_the_papers_equations_written_out() -> None:
         for j in range(6):
             s = torch.stack([(f @ places[i]) @ (g @ places[j]) for i in range(6)])
             beta = s.exp() / s.exp().sum()
-            o = v @ sum(beta[i] * (h @ places[i]) for i in range(6))  # type: ignore[arg-type]
+            o = v @ sum(beta[i] * (h @ places[i]) for i in range(6))
             y[b].flatten(1)[:, j] = 0.7 * o + places[j]
     torch.testing.assert_close(layer(x), y)
 

@@ -53,8 +53,8 @@ class Dragan:
     """weight * E (|grad D(x + delta)| - 1)^2 around real images.
 
     Kodali et al. 2017, https://arxiv.org/abs/1705.07215, equation 4. As in the authors' code, x goes a uniform share of
-    the way to x + spread * std(x) * u, u uniform in [0, 1) for each number (the paper writes normal noise); std is of each
-    image, not of the batch.
+    the way to x + spread * std(x) * u, u uniform in [0, 1) for each number (the paper writes normal noise); std is of
+    each image, not of the batch.
     """
 
     differentiates_twice = True

@@ -227,7 +227,8 @@ def test_the_controller_by_hand() -> None:
     sure, torn = torch.tensor([2.0, 0.1, 3.0, 1.0, 5.0]), torch.tensor([2.0, -0.1, 3.0, -1.0, 5.0])
     seen = []
     for scores in (sure, torn, torn, sure[:3], torn, torn, torn, torn):
-        part.observe(scores)
+        told = part.observe(scores)
+        assert told["augmentation_probability"] == part.p
         seen.append(round(float(part.p), 6))
     # r_t: (5 + 1) / 10 = 0.6 leaves p alone; (1 + 3) / 8 < 0.6 takes 8 / 100; 0.2 takes 10 / 100, but none is under 0
     assert seen == pytest.approx([0.1, 0.1, 0.1, 0.02, 0.02, 0.0, 0.0, 0.0])

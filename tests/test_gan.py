@@ -264,6 +264,7 @@ def test_every_weight_of_the_critic_is_clipped_after_its_step(build: Any, capsys
         ("dcgan", "penalty=r1", "batch norm"),
         ("dcgan", "model.critic_steps=0", "at least 1"),
         ("wgan", "model.bound=0", "positive"),
+        ("lsgan", "augmentation=ada", "objective=non_saturating"),
         ("wgan_gp", "model.penalty.weight=-1", "negative"),
     ],
 )

@@ -1,6 +1,7 @@
 """Adversarial objectives: what the critic minimises and what the generator minimises, of scores (B,) or maps.
 
-Scores are logits. The relativistic ones give the generator's loss of real scores too.
+`signed`: a score above 0 says real, one below it fake. The relativistic ones give the generator's loss of real scores
+too.
 """
 
 from torch import Tensor
@@ -15,6 +16,8 @@ class Minimax:
     D: -log sigma(D(x)) - log(1 - sigma(D(G(z)))); G: log(1 - sigma(D(G(z)))), whose gradient vanishes where D is sure.
     """
 
+    signed = True
+
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         return softplus(-real).mean() + softplus(fake).mean()
 
@@ -27,6 +30,8 @@ class NonSaturating:
 
     D: -log sigma(D(x)) - log(1 - sigma(D(G(z)))); G: -log sigma(D(G(z))). Scores are logits.
     """
+
+    signed = True
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         return softplus(-real).mean() + softplus(fake).mean()
@@ -70,6 +75,8 @@ class WassersteinDrift(Wasserstein):
 
 class Hinge:
     """Lim & Ye 2017, https://arxiv.org/abs/1705.02894."""
+
+    signed = True
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         return relu(1 - real).mean() + relu(1 + fake).mean()

@@ -25,6 +25,7 @@ class AdaptiveAugmentation(nn.Module):
     non_saturating, logistic, minimax or hinge.
     """
 
+    reads_signs = True  # of scores: see losses.adversarial
     p: Tensor
     signs: Tensor
     seen: Tensor
@@ -54,8 +55,8 @@ class AdaptiveAugmentation(nn.Module):
             return self.coloured(self.moved(x.float())).to(x.dtype)
 
     @torch.no_grad()
-    def observe(self, score_real: Tensor) -> None:
-        """The critic's scores of real images (B,): nothing here waits for the device."""
+    def observe(self, score_real: Tensor) -> dict[str, Tensor]:
+        """The critic's scores of real images (B,) -> p, to be recorded. Nothing here waits for the device."""
         batch = torch.stack([score_real.float().sign().sum(), score_real.new_full((), len(score_real)).float()])
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(batch)  # all ranks have one p
@@ -67,6 +68,7 @@ class AdaptiveAugmentation(nn.Module):
         self.p.add_(step * due).clamp_(0, 1)
         for count in (self.signs, self.seen, self.calls):
             count.mul_(~due)
+        return {"augmentation_probability": self.p.clone()}
 
     def chance(self, x: Tensor, p: Tensor | None = None) -> Tensor:
         """Whether a transformation happens to each image, (B,)."""

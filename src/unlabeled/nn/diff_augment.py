@@ -34,8 +34,9 @@ class DiffAugment(nn.Module):
         expect_images(x)
         return self.cut(self.moved(self.coloured(x)))
 
-    def observe(self, score_real: Tensor) -> None:
+    def observe(self, score_real: Tensor) -> dict[str, Tensor]:
         """Nothing adapts."""
+        return {}
 
     def coloured(self, x: Tensor) -> Tensor:
         x = x + self.brightness * spread(x)

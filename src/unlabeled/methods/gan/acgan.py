@@ -78,7 +78,7 @@ class ACGAN(GAN):
         unnamed = cross_entropy(named_real, y) + cross_entropy(named_fake, drawn)  # -L_C, in nats
         with eager(self.critic):
             penalty = self.penalty(lambda x: self.critic(x)[0], real, fake)
-        self.augmentation.observe(score_real.detach())  # type: ignore[operator]
+        self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
         self.record(critic_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean())
         self.record(class_loss=unnamed, accuracy=(named_real.argmax(1) == y).float().mean())
         return loss + self.weight * unnamed + penalty

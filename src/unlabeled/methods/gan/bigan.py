@@ -79,7 +79,7 @@ class BiGAN(GAN):
         with eager(self.critic):
             pairs = (torch.cat([x.flatten(1), code], 1) for x, code in ((real, found), (fake, z)))
             penalty = self.penalty(judge, *pairs)
-        self.augmentation.observe(score_real.detach())  # type: ignore[operator]
+        self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
         self.record(critic_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean())
         return loss + penalty
 

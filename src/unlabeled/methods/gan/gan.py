@@ -45,6 +45,11 @@ class GAN(Adversarial):
                 f"penalty={type(penalty).__name__} and a critic with batch norm: its gradient at one image would "
                 "depend on the others; say model.critic.batch_norm=false or take another critic"
             )
+        if getattr(augmentation, "reads_signs", False) and not getattr(objective, "signed", False):
+            raise UserError(
+                f"augmentation=ada reads the signs of the critic's scores, and with {type(objective).__name__} they "
+                "say nothing: take objective=non_saturating, minimax or hinge, or augmentation=diff_augment"
+            )
         self.generator = generator
         self.critic = critic
         self.latent_dim = latent_dim
@@ -97,7 +102,7 @@ class GAN(Adversarial):
         score_real, score_fake = self.scores(real, fake)
         loss = self.objective.critic(score_real, score_fake)
         penalty = self.penalty(self.critic, real, fake)
-        self.augmentation.observe(score_real.detach())  # type: ignore[operator]
+        self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
         self.record(critic_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean())
         return loss + penalty
 

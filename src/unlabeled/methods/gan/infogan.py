@@ -96,7 +96,7 @@ class InfoGAN(GAN):
         loss = self.objective.critic(score_real, score_fake)
         with eager(self.critic):
             penalty = self.penalty(lambda x: self.critic(x)[0], real, fake)
-        self.augmentation.observe(score_real.detach())  # type: ignore[operator]
+        self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
         self.record(critic_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean())
         return loss + penalty + self.unknown(c, q, "critic")
 

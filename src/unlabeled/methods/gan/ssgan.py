@@ -58,7 +58,7 @@ class SSGAN(GAN):
         loss, lost = self.objective.critic(score_real, score_fake), self.turn_loss(real)
         with eager(self.critic):
             penalty = self.penalty(lambda x: self.critic(x)[0], real, fake)
-        self.augmentation.observe(score_real.detach())  # type: ignore[operator]
+        self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
         self.record(critic_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean())
         self.record(turn_loss_real=lost)
         return loss + self.critic_weight * lost + penalty

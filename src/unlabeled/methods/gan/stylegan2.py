@@ -92,7 +92,7 @@ class StyleGAN2(GAN):
     def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         score_real, score_fake = self.scores(self.augmentation(real), self.augmentation(fake))
         loss = self.objective.critic(score_real, score_fake)
-        self.augmentation.observe(score_real.detach())  # type: ignore[operator]
+        self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
         self.record(critic_loss=loss, score_real=score_real.mean(), score_fake=score_fake.mean())
         return loss
 

@@ -131,10 +131,11 @@ def test_classification_is_of_labelled_images_only(made):
     method, x, y = made("semi_supervised_adversarial")
     method.eval()
     some = torch.where(torch.arange(8) < 5, -1, y)
-    torch.testing.assert_close(method.classification_loss(x, some), cross_entropy(method.classify(x[5:]), y[5:]))
+    loss = method.classification_loss(x, some, torch.tensor(3))
+    torch.testing.assert_close(loss, cross_entropy(method.classify(x[5:]), y[5:]))
     wrong = (method.classify(x[5:]).argmax(1) != y[5:]).float().mean()
     torch.testing.assert_close(method.recorded[-1]["val/wrong"], wrong)
-    none = method.classification_loss(x, torch.full((8,), -1))
+    none = method.classification_loss(x, torch.full((8,), -1), torch.tensor(0))
     none.backward()
     assert none == 0 and all(p.grad.abs().sum() == 0 for p in method.encoder.parameters())
 
@@ -190,9 +191,11 @@ def test_labels_that_are_missing(build, made):
         build(ROWS["semi_supervised_adversarial"], "model.latent_dim=2")
     for name in NAMES[1:]:
         method, x, y = made(name)
-        loss = method.classification_loss if name.startswith("semi") else method.critic_loss
         with pytest.raises(UserError, match="not attributes"):
-            loss(x, y[:, None])
+            if name.startswith("semi"):
+                method.classification_loss(x, y[:, None], torch.tensor(8))
+            else:
+                method.critic_loss(x, y[:, None])
     method, *_ = made("semi_supervised_adversarial")
     with pytest.raises(UserError, match="no training image has a label"):
         method.on_train_epoch_end()

@@ -220,7 +220,7 @@ def test_baselines_refuse(make, tmp_path):
     method = make((1, 8, 8), 10)
     method.trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_progress_bar=False)
     with pytest.raises(UserError, match=r"say trainer\.devices=1"):
-        method.on_fit_start()
+        method.setup("fit")
 
 
 # --- Evaluation

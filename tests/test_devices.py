@@ -132,7 +132,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any,
     try:
         folder.mkdir()
     except FileExistsError:
-        deadline = time.monotonic() + 400
+        deadline = time.monotonic() + 900
         while not (folder / "over").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
     else:
@@ -168,7 +168,7 @@ def go_through(folder: Path) -> None:
     ranks = [
         subprocess.Popen([*command, str(rank)], cwd=ROOT, env=settings | {"LOCAL_RANK": str(rank)}) for rank in range(2)
     ]
-    deadline = time.monotonic() + 400
+    deadline = time.monotonic() + 900
     try:
         while any(rank.poll() is None for rank in ranks) and not any(rank.poll() for rank in ranks):
             assert time.monotonic() < deadline, "the ranks wait for each other"

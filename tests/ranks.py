@@ -39,15 +39,15 @@ class Notes(Callback):
             optimizer.register_step_post_hook(self.stepped)
 
     def stepped(self, optimizer: Any, *_: Any) -> None:
-        gradients = self.gradients(optimizer)
+        gradients = self.of_player(optimizer)
         self.clipped.append(torch.cat([g.flatten() for g in gradients]).norm())
 
     def on_before_optimizer_step(self, trainer: Any, method: Any, optimizer: Any) -> None:
         player = trainer.optimizers.index(optimizer)
         if player not in self.first:
-            self.first[player] = [g.clone() for g in self.gradients(optimizer)]
+            self.first[player] = [g.clone() for g in self.of_player(optimizer)]
 
-    def gradients(self, optimizer: Any) -> list[torch.Tensor]:
+    def of_player(self, optimizer: Any) -> list[torch.Tensor]:
         """Of a player's parameters; 0 of those that this step has no use for."""
         every = [p for group in optimizer.param_groups for p in group["params"]]
         return [whole(torch.zeros_like(p) if p.grad is None else p.grad) for p in every]

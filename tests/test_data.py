@@ -24,6 +24,7 @@ from unlabeled.data.augment import CropFlip
 from unlabeled.data.loader import Loader, ShuffledLoader
 from unlabeled.data.modules import ImageData, PairedData, UnpairedData
 from unlabeled.data.packed import Records, fit, pack
+from unlabeled.data.points import PointData
 from unlabeled.data.sources.cifar import CIFAR10, CIFAR100
 from unlabeled.data.sources.digits import Digits
 from unlabeled.data.sources.faces import LFW, CelebA
@@ -714,6 +715,9 @@ def test_every_data_yaml_composes_and_names_its_facts(name, tmp_path):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         data = compose("train", [f"data={name}", f"data_root={tmp_path}"]).data
     module = instantiate(data)
+    if isinstance(module, PointData):
+        assert module.shape == (module.source.dimensions,) and module.source.name == name
+        return
     assert isinstance(module, ImageData | UnpairedData | PairedData)
     channels, height, width = module.shape
     assert channels in (1, 3) and height == width == data.size

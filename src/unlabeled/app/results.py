@@ -183,7 +183,9 @@ def headers(groups: Sequence[Sequence[Run]]) -> None:
         own = [f"experiment={file.stem}", *VARIED]
         others = [word for word in group[0].command[2:] if not word.startswith(tuple(own))] + group[0].evaluated
         what = ", ".join(f"{number['name']} {_value(number)}" for number in reached(group))
-        said = f"Reached{' with ' + ' '.join(others) if others else ''}: {what} ({', '.join(means(group))})"
+        seeds = ", ".join(dict.fromkeys(str(run.evaluation["provenance"]["seed"]) for run in group))
+        how = f"seed{'s' * (', ' in seeds)} {seeds}; {', '.join(means(group))}"
+        said = f"Reached{' with ' + ' '.join(others) if others else ''}: {what} ({how})"
         told.setdefault(file, []).append(said)
     for file, sayings in told.items():
         old = comments(file)

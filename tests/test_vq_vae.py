@@ -176,6 +176,8 @@ torch.manual_seed(rank)  # each draws noise of its own
 for _ in range(3):
     quantizer(z[rank::2])
 torch.save(dict(quantizer.state_dict()), f"{folder}/{rank}.pt")
+dist.barrier()
+dist.destroy_process_group()
 """
 
 

@@ -9,6 +9,7 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
@@ -17,7 +18,7 @@ from unlabeled.evaluation.number import Number
 from unlabeled.evaluation.place import Place
 from unlabeled.evaluation.study import Study
 from unlabeled.losses.kl import Weighted
-from unlabeled.losses.likelihood import Bernoulli, Gaussian
+from unlabeled.losses.likelihood import Bernoulli, BernoulliLogProb, Gaussian
 from unlabeled.losses.posterior import DiagonalGaussian
 from unlabeled.losses.prior import StandardNormal
 from unlabeled.methods.autoencoder.pca import PCA
@@ -293,3 +294,20 @@ def test_the_experiment_is_the_papers_network(resolve: Any, tmp_path: Path) -> N
     assert sizes == [(200, 784), (200, 200), (100, 200), (200, 50), (200, 200), (784, 200)]
     assert sum(isinstance(module, nn.Tanh) for module in vae.modules()) == 4
     assert vae.likelihood.binarisation == "dynamic"
+
+
+@torch.enable_grad()
+def test_bernoullis_own_gradient_is_cross_entropys() -> None:
+    """Of logits, 0 and large ones among them, and of what they are held against."""
+    logits = torch.cat([torch.zeros(1), torch.tensor([-60.0, 60.0]), torch.linspace(-4, 4, 9)]).view(3, 1, 2, 2)
+    x = torch.linspace(0, 1, 12).view(3, 1, 2, 2)
+    found, expected = [], []
+    for into, loss in (
+        (found, lambda a, b: -BernoulliLogProb.apply(a, b)),
+        (expected, lambda a, b: binary_cross_entropy_with_logits(a, b, reduction="none").sum((1, 2, 3))),
+    ):
+        a, b = (value.double().requires_grad_() for value in (logits, x))
+        value = loss(a, b)
+        into += [value, *torch.autograd.grad((value * torch.arange(1.0, 4)).sum(), [a, b])]
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)

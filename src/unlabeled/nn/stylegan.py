@@ -8,10 +8,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from unlabeled.nn import stylegan2
 from unlabeled.nn.convolutional import sides
 from unlabeled.nn.equalised import EqualisedConv2d, EqualisedLinear, Leaky
 from unlabeled.nn.filtered import Double, Halve
-from unlabeled.nn.minibatch import MinibatchStandardDeviation
 from unlabeled.nn.stylegan2 import channels_of
 
 
@@ -79,42 +79,12 @@ class Generator(nn.Module):
         return self.to_image(x)
 
 
-class Critic(nn.Module):
-    """Image (B, C, H, W) -> score (B,), unbounded. It sees how much the images of a group differ."""
+class Critic(stylegan2.Critic):
+    """Image (B, C, H, W) -> score (B,), unbounded. StyleGAN2's without its residual paths."""
 
-    def __init__(
-        self,
-        shape: tuple[int, int, int],
-        width: int = 64,
-        maximum: int = 512,
-        group: int | None = 4,  # images of minibatch standard deviation; None: the batch
-    ):
-        super().__init__()
-        channels, height, breadth = shape
-        pyramid = sides(height, breadth)
-        widths = channels_of(len(pyramid), width, maximum)
-        layers: list[nn.Module] = [EqualisedConv2d(channels, widths[0], 1, padding=0), Leaky()]
+    def stages(self, widths: list[int]) -> list[nn.Module]:
+        """From each size to half of it."""
+        layers: list[nn.Module] = []
         for a, b in pairwise(widths):
             layers += [EqualisedConv2d(a, a), Leaky(), EqualisedConv2d(a, b), Halve(), Leaky()]
-        spread = MinibatchStandardDeviation((widths[-1], *pyramid[-1]), group)
-        self.body = nn.Sequential(
-            *layers,
-            spread,
-            EqualisedConv2d(widths[-1] + spread.added, widths[-1]),
-            Leaky(),
-            nn.Flatten(),
-            EqualisedLinear(widths[-1] * pyramid[-1][0] * pyramid[-1][1], widths[-1]),
-            Leaky(),
-        )
-        self.head = EqualisedLinear(widths[-1], 1)
-
-    def features(self, x: Tensor) -> Tensor:
-        """The last layer before the score, (B, F)."""
-        return self.body(x)
-
-    def score(self, features: Tensor) -> Tensor:
-        """(B,), of them."""
-        return self.head(features).flatten()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.score(self.features(x))
+        return layers

@@ -156,7 +156,7 @@ class Critic(nn.Module):
         self.body = nn.Sequential(
             EqualisedConv2d(channels, widths[0], 1, padding=0),
             Leaky(),
-            *(Down(a, b) for a, b in pairwise(widths)),
+            *self.stages(widths),
             spread,
             EqualisedConv2d(widths[-1] + spread.added, widths[-1]),
             Leaky(),
@@ -165,6 +165,10 @@ class Critic(nn.Module):
             Leaky(),
         )
         self.head = EqualisedLinear(widths[-1], 1)
+
+    def stages(self, widths: list[int]) -> list[nn.Module]:
+        """From each size to half of it."""
+        return [Down(a, b) for a, b in pairwise(widths)]
 
     def features(self, x: Tensor) -> Tensor:
         """The last layer before the score, (B, F)."""

@@ -19,6 +19,7 @@ from benchmarks.common import ROOT, machine, table, tell
 
 SUBJECTS = {  # name -> module beside this one: its rows(rounds) are lines of the table
     "step": "steps",
+    "rivals": "rivals",
     "start": "start",
     "data": "data_path",
     "views": "views",

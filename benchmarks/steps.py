@@ -26,7 +26,7 @@ from unlabeled.app.build import build, make_trainer, quiet
 from unlabeled.data.loader import ShuffledLoader
 from unlabeled.data.tables import UnpairedTable
 
-Steps = Iterator[None]
+Steps = Any  # an iterator of a batch each, which can be closed
 
 
 def adam(*parts: Any, lr: float = 2e-4, beta: float = 0.5) -> torch.optim.Adam:
@@ -251,8 +251,10 @@ class Turns(Callback):
             self.pairs.append((ours, self.watch.lap()))
 
 
-def measure(case: Case, rounds: int, device: torch.device) -> list[tuple[Seconds, Seconds]]:
-    """Seconds of each chunk, framework and by hand, without the first."""
+def measure(
+    case: Case, rounds: int, device: torch.device, prepare: Callable[[Any], None] | None = None
+) -> list[tuple[Seconds, Seconds]]:
+    """Seconds of each chunk, framework and by hand, without the first. `prepare` changes the framework's method."""
     n = case.batch * case.chunk * (rounds + 1)
     shape = f"data.shape=[{','.join(map(str, case.shape))}]"
     source = ["data=digits"]  # of which nothing is trained on
@@ -265,11 +267,14 @@ def measure(case: Case, rounds: int, device: torch.device) -> list[tuple[Seconds
         data, method = build(config)
         _, copy = build(config)
         data.train_dataloader = lambda: ShuffledLoader(table_of(case, n, device), case.batch, seed=0)
+        if prepare is not None:
+            prepare(method)
         by_hand = case.by_hand(copy.to(device).train(), ShuffledLoader(table_of(case, n, device), case.batch, seed=0))
         trainer = make_trainer(config, method, limit_val_batches=0)
         turns = Turns(by_hand, case.chunk)
         trainer.callbacks.append(turns)
         trainer.fit(method, datamodule=data)
+        by_hand.close()
     return turns.pairs[1:]
 
 

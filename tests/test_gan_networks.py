@@ -15,7 +15,7 @@ from tests.test_contract import run
 from unlabeled.errors import UserError
 from unlabeled.losses import adversarial
 from unlabeled.methods.gan.ebgan import likeness
-from unlabeled.nn import r3gan, resnet_gan
+from unlabeled.nn import infogan, r3gan, resnet_gan
 from unlabeled.nn.attention import SelfAttention
 from unlabeled.nn.autoencoder_critic import AutoencoderCritic, Decoder, Encoder, Euclidean, MeanAbsolute
 from unlabeled.nn.coupling import couples
@@ -407,3 +407,30 @@ def test_what_makes_no_sense_is_refused(model: str, word: str, line: str, build:
     with pytest.raises(InstantiationException) as caught:
         build(ROWS[model], word)
     assert isinstance(caught.value.__cause__, UserError) and line in str(caught.value.__cause__)
+
+
+# --- InfoGAN's networks
+
+
+def test_infogans_networks_are_table_1() -> None:
+    generator, critic = infogan.Generator(74, (1, 28, 28)).eval(), infogan.Critic((1, 28, 28)).eval()
+    # 74 numbers; 1024; 7x7x128; 64 channels at 14; the image at 28. Batch norm: two weights a channel, none of a bias
+    wide, deep = 7 * 7 * 128, 16 * 64
+    ours = sum(p.numel() for p in generator.parameters())
+    assert ours == 74 * 1024 + 2 * 1024 + 1024 * wide + 2 * wide + 128 * deep + 2 * 64 + deep + 1
+    ours = sum(p.numel() for p in critic.parameters())
+    assert ours == (deep + 64) + 128 * deep + 2 * 128 + wide * 1024 + 2 * 1024 + (1024 + 1)
+    x = torch.rand(2, 1, 28, 28)
+    assert maps(critic, nn.Conv2d, x) == [(64, 14, 14), (128, 7, 7)]
+    assert maps(generator, nn.ConvTranspose2d, torch.randn(2, 74)) == [(64, 14, 14), (1, 28, 28)]
+    with torch.no_grad():
+        assert torch.equal(critic(x), critic.score(critic.features(x)))
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 5), (3, 11, 26), (1, 32, 32)])
+def test_infogans_networks_take_any_size(shape: tuple[int, int, int]) -> None:
+    x = infogan.Generator(6, shape, width=4, hidden=8)(torch.randn(3, 6))
+    assert x.shape == (3, *shape) and x.abs().max() <= 1
+    assert infogan.Critic(shape, width=4, hidden=8)(x).shape == (3,)
+    with pytest.raises(UserError, match="at least 5 pixels"):
+        infogan.Critic((1, 4, 9))

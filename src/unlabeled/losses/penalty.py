@@ -82,34 +82,27 @@ class R1:
         self.weight = expect(weight)
 
     def __call__(self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-        return self.weight / 2 * squared_slope(critic, real).mean()
+        return self.weight / 2 * torch.stack([squared_slope(critic, x).mean() for x in self.places(real, fake)]).sum()
+
+    def places(self, real: Tensor, fake: Tensor) -> list[Tensor]:
+        return [real]
 
 
-class R2:
+class R2(R1):
     """weight / 2 * E |grad D(G(z))|^2 at fakes.
 
     Mescheder et al. 2018, https://arxiv.org/abs/1801.04406, equation 10.
     """
 
-    differentiates_twice = True
-
-    def __init__(self, weight: float = 10.0):
-        self.weight = expect(weight)
-
-    def __call__(self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-        return self.weight / 2 * squared_slope(critic, fake).mean()
+    def places(self, real: Tensor, fake: Tensor) -> list[Tensor]:
+        return [fake]
 
 
-class R1AndR2:
+class R1AndR2(R1):
     """Both zero-centred penalties, as in Huang et al. 2024, https://arxiv.org/abs/2501.05441, section 3."""
 
-    differentiates_twice = True
-
-    def __init__(self, weight: float = 10.0):
-        self.weight = expect(weight)
-
-    def __call__(self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-        return self.weight / 2 * (squared_slope(critic, real).mean() + squared_slope(critic, fake).mean())
+    def places(self, real: Tensor, fake: Tensor) -> list[Tensor]:
+        return [real, fake]
 
 
 def expect(weight: float) -> float:

@@ -415,6 +415,21 @@ def test_runs_of_several_seeds_are_one_result(tmp_path: Path, capsys: Any) -> No
     assert "\npython train.py -m model=vae seed=0,1\n" in text and "mig 99" in text
 
 
+def test_the_last_checkpoint_is_a_result_of_its_own(tmp_path: Path, capsys: Any) -> None:
+    """The best and the last of one run stand side by side, and are not taken for two runs."""
+    folder = run_folder(tmp_path, "a", overrides=["model=vae"], numbers=[number("mig", 10.0)])
+    last = folder / "evaluation_last"
+    last.mkdir()
+    found = json.loads((folder / "evaluation" / "evaluation.json").read_text())
+    found["provenance"]["overrides"] = [f"checkpoint={folder}/checkpoints/last.ckpt", f"output={last}"]
+    found["numbers"][0]["value"] = 14.0
+    (last / "evaluation.json").write_text(json.dumps(found))
+    results.main([str(folder), str(last)])
+    text = capsys.readouterr().out
+    assert "| 1. vae on digits | mig 10 |" in text and "| 2. vae on digits, last | mig 14 |" in text
+    assert "\npython evaluate.py checkpoint=RUN/checkpoints/last.ckpt\n" in text and str(tmp_path) not in text
+
+
 def test_an_experiment_says_what_it_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """The published numbers choose what is told; what the file said before goes, the recipe stays."""
     monkeypatch.setattr(results, "CONF", tmp_path)

@@ -48,6 +48,13 @@ class Run(NamedTuple):
         return [word for word in words if not word.startswith(OF_EVALUATION)]
 
     @property
+    def checkpoint(self) -> str:
+        """What was measured: RUN, whose best it is, or another file of the run."""
+        words = self.evaluation["provenance"].get("overrides") or []
+        said = [Path(word.partition("=")[2]) for word in words if word.startswith("checkpoint=")]
+        return f"RUN/checkpoints/{said[-1].name}" if said and said[-1].suffix == ".ckpt" else "RUN"
+
+    @property
     def experiment(self) -> Path | None:
         """The file of its recipe."""
         names = [word.partition("=")[2] for word in self.command if word.startswith("experiment=")]
@@ -74,7 +81,7 @@ def grouped(runs: Sequence[Run]) -> list[list[Run]]:
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         same = [word for word in run.command if not word.startswith(VARIED)]
-        groups.setdefault((*same, *run.evaluated), []).append(run)
+        groups.setdefault((*same, run.checkpoint, *run.evaluated), []).append(run)
     return list(groups.values())
 
 
@@ -161,8 +168,9 @@ def summary(title: str, group: Sequence[Run]) -> str:
 def section(title: str, group: Sequence[Run]) -> list[str]:
     """How a result was made, and every number of its evaluation."""
     lines = ["", f"## {title}", "", "```", varied(group)]
-    if group[0].evaluated:
-        lines.append(shlex.join(["python", "evaluate.py", "checkpoint=RUN", *group[0].evaluated]))
+    first = group[0]
+    if first.evaluated or first.checkpoint != "RUN":
+        lines.append(shlex.join(["python", "evaluate.py", f"checkpoint={first.checkpoint}", *first.evaluated]))
     lines.append("```")
     every = numbers(group)
     if every:
@@ -181,7 +189,9 @@ def headers(groups: Sequence[Sequence[Run]]) -> None:
         if file is None:
             continue
         own = [f"experiment={file.stem}", *VARIED]
-        others = [word for word in group[0].command[2:] if not word.startswith(tuple(own))] + group[0].evaluated
+        first = group[0]
+        others = [word for word in first.command[2:] if not word.startswith(tuple(own))] + first.evaluated
+        others = [Path(first.checkpoint).name, *others] if first.checkpoint != "RUN" else others
         what = ", ".join(f"{number['name']} {_value(number)}" for number in reached(group))
         seeds = ", ".join(dict.fromkeys(str(run.evaluation["provenance"]["seed"]) for run in group))
         how = f"seed{'s' * (', ' in seeds)} {seeds}; {', '.join(means(group))}"
@@ -217,7 +227,8 @@ def main(words: Sequence[str]) -> None:
     titles = []
     for i, group in enumerate(groups, 1):
         names, file = group[0].evaluation["provenance"]["names"], group[0].experiment
-        titles.append(f"{i}. {file.stem if file else names['model'] + ' on ' + names['data']}")
+        other = "" if group[0].checkpoint == "RUN" else f", {Path(group[0].checkpoint).stem}"
+        titles.append(f"{i}. {file.stem if file else names['model'] + ' on ' + names['data']}{other}")
     first = _row("result", "reached", "published", "budget, wall time", "hardware", "weights")
     lines = [HEAD, "", first, "| --- " * 6 + "|"]
     lines += [summary(*pair) for pair in zip(titles, groups, strict=True)]

@@ -17,6 +17,7 @@ BUDGET = 10_000_000  # bytes of a page's pictures
 # The numbers that say most, the first first; a bracket behind them says what they were seen through.
 HEADLINES = (
     "fid",
+    "cluster_accuracy",
     "iwae_bound",
     "linear_accuracy",
     "finetune_accuracy",
@@ -24,11 +25,13 @@ HEADLINES = (
     "mig",
     "anomaly_auroc",
     "modes_covered",
+    "high_quality",
     "translation_ssim",
     "translation_fid",
     "reconstruction_psnr",
     "log_likelihood_bound",
     "bits_per_dim",
+    "precision",
     "recall",
     "cycle_a_ssim",
 )

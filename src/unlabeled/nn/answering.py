@@ -22,6 +22,7 @@ class AnsweringCritic(nn.Module):
         shape: Sequence[int],  # of x
         outputs: int | None,
         hidden: Sequence[int] = (),  # layers between the features and the answer
+        batch_norm: bool = False,  # of those layers
         spectral_norm: bool = False,  # of the answer's layers; the body has its own
     ):
         super().__init__()
@@ -29,7 +30,8 @@ class AnsweringCritic(nn.Module):
         with torch.no_grad():
             width = body.eval().features(torch.zeros(1, *shape)).numel()  # type: ignore[operator]
         self.body = body.train(training)
-        parts = layers([width, *hidden, outputs or 1], lambda: nn.LeakyReLU(0.1))
+        norm = nn.BatchNorm1d if batch_norm else None
+        parts = layers([width, *hidden, outputs or 1], lambda: nn.LeakyReLU(0.1), norm)
         if spectral_norm:
             parts = [spectral(part) if isinstance(part, nn.Linear) else part for part in parts]
         self.answer = nn.Sequential(nn.Flatten(), *parts)

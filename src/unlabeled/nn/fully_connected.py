@@ -11,12 +11,14 @@ from torch.nn.functional import linear
 from unlabeled.errors import UserError
 
 
-def layers(widths: Sequence[int], activation: Callable[[], nn.Module]) -> list[nn.Module]:
-    """Linear layers from each width to the next, the activation between them and none after the last."""
+def layers(
+    widths: Sequence[int], activation: Callable[[], nn.Module], norm: Callable[[int], nn.Module] | None = None
+) -> list[nn.Module]:
+    """Linear layers from each width to the next; between them the norm, if any, and the activation."""
     modules: list[nn.Module] = []
-    for inputs, outputs in pairwise(widths):
-        modules += [nn.Linear(inputs, outputs), activation()]
-    return modules[:-1]
+    for inputs, outputs in pairwise(widths[:-1]):
+        modules += [nn.Linear(inputs, outputs), *([norm(outputs)] if norm else []), activation()]
+    return [*modules, nn.Linear(*widths[-2:])]
 
 
 class ZeroToOne(nn.Module):

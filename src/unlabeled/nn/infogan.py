@@ -33,6 +33,7 @@ class Generator(nn.Sequential):
             Up(2 * width, width, half, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
             Up(width, channels, full), nn.Tanh(),
         )  # fmt: skip
+        self.apply(initialise)
 
 
 class Critic(nn.Module):
@@ -50,6 +51,7 @@ class Critic(nn.Module):
         wide = nn.Linear(2 * width * prod(pyramid[-1]), hidden, bias=False)
         self.body = nn.Sequential(*layers, nn.Flatten(), wide, nn.BatchNorm1d(hidden), nn.LeakyReLU(0.1))
         self.head = nn.Linear(hidden, 1)
+        self.apply(initialise)
 
     def features(self, x: Tensor) -> Tensor:
         """The last layer before the score, (B, hidden)."""
@@ -61,3 +63,11 @@ class Critic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.score(self.features(x))
+
+
+def initialise(module: nn.Module) -> None:
+    """Weights from N(0, 0.02), as in the authors' code."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

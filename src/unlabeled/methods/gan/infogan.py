@@ -6,9 +6,8 @@ D's features:
     L_I(G, Q) = E log Q(c | G(c, z)) + H(c) <= I(c; G(c, z)),    c ~ p(c)
     min_{G, Q} max_D  V(D, G) - lambda L_I(G, Q)
 
-As in the authors' code D's turn trains Q and the features that they share, G's turn G. Paper: noise uniform in [-1, 1];
-here Gaussian, as everywhere in this drawer. What Q expects c to be is an image's code; the noise, of which it says
-nothing, stands there at its mean, 0. The most likely first category is its cluster.
+As in the authors' code D's turn trains Q and the features that they share, G's turn G. Noise is uniform in [-1, 1]. What
+Q expects c to be is an image's code; the noise, of which it says nothing, stands there at its mean, 0. The most likely first category is its cluster.
 """
 
 from collections.abc import Callable
@@ -46,7 +45,7 @@ class InfoGAN(GAN):
         self.category_weight, self.number_weight = category_weight, number_weight
 
     def draw_codes(self, n: int) -> Tensor:
-        noise = torch.randn(n, self.latent_dim - self.codes.dim, device=self.device)
+        noise = 2 * torch.rand(n, self.latent_dim - self.codes.dim, device=self.device) - 1
         return torch.cat([self.codes.draw(n, self.device), noise], 1)
 
     def encode(self, x: Tensor) -> Tensor:

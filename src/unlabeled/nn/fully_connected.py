@@ -18,7 +18,7 @@ def layers(
     modules: list[nn.Module] = []
     for inputs, outputs in pairwise(widths[:-1]):
         modules += [nn.Linear(inputs, outputs), *([norm(outputs)] if norm else []), activation()]
-    return [*modules, nn.Linear(*widths[-2:])]
+    return [*modules, nn.Linear(widths[-2], widths[-1])]
 
 
 class ZeroToOne(nn.Module):

@@ -6,8 +6,9 @@ D's features:
     L_I(G, Q) = E log Q(c | G(c, z)) + H(c) <= I(c; G(c, z)),    c ~ p(c)
     min_{G, Q} max_D  V(D, G) - lambda L_I(G, Q)
 
-As in the authors' code D's turn trains Q and the features that they share, G's turn G. Noise is uniform in [-1, 1]. What
-Q expects c to be is an image's code; the noise, of which it says nothing, stands there at its mean, 0. The most likely first category is its cluster.
+As in the authors' code D's turn trains Q and the features that they share, G's turn G. Noise is uniform in [-1, 1].
+What Q expects c to be is an image's code; the noise, of which it says nothing, stands there at its mean, 0. The most
+likely first category is its cluster.
 """
 
 from collections.abc import Callable

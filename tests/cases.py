@@ -99,6 +99,7 @@ def blindness_in_class(method: Any, batch: Any) -> torch.Tensor:
 
 def forgetfulness(method: Any, batch: Any) -> torch.Tensor:
     """What the critic cannot tell of the code of a fake, in nats: falls."""
+    method.train()
     codes = method.draw_codes(64)
     return -method.codes.bound(codes[:, : method.codes.dim], method.critic(method.decode(codes))[1])[0]
 

@@ -16,6 +16,7 @@ from unlabeled.errors import UserError
 from unlabeled.losses import adversarial
 from unlabeled.methods.gan.ebgan import likeness
 from unlabeled.nn import infogan, r3gan, resnet_gan
+from unlabeled.nn.answering import AnsweringCritic
 from unlabeled.nn.attention import SelfAttention
 from unlabeled.nn.autoencoder_critic import AutoencoderCritic, Decoder, Encoder, Euclidean, MeanAbsolute
 from unlabeled.nn.coupling import couples
@@ -425,6 +426,8 @@ def test_infogans_networks_are_table_1() -> None:
     assert maps(generator, nn.ConvTranspose2d, torch.randn(2, 74)) == [(64, 14, 14), (1, 28, 28)]
     with torch.no_grad():
         assert torch.equal(critic(x), critic.score(critic.features(x)))
+    answer = AnsweringCritic(critic, (1, 28, 28), 14, [128], batch_norm=True).answer
+    assert [type(part).__name__ for part in answer] == ["Flatten", "Linear", "BatchNorm1d", "LeakyReLU", "Linear"]
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 5), (3, 11, 26), (1, 32, 32)])

@@ -50,7 +50,7 @@ def whole(method: Any, x: Tensor) -> dict[str, Tensor]:
     mu, log_var = method.infer(x)
     again = lambda: method.generator(mu + (log_var / 2).exp() * torch.randn_like(mu))
     other = lambda: method.generator(torch.randn(len(x), mu.shape[1]))
-    layer = method.critic.net[:-1]
+    layer = method.critic.body
     like = lambda fake: 0.5 * sum((a - b).square().sum() for a, b in zip(layer(x), layer(fake), strict=True)) / len(x)
     bce = lambda image, target: binary_cross_entropy_with_logits(method.critic(image), torch.full((len(x),), target))
     prior = kl_divergence(Normal(mu, (log_var / 2).exp()), Normal(0, 1)).sum(1).mean()
@@ -67,7 +67,7 @@ def whole(method: Any, x: Tensor) -> dict[str, Tensor]:
 def test_the_three_players_of_vae_gan_pay_as_in_algorithm_1(build: Build) -> None:
     method, data, _ = build(ROW["vae_gan"], "model.gamma=0.3")
     x = first(data).x
-    method.critic.net[-1].weight.data *= 1000  # scores of some size: real and fake are no longer one half each
+    method.critic.head.weight.data *= 1000  # scores of some size: real and fake are no longer one half each
     method.critic.eval()  # no batch statistics: the order of its calls is all the same
     method.generator.eval()
     for player, expected in whole(method, x).items():
@@ -81,7 +81,7 @@ def test_whose_gradients_they_are(build: Build) -> None:
     x = first(data).x
     assert moved_by(method, method.critic_loss(x)) == {"critic"}
     assert moved_by(method, method.generator_loss(x)) == {"generator", "critic"}  # of which the generator alone steps
-    method.critic.net[-1].weight.data.fill_(float("nan"))  # the score
+    method.critic.head.weight.data.fill_(float("nan"))  # the score
     assert torch.isfinite(method.encoder_loss(x))  # the encoder is not judged by it
     assert not torch.isfinite(method.generator_loss(x))
 

@@ -118,9 +118,9 @@ def test_enlarging_after_and_shrinking_before_a_1x1_convolution_is_the_same() ->
 def test_the_critic_sums_over_places_and_sees_one_image_at_a_time() -> None:
     critic = resnet_gan.Critic((1, 8, 8), width=2).eval()
     x = torch.randn(3, 1, 8, 8)
-    features = critic.features(x)
-    assert features.min() == 0  # after the last ReLU
-    expected = features.sum((2, 3)) @ critic.last.weight[0] + critic.last.bias
+    places = critic.body[:-1](x)
+    assert places.min() == 0  # after the last ReLU
+    expected = places.sum((2, 3)) @ critic.head.weight[0] + critic.head.bias
     torch.testing.assert_close(critic(x), expected)
     torch.testing.assert_close(critic(x[1:2]), critic(x)[1:2])
     assert not couples(critic)

@@ -168,8 +168,8 @@ def test_a_projection_critic_is_equation_3() -> None:
     """y^T V phi(x) + psi(phi(x)): the score of one class minus another's is their rows' difference along phi."""
     critic: Any = projecting().eval()
     x = torch.randn(4, 1, 16, 16)
-    phi = critic.net(x).sum((2, 3))
-    psi = phi @ critic.last.weight[0] + critic.last.bias
+    phi = critic.body[:-1](x).sum((2, 3))
+    psi = phi @ critic.head.weight[0] + critic.head.bias
     for c in range(3):
         found = critic(x, torch.eye(3)[c].expand(4, 3))
         torch.testing.assert_close(found, phi @ critic.embedding.weight[c] + psi)

@@ -120,7 +120,7 @@ def test_averages_follow_each_players_own_steps(build: Any) -> None:
     case = DCGAN
     words = [*MANY, "budget.epochs=1", "callbacks=averaging", "callbacks.averaging.decay=0.2", "model.critic_steps=2"]
     method, data, config = build(case, *words)
-    names = ["generator.net.0.weight", "critic.net.0.weight", "generator.net.1.running_mean"]
+    names = ["generator.net.0.weight", "critic.body.0.weight", "generator.net.1.running_mean"]
     weights = [{name: method.state_dict()[name].clone() for name in names}]
 
     class Snapshots(Callback):
@@ -138,8 +138,8 @@ def test_averages_follow_each_players_own_steps(build: Any) -> None:
                 decay = min(0.2, (1 + t) / (10 + t))
                 expected = decay * expected + (1 - decay) * after[name]
         torch.testing.assert_close(snapshots.averaging.average[name], expected)
-    live = method.state_dict()["critic.net.0.weight"]
-    assert torch.equal(live, weights[-1]["critic.net.0.weight"])  # training never sees the averages
+    live = method.state_dict()["critic.body.0.weight"]
+    assert torch.equal(live, weights[-1]["critic.body.0.weight"])  # training never sees the averages
 
 
 def test_records_are_means_over_batches_and_validation_counts_images(build: Any, tmp_path: Path) -> None:

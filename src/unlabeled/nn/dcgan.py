@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from unlabeled.nn.convolutional import Up, sides
 from unlabeled.nn.minibatch import NoMinibatch
+from unlabeled.nn.two_halves import TwoHalves
 
 
 class Generator(nn.Module):
@@ -35,7 +36,7 @@ class Generator(nn.Module):
         return self.net(z[:, :, None, None])
 
 
-class Critic(nn.Module):
+class Critic(TwoHalves):
     """Image (B, C, H, W) -> score (B,), unbounded."""
 
     def __init__(
@@ -58,19 +59,9 @@ class Critic(nn.Module):
         batch: nn.Module = minibatch((widths[-1], *pyramid[-1]))
         added = int(batch.added)  # type: ignore[arg-type]
         layers += [batch] if added else []
-        self.net = nn.Sequential(*layers, nn.Conv2d(widths[-1] + added, 1, pyramid[-1]))
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Conv2d(widths[-1] + added, 1, pyramid[-1])
         self.apply(initialise)
-
-    def features(self, x: Tensor) -> Tensor:
-        """The last layer before the score, (B, D, h, w)."""
-        return self.net[:-1](x)
-
-    def score(self, features: Tensor) -> Tensor:
-        """(B,), of them."""
-        return self.net[-1](features).flatten()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.score(self.features(x))
 
 
 def initialise(module: nn.Module) -> None:

@@ -6,10 +6,11 @@ Chen et al. 2016, https://arxiv.org/abs/1606.03657, appendix C.1, table 1: there
 
 from math import prod
 
-from torch import Tensor, nn
+from torch import nn
 
 from unlabeled.errors import UserError
 from unlabeled.nn.convolutional import Up, sides
+from unlabeled.nn.two_halves import TwoHalves
 
 
 def pyramid_of(height: int, breadth: int) -> list[tuple[int, int]]:
@@ -36,7 +37,7 @@ class Generator(nn.Sequential):
         self.apply(initialise)
 
 
-class Critic(nn.Module):
+class Critic(TwoHalves):
     """Image (B, C, H, W) -> score (B,), unbounded."""
 
     def __init__(self, shape: tuple[int, int, int], width: int = 64, hidden: int = 1024):
@@ -52,17 +53,6 @@ class Critic(nn.Module):
         self.body = nn.Sequential(*layers, nn.Flatten(), wide, nn.BatchNorm1d(hidden), nn.LeakyReLU(0.1))
         self.head = nn.Linear(hidden, 1)
         self.apply(initialise)
-
-    def features(self, x: Tensor) -> Tensor:
-        """The last layer before the score, (B, hidden)."""
-        return self.body(x)
-
-    def score(self, features: Tensor) -> Tensor:
-        """(B,), of them."""
-        return self.head(features).flatten()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.score(self.features(x))
 
 
 def initialise(module: nn.Module) -> None:

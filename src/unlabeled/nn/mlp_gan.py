@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import prod
 
-from torch import Tensor, nn
+from torch import nn
 
 from unlabeled.nn.fully_connected import layers
 from unlabeled.nn.minibatch import NoMinibatch
+from unlabeled.nn.two_halves import TwoHalves
 
 
 class Generator(nn.Sequential):
@@ -30,7 +31,7 @@ class Generator(nn.Sequential):
         super().__init__(*layers([latent_dim, *hidden, prod(shape)], activation), nn.Unflatten(1, tuple(shape)), bound)
 
 
-class Critic(nn.Module):
+class Critic(TwoHalves):
     """x (B, *shape) -> score (B,), unbounded."""
 
     any_shape = True
@@ -52,14 +53,3 @@ class Critic(nn.Module):
         batch: nn.Module = minibatch((width,))
         self.body = nn.Sequential(*parts, batch)
         self.head = nn.Linear(width + int(batch.added), 1)  # type: ignore[arg-type]
-
-    def features(self, x: Tensor) -> Tensor:
-        """The last layer before the score, (B, F)."""
-        return self.body(x)
-
-    def score(self, features: Tensor) -> Tensor:
-        """(B,), of them."""
-        return self.head(features).flatten()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.score(self.features(x))

@@ -78,12 +78,12 @@ class ProjectionCritic(Critic):
 
     def __init__(self, shape: tuple[int, int, int], classes: int | None, width: int = 64):
         super().__init__(shape, width)
-        last: Any = self.last
-        table = nn.Linear(last.in_features, classes or 1, bias=False)  # V
+        head: Any = self.head
+        table = nn.Linear(head.in_features, classes or 1, bias=False)  # V
         nn.init.xavier_uniform_(table.weight)
         self.embedding = spectral_norm(table)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
         features = self.features(x)
-        alike = self.embedding(features.sum((2, 3)))  # (B, K)
+        alike = self.embedding(features)  # (B, K)
         return self.score(features) + (y.to(alike.dtype) * alike).sum(1)

@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate, leaky_relu
 
 from unlabeled.errors import UserError
 from unlabeled.nn.convolutional import sides
+from unlabeled.nn.two_halves import TwoHalves
 
 SLOPE = 0.2  # of leaky ReLU
 GAIN = (2 / (1 + SLOPE**2)) ** 0.5  # which keeps its variance
@@ -80,7 +81,7 @@ class Generator(nn.Module):
         return self.net(self.basis * self.mix(z)[:, :, None, None])
 
 
-class Critic(nn.Module):
+class Critic(TwoHalves):
     """Image (B, C, H, W) -> score (B,), unbounded: the generator mirrored."""
 
     def __init__(
@@ -98,20 +99,9 @@ class Critic(nn.Module):
         layers += stage(widths[0], group, blocks, len(pyramid))
         for (a, b), to in zip(itertools.pairwise(widths), pyramid[1:], strict=True):
             layers += [Resample(a, b, to), *stage(b, group, blocks, len(pyramid))]
-        self.net = nn.Sequential(*layers)
-        self.basis = scaled(nn.Conv2d(widths[-1], widths[-1], pyramid[-1], groups=widths[-1], bias=False))
-        self.last = scaled(nn.Linear(widths[-1], 1, bias=False))
-
-    def features(self, x: Tensor) -> Tensor:
-        """The last layer before the score, (B, D)."""
-        return self.basis(self.net(x)).flatten(1)
-
-    def score(self, features: Tensor) -> Tensor:
-        """(B,), of them."""
-        return self.last(features).flatten()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.score(self.features(x))
+        layers += [scaled(nn.Conv2d(widths[-1], widths[-1], pyramid[-1], groups=widths[-1], bias=False)), nn.Flatten()]
+        self.body = nn.Sequential(*layers)
+        self.head = scaled(nn.Linear(widths[-1], 1, bias=False))
 
 
 def narrowing(pyramid: list[tuple[int, int]], width: int) -> list[int]:

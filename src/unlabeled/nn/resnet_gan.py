@@ -20,6 +20,7 @@ from unlabeled.errors import UserError
 from unlabeled.nn.attention import SelfAttention, plain
 from unlabeled.nn.convolutional import sides
 from unlabeled.nn.spectral import spectral_norm
+from unlabeled.nn.two_halves import TwoHalves
 
 SMALL = 32  # pixels: the last size of table 3
 
@@ -103,7 +104,7 @@ class Generator(nn.Module):
         return self.net(self.project(z).unflatten(1, self.start))
 
 
-class Critic(nn.Module):
+class Critic(TwoHalves):
     """Image (B, C, H, W) -> score (B,), unbounded. No batch norm: with or without spectral norm it sees one image."""
 
     def __init__(
@@ -126,19 +127,15 @@ class Critic(nn.Module):
             layers += [SelfAttention(out, wrap)] if i + 1 == attention else []
             channels = out
         expect(attention, range(1, n + 1))
-        self.net = nn.Sequential(*layers, nn.ReLU())
-        self.last = wrap(glorot(nn.Linear(channels, 1)))
+        self.body = nn.Sequential(*layers, nn.ReLU(), Total())
+        self.head = wrap(glorot(nn.Linear(channels, 1)))
 
-    def features(self, x: Tensor) -> Tensor:
-        """The last layer before the score, (B, D, h, w)."""
-        return self.net(x)
 
-    def score(self, features: Tensor) -> Tensor:
-        """(B,), of them."""
-        return self.last(features.sum((2, 3))).flatten()
+class Total(nn.Module):
+    """(B, D, h, w) -> (B, D), over positions."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.score(self.features(x))
+        return x.sum((2, 3))
 
 
 def choose(spectral: bool) -> Callable[[nn.Module], nn.Module]:

@@ -14,6 +14,7 @@ from unlabeled.nn.convolutional import sides
 from unlabeled.nn.equalised import EqualisedConv2d, EqualisedLinear, Leaky
 from unlabeled.nn.filtered import Double, Filter, Halve, even
 from unlabeled.nn.minibatch import MinibatchStandardDeviation
+from unlabeled.nn.two_halves import TwoHalves
 
 
 def channels_of(levels: int, width: int, maximum: int) -> list[int]:
@@ -138,7 +139,7 @@ class Down(nn.Module):
         return (deep + self.skip(x)) / sqrt(2)  # as large as either
 
 
-class Critic(nn.Module):
+class Critic(TwoHalves):
     """Image (B, C, H, W) -> score (B,), unbounded. It sees how much the images of a group differ."""
 
     def __init__(
@@ -169,14 +170,3 @@ class Critic(nn.Module):
     def stages(self, widths: list[int]) -> list[nn.Module]:
         """From each size to half of it."""
         return [Down(a, b) for a, b in pairwise(widths)]
-
-    def features(self, x: Tensor) -> Tensor:
-        """The last layer before the score, (B, F)."""
-        return self.body(x)
-
-    def score(self, features: Tensor) -> Tensor:
-        """(B,), of them."""
-        return self.head(features).flatten()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.score(self.features(x))

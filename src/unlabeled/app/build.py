@@ -65,11 +65,12 @@ def provide_extractors(trainer: Trainer, config: dict[str, Any], data: Any) -> N
     """What is measured during training sees images through an extractor; it is found when all ranks are there."""
     from unlabeled.app.extractors import choose  # which trains one itself, by this module
 
-    cache = Path(data.packed) / "evaluation"
+    cache, device = Path(data.packed) / "evaluation", str(trainer.strategy.root_device)
+    key = "callbacks.measures.extractor"
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Measures):
             callback.choose = lambda name, weights, place, notes: choose(
-                name, weights, config, data, cache, str(trainer.strategy.root_device), (), notes, place
+                name, weights, config, data, cache, device, (), notes, place, key
             )
 
 

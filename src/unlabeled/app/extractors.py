@@ -65,6 +65,7 @@ def choose(
     trust: tuple[str, ...],
     notes: list[str],  # gets a line where "auto" finds nothing
     place: Place = Place(),  # noqa: B008  of the processes that call this together
+    key: str = "evaluation.extractor",  # where the name was said
 ) -> Extractor | None:
     """The extractor that is asked for; it fits the images. Nothing is ever downloaded.
 
@@ -72,12 +73,10 @@ def choose(
     Inception where its file is there and images have colours, or else None.
     """
     if weights is not None and name not in FILES:
-        raise UserError(
-            f"evaluation.extractor_weights is a file of {', '.join(FILES)}: say which as evaluation.extractor=..."
-        )
+        raise UserError(f"{key}_weights is a file of {', '.join(FILES)}: say which as {key}=...")
     if name == "none":
         return None
-    shop = Shop(run, data, cache, device, trust, place)
+    shop = Shop(run, data, cache, device, trust, place, key)
     with isolate_rng():  # networks draw their first weights, also when others are loaded into them
         return shop.at_hand(notes) if name == "auto" else shop.asked_for(name, weights)
 
@@ -85,7 +84,16 @@ def choose(
 class Shop:
     """Where extractors for one data set come from."""
 
-    def __init__(self, run: dict[str, Any], data: Any, cache: Path, device: str, trust: tuple[str, ...], place: Place):
+    def __init__(
+        self,
+        run: dict[str, Any],
+        data: Any,
+        cache: Path,
+        device: str,
+        trust: tuple[str, ...],
+        place: Place,
+        key: str,
+    ):
         self.settings = run["data"]
         self.title = (run.get("names") or {}).get("data") or data.source.name
         self.data = data
@@ -94,6 +102,7 @@ class Shop:
         # what `data` was made from has been trusted already
         self.trust = (*trust, (self.settings.get("source") or self.settings)["_target_"].split(".")[0])
         self.place = place
+        self.key = key
 
     def asked_for(self, name: str, weights: str | None) -> Extractor:
         path = Path(name).expanduser()
@@ -104,7 +113,7 @@ class Shop:
         elif path.exists() or os.sep in name or name.endswith(".ckpt"):
             extractor = self.trained(path)
         else:
-            raise UserError(f"evaluation.extractor={name}: there is no such run, nor name: {nearest(name, NAMES)}")
+            raise UserError(f"{self.key}={name}: there is no such run, nor name: {nearest(name, NAMES)}")
         extractor.check(self.data.shape)
         return extractor
 
@@ -121,14 +130,14 @@ class Shop:
         ways = []
         if not self.refusal():
             ways += [
-                f"evaluation.extractor=classifier (trained once, {self.patience()})",
-                f"evaluation.extractor=RUN after python train.py model=classifier data={self.title}",
+                f"{self.key}=classifier (trained once, {self.patience()})",
+                f"{self.key}=RUN after python train.py model=classifier data={self.title}",
             ]
         else:
-            ways.append("evaluation.extractor=RUN, a run whose method encodes such images")
+            ways.append(f"{self.key}=RUN, a run whose method encodes such images")
         if self.data.shape[0] == 3:
             file = self.data.root / "weights" / FILES["inception"].name
-            ways.append(f"evaluation.extractor=inception with its file at {file}")
+            ways.append(f"{self.key}=inception with its file at {file}")
         notes.append(f"no FID and the like: they see images through an extractor; say {', or '.join(ways)}")
         return None
 
@@ -138,12 +147,12 @@ class Shop:
         file = Path(weights).expanduser() if weights else home / wanted.name
         if not file.is_file():
             if weights:
-                raise UserError(f"evaluation.extractor_weights={file}: there is no such file")
+                raise UserError(f"{self.key}_weights={file}: there is no such file")
             known = f" (its sha256 begins with {wanted.sha256[:8]})" if wanted.sha256 else ""
             raise UserError(
-                f"evaluation.extractor={name} takes weights, and none are ever downloaded: put {wanted.name}{known} "
-                f"from {wanted.whose} into {home}, or say evaluation.extractor_weights=FILE; "
-                "evaluation.extractor=classifier needs no file"
+                f"{self.key}={name} takes weights, and none are ever downloaded: put {wanted.name}{known} "
+                f"from {wanted.whose} into {home}, or say {self.key}_weights=FILE; "
+                f"{self.key}=classifier needs no file"
             )
         if file.name == wanted.name and not (found := sha256(file)).startswith(wanted.sha256):
             raise UserError(
@@ -221,7 +230,7 @@ class Shop:
     def provide(self) -> str | None:
         """See that a whole one lies there; what went wrong, if anything did."""
         if problem := self.refusal():
-            return f"evaluation.extractor=classifier: {problem}; take evaluation.extractor=RUN or inception"
+            return f"{self.key}=classifier: {problem}; take {self.key}=RUN or inception"
         folder = self.kept
         try:
             if folder.is_dir():

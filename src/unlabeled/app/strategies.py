@@ -2,6 +2,8 @@
 
 import inspect
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,6 +28,16 @@ def networks(method: nn.Module) -> dict[str, nn.Module]:
     """The children that are called and have weights: what is compiled, or sharded."""
     children = method.named_children()
     return {n: m for n, m in children if type(m).forward is not nn.Module.forward and any(True for _ in m.parameters())}
+
+
+def pieces(method: nn.Module) -> dict[str, nn.Module]:
+    """Networks, but of a critic in two halves (nn/two_halves.py, nn/autoencoder_critic.py) each half."""
+    found: dict[str, nn.Module] = {}
+    for name, network in networks(method).items():
+        found |= (
+            {f"{name}.{n}": m for n, m in networks(network).items()} if hasattr(network, "score") else {name: network}
+        )
+    return found
 
 
 class Synchronisation(LayerSync):
@@ -77,7 +89,7 @@ class Sharded(Replicated):
 
     Each child that is called is gathered whole for its forward and its backward pass. Parameters outside of these are
     few (a likelihood's sigma): they stay whole, and their gradients are means over ranks. Checkpoints are those of one
-    process.
+    process. A method that reads a network's weights while it is not called (tied or penalised ones) is refused.
     """
 
     def configure_ddp(self) -> None:
@@ -87,7 +99,7 @@ class Sharded(Replicated):
             raise UserError("trainer=fsdp cannot differentiate twice, as this penalty does: say trainer=ddp")
         if self.precision_plugin.precision == "16-mixed":
             raise UserError("trainer=fsdp has no loss scaling: say trainer.precision=bf16-mixed")
-        self._shards = networks(method)
+        self._shards = pieces(method)
         if not self._shards:
             raise UserError(f"trainer=fsdp: {type(method).__name__} has no network to shard: say trainer=ddp")
         if not all(parameter.is_contiguous() for parameter in method.parameters()):
@@ -104,6 +116,28 @@ class Sharded(Replicated):
         assert parameter.grad is not None
         torch.distributed.all_reduce(parameter.grad)
         parameter.grad /= self.world_size
+
+    @contextmanager
+    def _gathered(self) -> Iterator[None]:
+        """What says so where weights are read that are not."""
+        try:
+            yield
+        except RuntimeError as error:
+            if "mixed torch.Tensor and DTensor" not in str(error):
+                raise
+            name = type(self.lightning_module).__name__
+            raise UserError(
+                f"trainer=fsdp: {name} reads weights of a network outside of its forward pass (tied, penalised, or of "
+                "a part alone), where no rank has them whole: say trainer=ddp"
+            ) from None
+
+    def training_step(self, *batch: Any, **named: Any) -> Any:
+        with self._gathered():
+            return super().training_step(*batch, **named)
+
+    def backward(self, closure_loss: Tensor, optimizer: Optimizer | None, *more: Any, **named: Any) -> Tensor:
+        with self._gathered():
+            return super().backward(closure_loss, optimizer, *more, **named)
 
     def setup_optimizers(self, trainer: Any) -> None:
         super().setup_optimizers(trainer)

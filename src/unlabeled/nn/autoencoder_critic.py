@@ -41,8 +41,12 @@ class AutoencoderCritic(nn.Module):
         """The code (B, D)."""
         return self.encoder(x)
 
+    def score(self, code: Tensor, x: Tensor) -> Tensor:
+        """(B,), of them."""
+        return -self.energy(self.decoder(code).float() - x)
+
     def forward(self, x: Tensor) -> Tensor:
-        return -self.energy(self.decoder(self.encoder(x)).float() - x)
+        return self.score(self.features(x), x)
 
 
 class Encoder(nn.Sequential):

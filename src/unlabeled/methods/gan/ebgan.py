@@ -19,7 +19,7 @@ class EBGAN(GAN):
     def __init__(
         self,
         pulling_away: float,  # weight of the term
-        **named: Any,  # of GAN, whose critic has `features`: x -> codes (B, D)
+        **named: Any,  # of GAN, whose critic is nn.autoencoder_critic's
     ):
         super().__init__(**named)
         if pulling_away < 0:
@@ -28,8 +28,9 @@ class EBGAN(GAN):
 
     def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         seen = self.augmentation(fake)
-        loss = self.objective.generator(self.critic(seen).float())
-        alike = likeness(self.critic.features(seen).float())  # type: ignore[operator]
+        codes = self.critic.features(seen)  # type: ignore[operator]
+        loss = self.objective.generator(self.critic.score(codes, seen))  # type: ignore[operator]
+        alike = likeness(codes.float())
         self.record(generator_loss=loss, pulling_away=alike)
         return loss + self.pulling_away * alike
 

@@ -47,11 +47,14 @@ class StyleGAN(GAN):
             "style_mixing": mixing_table(self.render, w, self.layers),
         }
 
-    def draw(self, n: int, last: bool) -> Tensor:
-        """Of training: some crossed, none truncated."""
+    def styles(self, n: int) -> Tensor:
+        """Of training: (n, layers, W), some crossed, none truncated."""
         w, other = self.mapping(self.draw_codes(2 * n)).chunk(2)
         self.mapping.follow(w)
-        return self.generator(crossed(w, other, self.layers, self.mixing)).float()
+        return crossed(w, other, self.layers, self.mixing)
+
+    def draw(self, n: int, last: bool) -> Tensor:
+        return self.generator(self.styles(n)).float()
 
     def configure_optimizers(self) -> list[Optimizer]:
         return [

@@ -16,33 +16,26 @@ from torch.optim import Optimizer
 from unlabeled.errors import UserError
 from unlabeled.losses.path_length import PathLength
 from unlabeled.losses.penalty import eager
-from unlabeled.methods.gan.gan import GAN
-from unlabeled.nn.style import Mapping, crossed, mixing_table, truncation_sweep
+from unlabeled.methods.gan.stylegan import StyleGAN
 
 
-class StyleGAN2(GAN):
+class StyleGAN2(StyleGAN):
     path_mean: Tensor
 
     def __init__(
         self,
-        mapping: Mapping,  # z (B, Z) -> w (B, W)
         path: PathLength,
         penalty_every: int,  # steps of the critic, k
         path_every: int,  # steps of the generator, k
-        mixing: float,  # share of images whose styles cross over to another's
-        truncation: float,  # psi of whatever is drawn after training; training has none
-        **named: Any,  # of GAN; the generator takes styles (B, layers, W), fresh noise or not
+        **named: Any,  # of StyleGAN
     ):
         super().__init__(**named)
         if not getattr(self.penalty, "differentiates_twice", False):
             raise UserError("the penalty has a turn of its own here, with a gradient to follow: say penalty=r1")
         if min(penalty_every, path_every) < 1:
             raise UserError(f"penalty_every={penalty_every}, path_every={path_every}: at least 1 each")
-        self.mapping = mapping
         self.path = path
         self.penalty_every, self.path_every = penalty_every, path_every
-        self.mixing, self.truncation = mixing, truncation
-        self.layers: int = self.generator.layers  # type: ignore[assignment]
         self.register_buffer("path_mean", torch.zeros(()))
 
     def on_fit_start(self) -> None:
@@ -52,36 +45,10 @@ class StyleGAN2(GAN):
                 "take half of their gradients along: say accumulate=1"
             )
 
-    def styles(self, n: int) -> Tensor:
-        """Of training: (n, layers, W), some crossed."""
-        z, other = self.draw_codes(2 * n).chunk(2)
-        w, other = self.mapping(torch.cat([z, other])).chunk(2)
-        self.mapping.follow(w)
-        return crossed(w, other, self.layers, self.mixing)
-
-    def render(self, w: Tensor, psi: float = 1.0, fresh: bool = False) -> Tensor:
-        """Images (n, C, H, W) in [-1, 1] of w (n, W) or of styles (n, layers, W)."""
-        w = self.mapping.truncate(w, psi)
-        styles = w if w.ndim == 3 else w[:, None].expand(-1, self.layers, -1)
-        return self.generator(styles, fresh).float().clamp(-1, 1)
-
-    def decode(self, z: Tensor) -> Tensor:
-        return self.render(self.mapping(z), self.truncation)
-
-    def sample(self, n: int) -> Tensor:
-        return self.render(self.mapping(self.draw_codes(n)), self.truncation, fresh=True)
-
-    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
-        w = self.mapping(self.draw_codes(8))
-        return {
-            "truncation": truncation_sweep(self.render, w),
-            "style_mixing": mixing_table(self.render, w, self.layers),
-        }
-
     def training_step(self, batch: Any, batch_idx: int) -> None:
         players: Any = self.optimizers()
         generator, critic = players
-        fake = self.generator(self.styles(len(batch.x)))
+        fake = self.draw(len(batch.x), last=True)
         self.descend(critic, self.critic_loss, batch.x, fake.detach())
         if self.every(self.penalty_every):
             self.descend(critic, self.penalty_loss, batch.x, fake.detach())
@@ -112,8 +79,7 @@ class StyleGAN2(GAN):
         return loss * self.path_every
 
     def configure_optimizers(self) -> list[Optimizer]:
-        generator = self.generator_optimizer([*self.mapping.parameters(), *self.generator.parameters()])
-        critic = self.critic_optimizer(self.critic.parameters())
+        generator, critic = super().configure_optimizers()
         return [lazily(generator, self.path_every), lazily(critic, self.penalty_every)]
 
 

@@ -431,7 +431,9 @@ def test_the_settings_of_the_run_at_hand_do_not_matter(run: Any, tmp_path: Path)
     own = {"seed": 7, "batch_size": 3, "augment": {"_target_": "unlabeled.data.augment.CropFlip", "scale": 1.2}}
     made = built(run)[0]
     plain, other = (
-        extractors.Shop({"data": run["data"] | data, "names": run["names"]}, made, tmp_path, "cpu", (), Place(), "extractor")
+        extractors.Shop(
+            {"data": run["data"] | data, "names": run["names"]}, made, tmp_path, "cpu", (), Place(), "extractor"
+        )
         for data in ({}, own)
     )
     assert plain.configured("there") == other.configured("there") and plain.kept == other.kept

@@ -270,6 +270,35 @@ def test_callbacks_may_change(program: Any, tmp_path: Path) -> None:
     assert program("train", f"resume={run}", "callbacks=default", "budget.epochs=4").status == 0
 
 
+HOLDER = """
+import sys, time
+from filelock import FileLock
+lock = FileLock(sys.argv[1])
+lock.acquire()
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_run_that_another_process_trains_is_left_alone(program: Any, tmp_path: Path) -> None:
+    """Until that one has ended, be it by kill -9."""
+    run = tmp_path / "run"
+    assert program("train", *small(run), signals("SIGTERM", 5)).status == 143
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    other = subprocess.Popen([sys.executable, "-c", HOLDER, run / ".lock"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout and other.stdout.readline() == "held\n"
+        for words in ([f"resume={run}"], small(run, "resume=auto")):
+            refused = program("train", *words)
+            assert refused.status == 1 and f"{run}: another process trains this run" in refused.complaint
+        assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    finally:
+        other.kill()
+        other.wait()
+    assert program("train", f"resume={run}").status == 0
+    assert program("train", f"resume={run}", "budget.epochs=4").status == 0  # nor does a run that is over hold it
+
+
 def test_a_run_that_was_moved_goes_on_where_it_lies(program: Any, tmp_path: Path) -> None:
     run, moved = tmp_path / "run", tmp_path / "moved"
     assert program("train", *small(run), signals("SIGTERM", 5)).status == 143

@@ -2,7 +2,11 @@
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from unlabeled.errors import UserError
 
@@ -22,6 +26,22 @@ def new_folder(parent: str | Path, name: str) -> Path:
     except OSError as error:
         raise UserError(f"cannot make a run folder under {parent} ({error.strerror}): say output=FOLDER") from error
     raise UserError(f"too many runs named {name} under {parent}: say output=FOLDER")
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Refuse a folder that another process trains in; one that ends, however it ends, gives it free."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(f"{folder}: another process trains this run; wait for it, or say another folder") from None
+    except (OSError, NotImplementedError):
+        pass  # a folder where nothing can be locked
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def stamp() -> str:

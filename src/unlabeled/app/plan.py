@@ -2,7 +2,7 @@
 
 import json
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,15 @@ from unlabeled.app.changes import approve, change
 from unlabeled.app.checkpoint import batches, newest
 from unlabeled.app.checks import check, check_devices
 from unlabeled.app.cli import explain
-from unlabeled.app.folders import new_folder, slug, stamp
+from unlabeled.app.folders import alone, new_folder, slug, stamp
 from unlabeled.app.hidden import MARK, hidden, revealed
 from unlabeled.app.processes import together
 from unlabeled.errors import UserError
 from unlabeled.files import write
 
 
-def prepare(config: DictConfig) -> dict[str, Any]:
-    """{"config": resolved, with the run's folder, "how": new, resumed or over}."""
+def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
+    """{"config": resolved, with the run's folder, "how": new, resumed or over}; `held` keeps others from the folder."""
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     choices = HydraConfig.get().runtime.choices
     given = [word for word in HydraConfig.get().overrides.task if not word.startswith(("resume=", "resume_changed="))]
@@ -30,7 +30,10 @@ def prepare(config: DictConfig) -> dict[str, Any]:
     if multirun and together() and choices["hydra/launcher"] == "basic":
         raise UserError("a sweep is started once, without srun or torchrun: say hydra/launcher=submitit_slurm")
     if config.resume not in (None, "auto"):
-        return {"config": resumed(config, Path(config.resume), words), "how": "resumed"}
+        folder = Path(config.resume)
+        if begun(folder):
+            held.enter_context(alone(folder))
+        return {"config": resumed(config, folder, words), "how": "resumed"}
     names = {group: choices[group] for group in ("model", "data", "trainer")} | {"overrides": words}
     if multirun:
         names["sweep"] = Path(HydraConfig.get().sweep.dir).name
@@ -43,6 +46,8 @@ def prepare(config: DictConfig) -> dict[str, Any]:
         raise UserError("resume=auto must know the run: say run=FOLDER")
     if config.run is not None or config.resume == "auto":
         folder = Path(config.run or Path(HydraConfig.get().sweep.dir) / job)
+        folder.mkdir(parents=True, exist_ok=True)
+        held.enter_context(alone(folder))
         if config.resume == "auto":
             if "error" not in result_of(folder, {"error": "none"}) and set(words) == set(words_of(folder)):
                 return {"config": resolve(OmegaConf.load(folder / "config.yaml")), "how": "over"}
@@ -51,11 +56,10 @@ def prepare(config: DictConfig) -> dict[str, Any]:
             (folder / "metrics.csv").unlink(missing_ok=True)  # of one that was stopped before its first checkpoint
         elif (folder / "config.yaml").exists():
             raise UserError(f"run={folder} holds a run already: say resume={folder}, or another folder")
-        folder.mkdir(parents=True, exist_ok=True)
-    elif multirun:
-        folder = new_folder(HydraConfig.get().sweep.dir, job)
     else:
-        folder = new_folder(config.output, f"{choices['model']}-{choices['data']}-{stamp()}")
+        name = f"{choices['model']}-{choices['data']}-{stamp()}"
+        folder = new_folder(HydraConfig.get().sweep.dir, job) if multirun else new_folder(config.output, name)
+        held.enter_context(alone(folder))
     config.run = str(folder)
     try:
         settle(config)

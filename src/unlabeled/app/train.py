@@ -4,7 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,14 @@ from unlabeled.files import FULL, write
 
 def train(config: DictConfig) -> float | None:
     """Train as the config says; returns the monitored quantity where there is one (for sweepers)."""
-    start = agree(lambda: prepare(config))
-    plain, how, group = start["config"], start["how"], together()
-    folder = Path(plain["run"])
+    with ExitStack() as held:
+        start = agree(lambda: prepare(config, held))
+        return run(start["config"], start["how"])
+
+
+def run(plain: dict[str, Any], how: str) -> float | None:
+    """A resolved config, in its folder: by one process, one a device, or those started together."""
+    folder, group = Path(plain["run"]), together()
     if how == "over":
         print(f"over already: {folder}")
         return result_of(folder).get("objective")

@@ -295,6 +295,16 @@ def test_the_balance_rises_where_fakes_are_too_good_and_stays_within_0_and_1(bui
     assert float(method.k) == pytest.approx(k)
 
 
+def test_images_do_not_fade_in_begans_networks() -> None:
+    """Before training, at 64 pixels: codes differ as images do, and so do their decodings."""
+    torch.manual_seed(0)
+    encoder, decoder = Encoder((3, 64, 64), 32, 8), Decoder((3, 64, 64), 32, 8)
+    with torch.no_grad():
+        codes = encoder(torch.randn(16, 3, 64, 64))
+        images = decoder(torch.randn(16, 32))
+    assert codes.std(0).mean() > 0.03 and images.std(0).mean() > 0.03  # PyTorch's own weights: 0.00005, 0.0003
+
+
 def test_no_gradient_of_begans_critic_reaches_the_generator_and_codes_are_uniform(build: Any) -> None:
     method, data, _ = build(ROWS["began"])
     method.k.fill_(0.5)

@@ -219,8 +219,11 @@ def test_two_processes_that_are_stopped_save_and_go_on(tmp_path: Path) -> None:
     words += ["callbacks.records.every=1"]
     status, _, err = finish(spawn(*words))
     assert status == 128 + signal.SIGTERM and f"stopped; to go on: python train.py resume={tmp_path}" in err, err
-    status, _, err = finish(spawn(*words))
+    status, out, err = finish(spawn(*words))
     assert status == 0 and batches(tmp_path) == list(range(1, 9)), err
+    assert "8 batches" in out and len(re.findall("^checkpoints ", out, re.M)) == 1  # one rank speaks
+    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["config"]["trainer"]["devices"] == 2
 
 
 SLURM = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2",

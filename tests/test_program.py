@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
 from unlabeled.app.checkpoint import load
@@ -88,6 +89,9 @@ MISTAKES = {
     "model.latent_dmi=3": r"there is no key model.latent_dmi: did you mean model.latent_dim",
     "model.latent_dim=abc": r"model.latent_dim wants a whole number",
     "model.optimizer.lr=fast": r"model.optimizer.lr wants a number",
+    "model.optimizer.lr=-1": r"model.optimizer: AdamW? refuses its settings: Invalid learning rate: -1",
+    "model=dcgan model.critic_optimizer.betas=[0,1]": r"model.critic_optimizer: Adam refuses .*beta",
+    "model=dcgan +model.critic_optimizer.momentum=1": r"model.critic_optimizer: Adam refuses .*momentum",
     "data.batch_size=[1,2]": r"data.batch_size wants a whole number",
     "budget.epochs =3": r"cannot read 'budget.epochs =3'",
     "model=cyclegan": r"model=cyclegan learns from Unpaired and data=digits gives Images: take data=.*plain2striped",
@@ -111,6 +115,14 @@ def test_a_mistake_gets_one_line(words: str, program: Any, monkeypatch: pytest.M
     assert result.status == 1
     assert re.search(MISTAKES[words], result.complaint), result.complaint
     assert result.complaint.startswith("error: ")
+
+
+def test_whole_numbers_stand_in_a_list_of_others(program: Any, tmp_path: Path) -> None:
+    """As published: betas of (0, 0.9)."""
+    words = ["model=dcgan", "model.generator.width=2", "model.critic.width=2", f"run={tmp_path / 'run'}", *SHORT]
+    assert program("train", *words, "model.critic_optimizer.betas=[0,0.9]").status == 0
+    settings = OmegaConf.load(tmp_path / "run" / "config.yaml").model
+    assert settings.critic_optimizer.betas == [0.0, 0.9] and settings.generator_optimizer.betas == [0.5, 0.999]
 
 
 def test_more_devices_than_there_are(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,18 +256,6 @@ def test_a_full_disk_leaves_the_checkpoint_before_as_it_was(tmp_path: Path) -> N
     assert re.search(r"error: cannot write checkpoint .*ckpt: File too large", err.strip().splitlines()[-1]), err
     left = tmp_path / "run" / "checkpoints"
     assert not left.exists() or not list(left.iterdir())
-
-
-def test_two_processes_train_one_configuration(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    words = [f"run={run}", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true"]
-    process = spawn(
-        *words, "trainer.sync_batchnorm=false", "model=dcgan", "model.generator.width=4", "model.critic.width=4", *SHORT
-    )
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err[-2000:]
-    assert "3 batches" in out and len(re.findall("^checkpoints ", out, re.M)) == 1  # one rank speaks
-    assert load(run / "checkpoints" / "last.ckpt")[1]["trainer"]["devices"] == 2
 
 
 def test_runs_started_in_the_same_second_never_share_a_folder(tmp_path: Path) -> None:

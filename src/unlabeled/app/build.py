@@ -5,6 +5,7 @@ import logging
 import random
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from hydra.utils import instantiate
 from lightning import Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch.optim import Optimizer
 
 from unlabeled.app.acceleration import accelerate, fused
 from unlabeled.app.hidden import hidden
@@ -22,6 +24,7 @@ from unlabeled.app.processes import environment
 from unlabeled.callbacks.checkpoints import AtomicIO, Checkpoints
 from unlabeled.callbacks.measures import Measures
 from unlabeled.callbacks.own import OwnBuffers
+from unlabeled.errors import UserError
 from unlabeled.loggers import CSV, close, go_on
 from unlabeled.seeding import mix
 
@@ -37,8 +40,19 @@ def build(config: dict[str, Any]) -> tuple[Any, Any]:
     np.random.seed(seed)
     torch.manual_seed(seed)
     method = instantiate(fused(config), _convert_="all")
+    try_optimizers(method)
     accelerate(method, config)
     return data, method
+
+
+def try_optimizers(method: Any) -> None:
+    """Refuse settings that an optimizer refuses, by their name: `model.optimizer.lr=-1`."""
+    for name, part in vars(method).items():
+        if isinstance(part, partial) and isinstance(part.func, type) and issubclass(part.func, Optimizer):
+            try:
+                part([torch.nn.Parameter(torch.zeros(1))])
+            except (TypeError, ValueError) as error:
+                raise UserError(f"model.{name}: {part.func.__name__} refuses its settings: {error}") from error
 
 
 def make_trainer(config: dict[str, Any], method: Any, **settings: Any) -> Trainer:

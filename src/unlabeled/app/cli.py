@@ -237,7 +237,10 @@ def options(group: str) -> list[str]:
 
 
 def check_types(config: DictConfig) -> None:
-    """Refuse a value whose type is not that of the value it replaces: `model.latent_dim=abc`."""
+    """Refuse a value whose type is not that of the value it replaces: `model.latent_dim=abc`.
+
+    Whole numbers in a list of others become such: torch takes no `betas=[0,0.9]`.
+    """
     hydra = HydraConfig.get()
     words = [word for word in hydra.overrides.task if "=" in word]
     values = [word for word in words if not _is_choice(word) and word[0] not in "+~"]
@@ -247,6 +250,8 @@ def check_types(config: DictConfig) -> None:
     for word in values:
         key = word.partition("=")[0]
         before, after = OmegaConf.select(plain, key), OmegaConf.select(config, key)
+        if OmegaConf.is_list(before) and OmegaConf.is_list(after) and all(isinstance(n, float) for n in before):
+            OmegaConf.update(config, key, [float(n) if isinstance(n, int) else n for n in after])
         if before is None or after is None or after == "auto" or _same_kind(before, after):
             continue
         raise UserError(f"{word}: {key} wants {_kind(before)} (without this it is {before})")

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
+from unlabeled.app import memory
 from unlabeled.app.cli import explain
 from unlabeled.app.evaluate import measure
 from unlabeled.app.plan import resolve
@@ -15,6 +16,7 @@ from unlabeled.evaluation.place import Place
 
 
 def main(file: Path, folder: Path) -> None:
+    memory.keep()
     config = resolve(OmegaConf.load(file))
     torch.distributed.init_process_group("gloo", timeout=timedelta(days=1))  # a classifier may be trained
     try:

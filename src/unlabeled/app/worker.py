@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from unlabeled.app import memory
 from unlabeled.app.hidden import taken_over
 from unlabeled.app.plan import resolve
 from unlabeled.app.train import fit
@@ -13,6 +14,7 @@ from unlabeled.errors import UserError
 
 
 def main(folder: Path) -> None:
+    memory.keep()
     config = taken_over(resolve(OmegaConf.load(folder / "config.yaml")))
     try:
         fit(config, resume="--resume" in sys.argv)

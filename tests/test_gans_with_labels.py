@@ -61,7 +61,7 @@ WITH_LABELS = ["acgan", "conditional_gan", "projection_gan"]
 def test_what_has_no_classes_is_refused(model: str, build: Any) -> None:
     for word, line in (("data.classes=null", "data.classes=N"), ("model.critic_steps=0", "at least 1")):
         with pytest.raises(InstantiationException) as caught:
-            build(ROWS[model], word)
+            build(ROWS[model], *word.split())
         assert isinstance(caught.value.__cause__, UserError) and line in str(caught.value.__cause__)
     with pytest.raises(UserError, match="here have none") as refused:
         run(build(ROWS[model], "data.source.unlabelled=4", "budget.epochs=1"))
@@ -404,7 +404,7 @@ def test_traversals_move_one_thing_at_a_time(build: Any) -> None:
         ("infogan", "model.number_weight=-1", "0 or more"),
         ("infogan", "model.critic_steps=0", "at least 1"),
         ("acgan", "model.weight=-1", "negative"),
-        ("acgan", "penalty=r1", "batch norm"),
+        ("acgan", "penalty=r1 model.critic.body.batch_norm=true", "batch norm"),
         ("bigan", "model.critic_steps=0", "at least 1"),
         ("ssgan", "model.shape=[1,16,20]", "turns images"),
         ("ssgan", "model.critic_weight=-1", "negative"),
@@ -412,7 +412,7 @@ def test_traversals_move_one_thing_at_a_time(build: Any) -> None:
 )
 def test_what_makes_no_sense_is_refused(model: str, word: str, line: str, build: Any) -> None:
     with pytest.raises(InstantiationException) as caught:
-        build(ROWS[model], word)
+        build(ROWS[model], *word.split())
     assert isinstance(caught.value.__cause__, UserError) and line in str(caught.value.__cause__)
 
 

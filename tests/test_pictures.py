@@ -331,6 +331,37 @@ def test_from_class_to_class(laid: Any) -> None:
     assert portrait.between_classes(study, SimpleNamespace(h=codes.h, y=torch.full((120,), -1))) is None
 
 
+class Bright:
+    """Sure of the first pixel where it is far from grey; a third class that nothing is of."""
+
+    classes: int | None = 3
+
+    def __call__(self, levels: Tensor) -> tuple[Tensor, Tensor]:
+        value = levels[:, 0, 0, 0].float() / 127.5 - 1
+        return value[:, None], torch.stack([-20 * value, 20 * value, torch.full_like(value, -99)], 1)
+
+
+def test_drawn_codes_go_from_class_to_class(laid: Any) -> None:
+    """By the images that a classifier is sure of; with means of these codes."""
+    study = Study(Generator(), Data())
+    assert portrait.arithmetic_of_draws(study) == {}
+    study.extractor = Bright()  # type: ignore[assignment]
+    torch.manual_seed(0)
+    assert set(portrait.arithmetic_of_draws(study)) == {"arithmetic_of_draws"}
+    torch.manual_seed(0)
+    z = torch.randn(portrait.DRAWS // 4, Z)
+    logit = 40 * (to_uint8(Generator().decode(z))[:, 0, 0, 0].float() / 127.5 - 1)  # of one class against the other
+    dark, bright = z[logit.sigmoid() < 0.1], z[logit.sigmoid() > 0.9]
+    assert laid[0]["rows"] == ["class 0 to 1"] and 100 < len(dark) + len(bright) < len(z)
+    start, shown = dark[0], laid[0]["images"][0]
+    torch.testing.assert_close(3 * shown[0].flatten()[:Z], start.clamp(-3, 3), atol=1e-5, rtol=0)
+    steps = torch.arange(0, 1.6, 0.25)[:, None]
+    expected = start + steps * (bright.mean(0) - dark.mean(0))
+    torch.testing.assert_close(3 * shown[1:].flatten(1)[:, :Z], expected.clamp(-3, 3), atol=1e-5, rtol=0)
+    study.extractor.classes = None  # type: ignore[union-attr]
+    assert portrait.arithmetic_of_draws(study) == {}
+
+
 def test_factors_are_no_attributes(laid: Any) -> None:
     study = Study(Autoencoder(), Data(None, ("a", "b")))
     codes = study.codes("test")

@@ -21,6 +21,7 @@ DRAWS = 4096  # from the prior, to know its place and spread
 SAMPLES = 64  # that are held against the training images
 FAVOURITES = ("Smiling", "Eyeglasses", "Male", "Blond_Hair", "Young", "Bangs")  # attributes shown first
 FEWEST = 20  # images on either side of an attribute, for a mean
+SURE = 0.9  # probability of a class, of images that stand for it
 
 
 def portray(study: Any, batch_images: int = 64) -> dict[str, Image.Image]:
@@ -57,6 +58,8 @@ def portray(study: Any, batch_images: int = 64) -> dict[str, Image.Image]:
             pictures |= walks(study, codes, *ends)
     if codes is not None and inverts(method):
         pictures |= arithmetic(study, codes)
+    elif images and isinstance(method, Decodes) and isinstance(method, DrawsCodes):
+        pictures |= arithmetic_of_draws(study)
     return pictures
 
 
@@ -238,12 +241,36 @@ def between_classes(study: Any, codes: Any, count: int = 8) -> Image.Image | Non
     found = codes.y[codes.y >= 0].unique()[: count + 1]
     if len(found) < 2:
         return None
-    means = [codes.h[codes.y == c].mean(0) for c in found]
-    first = torch.stack([(codes.y == c).nonzero()[0, 0] for c in found])
-    start, way = codes.h[first[:-1]], torch.stack(means[1:]) - torch.stack(means[:-1])
-    strengths = torch.arange(0, 1.6, 0.25)
+    first = torch.stack([(codes.y == c).nonzero()[0, 0] for c in found])[:-1]
+    return moved(study, images_of(study, first), codes.h[first], *ways_between(codes.h, codes.y, found))
+
+
+def ways_between(h: Tensor, y: Tensor, found: Tensor) -> tuple[Tensor, Tensor, list[str]]:
+    """From each class of `found` to the next, (K - 1, D); how far to go; and what to call it."""
+    means = torch.stack([h[y == c].mean(0) for c in found])
     labels = [f"class {a} to {b}" for a, b in zip(found[:-1].tolist(), found[1:].tolist(), strict=True)]
-    return moved(study, first[:-1], start, way, strengths, labels)
+    return means[1:] - means[:-1], torch.arange(0, 1.6, 0.25), labels
+
+
+def arithmetic_of_draws(study: Any, count: int = 8) -> dict[str, Image.Image]:
+    """Where no image is encoded: codes that are drawn, of the class that the extractor is sure to see in their images.
+
+    Radford et al. 2016, section 6.3.2, https://arxiv.org/abs/1511.06434, where people chose the images.
+    """
+    extractor = study.extractor
+    if extractor is None or not extractor.classes:
+        return {}
+    z = study.method.draw_codes(DRAWS // 4).cpu().float()
+    images = decoded(study, z)
+    logits = [extractor(to_uint8(part.to(study.device)))[1].float().cpu() for part in images.split(study.block)]
+    sure, y = torch.cat(logits).softmax(1).max(1)
+    y[sure < SURE] = -1
+    found, often = y[y >= 0].unique(return_counts=True)
+    found = found[often >= FEWEST][: count + 1]
+    if len(found) < 2:
+        return {}
+    first = torch.stack([(y == c).nonzero()[0, 0] for c in found])[:-1]
+    return {"arithmetic_of_draws": moved(study, images[first], z[first], *ways_between(z, y, found))}
 
 
 def attributes(study: Any, codes: Any, names: Any, count: int = 6, each: int = 2) -> Image.Image | None:
@@ -259,14 +286,15 @@ def attributes(study: Any, codes: Any, names: Any, count: int = 6, each: int = 2
         ways.append(direction(codes.h, codes.y[:, i]).expand(len(without), -1))
         labels += [f"+ {names[i].replace('_', ' ').lower()}"] * len(without)
     first = torch.cat(rows)
-    return moved(study, first, codes.h[first], torch.cat(ways), torch.tensor([0, 0.5, 1.0, 1.5, 2.0]), labels)
+    strengths = torch.tensor([0, 0.5, 1.0, 1.5, 2.0])
+    return moved(study, images_of(study, first), codes.h[first], torch.cat(ways), strengths, labels)
 
 
-def moved(study: Any, rows: Tensor, start: Tensor, way: Tensor, strengths: Tensor, labels: list[str]) -> Image.Image:
+def moved(study: Any, images: Tensor, start: Tensor, way: Tensor, strengths: Tensor, labels: list[str]) -> Image.Image:
     """Rows: an image, then its code (R, D) plus multiples of a direction (R, D)."""
     z = start[:, None] + strengths[:, None] * way[:, None]
     found = decoded(study, z.flatten(0, 1)).unflatten(0, z.shape[:2])
-    laid = torch.cat([images_of(study, rows)[:, None], found], 1)
+    laid = torch.cat([images[:, None], found], 1)
     heads = ["image", *(f"{s:g}" for s in strengths.tolist())]
     return grid(laid.flatten(0, 1), laid.shape[1], side=72, rows=labels, heads=heads)
 

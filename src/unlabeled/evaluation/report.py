@@ -65,6 +65,10 @@ LOOK = {
     "class_arithmetic": (
         "An image's code plus a multiple of (mean code of another class - mean code of its own): 1 is the whole way."
     ),
+    "arithmetic_of_draws": (
+        "A drawn code plus a multiple of (mean code of another class - mean code of its own), classes as the extractor "
+        "sees them in drawn images: 1 is the whole way."
+    ),
     "attributes": (
         "An image's code plus a multiple of (mean code with the attribute - mean code without). Does anything else "
         "change along with it?"

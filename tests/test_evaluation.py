@@ -42,6 +42,7 @@ def test_two_processes_measure_what_one_does(trained: Path, tmp_path: Path) -> N
     as many in both."""
     for devices in (1, 2):
         words = [f"checkpoint={trained}", f"devices={devices}", f"output={tmp_path / str(devices)}", "device=cpu"]
+        words += ["evaluation.samples=330"]
         one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
         command = [sys.executable, "evaluate.py", *words]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=one_thread)

@@ -395,7 +395,7 @@ def test_a_killed_process_ends_the_others_and_the_run_goes_on(tmp_path: Path) ->
     first = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert time.time() - (tmp_path / "run" / "signalled-SIGKILL").stat().st_mtime < 100
     assert first.returncode == 1 and "process 1 was killed by SIGKILL" in first.stderr
-    assert "has lost another one" in first.stderr and "Traceback" not in first.stderr, first.stderr
+    assert "Traceback" not in first.stderr, first.stderr  # the other may be ended before it can say what it has lost
     second = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert second.returncode == 0 and batches(tmp_path / "run") == [2, 4, 6, 8, 10, 12], second.stderr
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start: workers share the cores already
 
 import pytest
 import torch

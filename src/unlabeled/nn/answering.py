@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from unlabeled.nn.fully_connected import layers
 from unlabeled.nn.spectral import spectral_norm as spectral
+from unlabeled.nn.two_halves import TwoHalves
 
 Said = tuple[Tensor, Tensor]  # scores (B,) and answers (B, outputs), in float32
 
@@ -18,7 +19,7 @@ class AnsweringCritic(nn.Module):
 
     def __init__(
         self,
-        body: nn.Module,  # a critic in two halves: features(x), score(features)
+        body: TwoHalves,
         shape: Sequence[int],  # of x
         outputs: int | None,
         hidden: Sequence[int] = (),  # layers between the features and the answer
@@ -28,7 +29,7 @@ class AnsweringCritic(nn.Module):
         super().__init__()
         training = body.training
         with torch.no_grad():
-            width = body.eval().features(torch.zeros(1, *shape)).numel()  # type: ignore[operator]
+            width = body.eval().features(torch.zeros(1, *shape)).numel()
         self.body = body.train(training)
         norm = nn.BatchNorm1d if batch_norm else None
         parts = layers([width, *hidden, outputs or 1], lambda: nn.LeakyReLU(0.1), norm)
@@ -37,8 +38,8 @@ class AnsweringCritic(nn.Module):
         self.answer = nn.Sequential(nn.Flatten(), *parts)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.body.features(x)  # type: ignore[operator]
-        return self.body.score(features), self.answer(features)  # type: ignore[operator]
+        features = self.body.features(x)
+        return self.body.score(features), self.answer(features)
 
 
 def ask(critic: nn.Module, real: Tensor, fake: Tensor, apart: bool) -> tuple[Said, Said]:

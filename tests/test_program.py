@@ -118,11 +118,13 @@ def test_a_mistake_gets_one_line(words: str, program: Any, monkeypatch: pytest.M
 
 
 def test_whole_numbers_stand_in_a_list_of_others(program: Any, tmp_path: Path) -> None:
-    """As published: betas of (0, 0.9)."""
-    words = ["model=dcgan", "model.generator.width=2", "model.critic.width=2", f"run={tmp_path / 'run'}", *SHORT]
-    assert program("train", *words, "model.critic_optimizer.betas=[0,0.9]").status == 0
+    """As published: betas of (0, 0.9). In a list that was empty, or of whole ones, they stay what they are."""
+    narrow = ["model.generator.width=2", "model.critic.body.width=2"]
+    words = ["model=acgan", *narrow, f"run={tmp_path / 'run'}", *SHORT]
+    assert program("train", *words, "model.critic_optimizer.betas=[0,0.9]", "model.critic.hidden=[4]").status == 0
     settings = OmegaConf.load(tmp_path / "run" / "config.yaml").model
     assert settings.critic_optimizer.betas == [0.0, 0.9] and settings.generator_optimizer.betas == [0.5, 0.999]
+    assert settings.critic.hidden == [4]
 
 
 def test_more_devices_than_there_are(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:

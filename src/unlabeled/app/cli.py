@@ -250,7 +250,8 @@ def check_types(config: DictConfig) -> None:
     for word in values:
         key = word.partition("=")[0]
         before, after = OmegaConf.select(plain, key), OmegaConf.select(config, key)
-        if OmegaConf.is_list(before) and OmegaConf.is_list(after) and all(isinstance(n, float) for n in before):
+        lists = OmegaConf.is_list(before) and OmegaConf.is_list(after)
+        if lists and {type(n) for n in before} == {float}:
             OmegaConf.update(config, key, [float(n) if isinstance(n, int) else n for n in after])
         if before is None or after is None or after == "auto" or _same_kind(before, after):
             continue

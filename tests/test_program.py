@@ -93,6 +93,7 @@ MISTAKES = {
     "model=dcgan model.critic_optimizer.betas=[0,1]": r"model.critic_optimizer: Adam refuses .*beta",
     "model=dcgan +model.critic_optimizer.momentum=1": r"model.critic_optimizer: Adam refuses .*momentum",
     "data.batch_size=[1,2]": r"data.batch_size wants a whole number",
+    "~callbacks.budget": r"callbacks without Budget: .* leave callbacks.budget in",
     "budget.epochs =3": r"cannot read 'budget.epochs =3'",
     "model=cyclegan": r"model=cyclegan learns from Unpaired and data=digits gives Images: take data=.*plain2striped",
     "data.size=4": r"images of 4x4 are too small.*at least 7",

@@ -24,6 +24,8 @@ from unlabeled.app.processes import environment
 from unlabeled.callbacks.checkpoints import AtomicIO, Checkpoints
 from unlabeled.callbacks.measures import Measures
 from unlabeled.callbacks.own import OwnBuffers
+from unlabeled.callbacks.pace import Budget
+from unlabeled.callbacks.records import Records
 from unlabeled.errors import UserError
 from unlabeled.loggers import CSV, close, go_on
 from unlabeled.seeding import mix
@@ -69,6 +71,8 @@ def make_trainer(config: dict[str, Any], method: Any, **settings: Any) -> Traine
         _convert_="all",
     )
     skip_idle(trainer)
+    for needed in (Budget, Records, Checkpoints):
+        part(trainer, needed)
     part(trainer, Checkpoints).config = hidden(config)
     if not method.automatic_optimization:
         method.accumulate = config["accumulate"]  # Lightning refuses to do it in manual optimization
@@ -90,7 +94,10 @@ def provide_extractors(trainer: Trainer, config: dict[str, Any], data: Any) -> N
 
 def part(trainer: Trainer, kind: type) -> Any:
     """The trainer's callback of a kind."""
-    return next(callback for callback in trainer.callbacks if isinstance(callback, kind))  # type: ignore[attr-defined]
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, kind):
+            return callback
+    raise UserError(f"callbacks without {kind.__name__}: a run needs it, leave callbacks.{kind.__name__.lower()} in")
 
 
 def loggers_of(config: dict[str, Any]) -> list[Any]:

@@ -1,5 +1,7 @@
 """Build a row of cases.py exactly as train.py does: compose, resolve, instantiate."""
 
+import copy
+import functools
 import os
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 import evaluate as evaluate_program
 import train as train_program
@@ -49,13 +51,18 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("packed")
 
 
+@functools.cache
+def composed(overrides: tuple[str, ...]) -> DictConfig:
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        return compose("train", [cli.shorthand(word) for word in overrides])
+
+
 @pytest.fixture
 def resolve(tmp_path: Path, packed: Path) -> Callable[..., dict[str, Any]]:
     """The resolved config of some overrides, with a run folder of its own."""
 
     def resolve(*overrides: str, run: str = "run") -> dict[str, Any]:
-        with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-            config = compose("train", [cli.shorthand(word) for word in overrides])
+        config = copy.deepcopy(composed(overrides))
         config.run, config.data_packed = str(tmp_path / run), str(packed)
         (tmp_path / run).mkdir(exist_ok=True)
         plain = OmegaConf.to_container(config, resolve=True)

@@ -16,7 +16,8 @@ from unlabeled.app.build import make_trainer
 from unlabeled.app.checkpoint import load
 from unlabeled.app.train import fit
 from unlabeled.batches import Unpaired
-from unlabeled.callbacks.checkpoints import Interrupted
+from unlabeled.callbacks.checkpoints import Checkpoints, Interrupted
+from unlabeled.callbacks.dashboards import Dashboards
 from unlabeled.seeding import seed_noise
 
 pytestmark = pytest.mark.parametrize("case", CASES, ids=str)
@@ -43,12 +44,16 @@ class Watch(Callback):
         self.recorded += [float(value) for values in method.recorded for value in values.values()]
 
 
-def run(built: Any, *, resume: Path | None = None, watch: Callback | None = None, **trainer: Any) -> Any:
+def run(
+    built: Any, *, resume: Path | None = None, watch: Callback | None = None, saved: bool = True, **trainer: Any
+) -> Any:
     method, data, config = built
     config = copy.deepcopy(config)
     for name in ("pictures", "progress"):
         del config["callbacks"][name]
     made = make_trainer(config, method, enable_progress_bar=False, **trainer)
+    unseen = () if saved else (Checkpoints, Dashboards)
+    made.callbacks = [callback for callback in made.callbacks if not isinstance(callback, unseen)]
     made.callbacks.insert(0, watch or Watch())
     made.fit(method, datamodule=data, ckpt_path=resume, weights_only=True)
     return method
@@ -61,7 +66,7 @@ def first_batch(data: Any) -> Any:
 def test_can_do_exactly_what_its_row_says(case: Any, build: Any) -> None:
     built = build(case, "budget.epochs=1")
     method, data, _ = built
-    run(built)
+    run(built, saved=False)
     assert {p for p in PROTOCOLS if isinstance(method, p)} == case.can
     method.eval()
     batch = first_batch(data)
@@ -125,7 +130,7 @@ def test_every_parameter_has_one_owner(case: Any, build: Any) -> None:
 
 def test_each_player_moves_on_its_turn_and_only_then(case: Any, build: Any) -> None:
     watch = Watch()
-    method = run(build(case, "budget.batches=3"), watch=watch)
+    method = run(build(case, "budget.batches=3"), watch=watch, saved=False)
     players = [n for n, m in method.named_children() if any(True for _ in m.parameters())]
     for name in players:
         assert [int(name in moved) for moved in watch.moved] == case.turns.get(name, [1, 1, 1]), name
@@ -139,7 +144,7 @@ def test_learns_one_batch(case: Any, build: Any) -> None:
             build(case, *smaller, *overrides, f"budget.epochs={case.epochs}", "data.epochs=null"),
         )
         batch = first_batch(before[1])
-        run(after, limit_val_batches=0)
+        run(after, saved=False, limit_val_batches=0)
         values = []
         for method, *_ in (before, after):
             seed_noise(0)
@@ -210,7 +215,7 @@ def flat(node: Any, name: str = "") -> list[tuple[str, Any]]:
 
 def test_trains_in_bf16(case: Any, build: Any) -> None:
     watch = Watch()
-    method = run(build(case, "budget.batches=2"), watch=watch, precision="bf16-mixed")
+    method = run(build(case, "budget.batches=2"), watch=watch, saved=False, precision="bf16-mixed")
     assert all(math.isfinite(value) for value in watch.recorded)
     assert all(value.isfinite().all() for value in method.state_dict().values())
 

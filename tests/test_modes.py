@@ -92,8 +92,8 @@ def test_a_split_is_one_draw_whatever_the_seed_of_training(resolve: Any) -> None
         (["model=unrolled_gan", "model.unrolled_steps=-1"], "0 or more"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_one_line(words: list[str], line: str, program: Any) -> None:
-    result = program("train", *words, "data_root=unused")
+def test_what_does_not_fit_is_one_line(words: list[str], line: str, program: Any, tmp_path: Path) -> None:
+    result = program("train", *words, f"data_root={tmp_path}")
     assert result.status == 1
     assert re.search(line, result.complaint)
 

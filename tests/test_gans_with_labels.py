@@ -19,6 +19,7 @@ from unlabeled.losses.mutual_information import Codes
 from unlabeled.nn import dcgan
 from unlabeled.nn.answering import AnsweringCritic, ask
 from unlabeled.nn.conditional_dcgan import Critic as ConditionalCritic
+from unlabeled.nn.conditional_dcgan import ProductGenerator
 from unlabeled.nn.labels import Labels
 from unlabeled.nn.projection import ClassBatchNorm2d, ClassGenerator, ProjectionCritic
 
@@ -114,6 +115,17 @@ def test_a_penalty_sees_the_critic_with_the_classes_of_real_images(build: Any) -
     method.critic_loss(batch.x, batch.x, y, drawn)
     expected = (1 + 8 * (batch.y == 1).float()).mean()
     torch.testing.assert_close(method.recorded[-1]["train/penalty"], expected)
+
+
+def test_an_embedding_times_the_code_is_drawn() -> None:
+    torch.manual_seed(0)
+    generator = ProductGenerator(5, 3, (1, 8, 8), 2).eval()
+    z, one_hot = torch.randn(4, 5), torch.eye(3)
+    rows = generator.embedding.weight.T
+    for c in range(3):
+        torch.testing.assert_close(generator(z, one_hot[[c] * 4]), generator.image(z * rows[c]))
+    between = (one_hot[:1] + one_hot[2:]).expand(4, -1) / 2
+    torch.testing.assert_close(generator(z, between), generator.image(z * (rows[0] + rows[2]) / 2))
 
 
 def test_one_pass_of_a_conditional_critic_gives_what_two_give(build: Any) -> None:
@@ -233,9 +245,10 @@ def test_scores_and_answers_are_of_the_same_features(batch_norm: bool) -> None:
 # --- ACGAN
 
 
-def test_acgan_losses_are_equations_2_and_3(build: Any) -> None:
-    """D falls along -(L_S + w L_C), of real images and of fakes; G along its part of L_S minus w L_C, of its own."""
-    method, data, _ = build(ROWS["acgan"], "model.weight=0.7")
+@pytest.mark.parametrize("fakes", [1.0, 0.0])
+def test_acgan_losses_are_equations_2_and_3(fakes: float, build: Any) -> None:
+    """D falls along -(L_S + w L_C), of fakes too or not; G along its part of L_S minus w L_C, of its own."""
+    method, data, _ = build(ROWS["acgan"], "model.weight=0.7", f"model.fakes={fakes}")
     method.critic, method.apart = Saying(2), False
     x, y = first(data).x, torch.tensor([0, 1] * 4)
     fake, drawn = x.flip(0) * 0.5, torch.tensor([1, 1, 0, 0] * 2)
@@ -246,7 +259,7 @@ def test_acgan_losses_are_equations_2_and_3(build: Any) -> None:
 
     score_real, score_fake = (v.flatten(1)[:, 0].double() for v in (x, fake))
     l_s = score_real.sigmoid().log().mean() + (1 - score_fake.sigmoid()).log().mean()
-    l_c = log_p(x, y) + log_p(fake, drawn)
+    l_c = log_p(x, y) + fakes * log_p(fake, drawn)
     torch.testing.assert_close(method.critic_loss(x, fake, y, drawn).double(), -(l_s + 0.7 * l_c), rtol=1e-5, atol=1e-5)
     wanted = -score_fake.sigmoid().log().mean() - 0.7 * log_p(fake, drawn)
     torch.testing.assert_close(method.generator_loss(x, fake, drawn).double(), wanted, rtol=1e-5, atol=1e-5)
@@ -404,7 +417,8 @@ def test_traversals_move_one_thing_at_a_time(build: Any) -> None:
         ("infogan", "model.number_weight=-1", "0 or more"),
         ("infogan", "model.critic_steps=0", "at least 1"),
         ("acgan", "model.weight=-1", "negative"),
-        ("acgan", "penalty=r1 model.critic.body.batch_norm=true", "batch norm"),
+        ("acgan", "model.fakes=-1", "negative"),
+        ("acgan", "penalty=r1", "batch norm"),
         ("bigan", "model.critic_steps=0", "at least 1"),
         ("ssgan", "model.shape=[1,16,20]", "turns images"),
         ("ssgan", "model.critic_weight=-1", "negative"),

@@ -6,7 +6,9 @@ Odena, Olah & Shlens 2017, https://arxiv.org/abs/1610.09585, equations 2 and 3. 
     L_C = E log P(C = c | x) + E log P(C = c | G(z, c))
     D rises along L_S + weight L_C, G along weight L_C - L_S
 
-The generator gains nothing from L_C of real images. A code is a class, one-hot, and z behind it: (B, K + Z).
+The generator gains nothing from L_C of real images. The critic may leave out that of fakes (`fakes` = 0): where it
+learns from them too, the players can agree on names of their own. A code is a class, one-hot, and z behind it:
+(B, K + Z).
 """
 
 from typing import Any
@@ -31,14 +33,15 @@ class ACGAN(GAN):
         self,
         classes: int | None,  # K
         weight: float,  # of L_C
+        fakes: float,  # of L_C of fakes, in the critic's turn; paper: 1
         **named: Any,  # of GAN
     ):
         super().__init__(**named)
-        if weight < 0:
-            raise UserError(f"model.weight={weight}: it must not be negative")
+        if weight < 0 or fakes < 0:
+            raise UserError(f"model.weight={weight}, model.fakes={fakes}: they must not be negative")
         self.labels = Labels("model=acgan", classes)
         self.classes = self.labels.classes
-        self.weight = weight
+        self.weight, self.fakes = weight, fakes
 
     def draw_codes(self, n: int) -> Tensor:
         return torch.cat([self.labels.draw(n), super().draw_codes(n)], 1)
@@ -75,7 +78,7 @@ class ACGAN(GAN):
         real, fake = self.augmentation(real), self.augmentation(fake)
         (score_real, named_real), (score_fake, named_fake) = ask(self.critic, real, fake, self.apart)
         loss = self.objective.critic(score_real, score_fake)
-        unnamed = cross_entropy(named_real, y) + cross_entropy(named_fake, drawn)  # -L_C, in nats
+        unnamed = cross_entropy(named_real, y) + self.fakes * cross_entropy(named_fake, drawn)  # -L_C, in nats
         with eager(self.critic):
             penalty = self.penalty(lambda x: self.critic(x)[0], real, fake)
         self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import gc
 import os
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from unlabeled.app.build import build as built
 
 ROOT = Path(__file__).parents[1]
 torch.set_num_threads(1)
+gc.set_threshold(10_000, 50, 50)  # objects of torch are many, and a walk through them is long
 
 TINY = [
     "data=digits",

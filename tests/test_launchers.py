@@ -255,6 +255,26 @@ def test_processes_of_torchrun_are_one_run(tmp_path: Path) -> None:
     assert agreed(run)["config"]["trainer"]["devices"] == 2
 
 
+TALKS = """
+    import atexit, sys, torch
+    from torch import distributed
+    from unlabeled.app.leaving import leave
+
+    distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=int(sys.argv[2]), world_size=2)
+    atexit.register(lambda: print("put away"))
+    for _ in range(50):
+        distributed.all_reduce(torch.ones(100), async_op=True)
+    print("said", end=" ")
+    leave(3)
+"""
+
+
+def test_a_process_that_still_talks_leaves_with_its_own_status(tmp_path: Path) -> None:
+    """By sys.exit(3) one of the two aborts in most attempts."""
+    ranks = [spawn("-c", textwrap.dedent(TALKS), str(tmp_path / "store"), rank) for rank in "01"]
+    assert [finish(rank)[:2] for rank in ranks] == [(3, "said put away\n")] * 2
+
+
 def test_a_mistake_under_srun_is_said_once(tmp_path: Path) -> None:
     port = str(20000 + os.getpid() % 20000 + 9)
     words = ["train.py", "trainer=multinode", *TWO, "model=cyclegan", f"output={tmp_path}"]

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlabeled.app import memory
+from unlabeled.app.leaving import leave
 from unlabeled.errors import UserError, nearest
 
 CONF = Path(__file__).resolve().parents[3] / "conf"  # of the checkout that the package is installed from
@@ -123,6 +124,9 @@ def run(main: Callable[[], Any]) -> None:
         signal.signal(signal.SIGTERM, listener)
         if Outcome.table:
             Outcome.table()
+    torch = sys.modules.get("torch")
+    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
+        leave(Outcome.failed)  # one of several that srun or torchrun started
     sys.exit(Outcome.failed)
 
 

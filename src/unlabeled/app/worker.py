@@ -7,22 +7,27 @@ from omegaconf import OmegaConf
 
 from unlabeled.app import memory
 from unlabeled.app.hidden import taken_over
+from unlabeled.app.leaving import leave
 from unlabeled.app.plan import resolve
 from unlabeled.app.train import fit
 from unlabeled.callbacks.checkpoints import Interrupted
 from unlabeled.errors import UserError
 
 
-def main(folder: Path) -> None:
+def main(folder: Path) -> int:
+    """Returns the exit status."""
     memory.keep()
     config = taken_over(resolve(OmegaConf.load(folder / "config.yaml")))
     try:
         fit(config, resume="--resume" in sys.argv)
     except Interrupted as stopped:
-        sys.exit(128 + stopped.signal_number)  # whoever started the processes says so
+        return 128 + stopped.signal_number  # whoever started the processes says so
     except UserError as error:
-        sys.exit(f"error: {error}" if str(error) else 1)
+        if str(error):
+            print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    leave(main(Path(sys.argv[1])))

@@ -31,6 +31,7 @@ HEADLINES = (
     "reconstruction_psnr",
     "log_likelihood_bound",
     "bits_per_dim",
+    "sample_accuracy",
     "precision",
     "recall",
     "cycle_a_ssim",

@@ -3,9 +3,13 @@
 import gzip
 import hashlib
 import io
+import os
 import pickle
+import shutil
 import tarfile
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
@@ -19,8 +23,10 @@ from PIL import Image
 from tests.served import Server
 from tests.test_download import small_files  # noqa: F401
 from unlabeled.batches import Images, Paired, Unpaired, from_uint8, to_uint8
+from unlabeled.data import content
 from unlabeled.data import packed as packing
 from unlabeled.data.augment import CropFlip
+from unlabeled.data.content import Files
 from unlabeled.data.loader import Loader, ShuffledLoader
 from unlabeled.data.modules import ImageData, PairedData, UnpairedData
 from unlabeled.data.packed import Records, fit, pack
@@ -429,6 +435,60 @@ def test_changed_images_are_packed_again(tmp_path):
     assert len(pack(Folder(str(tmp_path / "mine")), tmp_path, tmp_path, "train", (3, 8, 8)).images) == 2
 
 
+def image(folder: Path):
+    """The first image of a folder as it is packed, and the key."""
+    found = pack(Folder(str(folder)), folder.parent, folder.parent / "packed", "train", (1, 8, 8))
+    return found.images[0, 0].tolist(), found.key
+
+
+@pytest.mark.parametrize("settled", [2.0, -10.0])  # whether digests are kept on disk for files as young as these
+def test_a_folder_is_known_by_its_content(tmp_path, monkeypatch, settled):
+    monkeypatch.setattr(content, "SETTLED", settled)
+    one, other = np.full((8, 8), 10, np.uint8), np.full((8, 8), 200, np.uint8)
+    times = {}
+    for name, pixels in (("a", one), ("b", other)):
+        path = put(tmp_path / name, "1.bmp", pixels)
+        os.utime(path, ns=(10**18, 10**18))
+        times[name] = path.stat()
+    assert times["a"].st_size == times["b"].st_size and times["a"].st_mtime_ns == times["b"].st_mtime_ns
+    assert image(tmp_path / "a")[0] == one.tolist() and image(tmp_path / "b")[0] == other.tolist()
+
+    before = image(tmp_path / "a")
+    while time.time_ns() - times["a"].st_ctime_ns < 2 * 10**7:  # clocks of file systems tick every few milliseconds
+        time.sleep(0.005)
+    path = put(tmp_path / "a", "1.bmp", other)
+    os.utime(path, ns=(10**18, 10**18))  # changed in place, the time put back
+    assert image(tmp_path / "a") == image(tmp_path / "b") != before
+
+    shutil.copytree(tmp_path / "a", tmp_path / "c/deep")  # equal content elsewhere shares what is packed
+    os.utime(tmp_path / "c/deep/1.bmp")
+    kept = pack(Folder(str(tmp_path / "c/deep")), tmp_path, tmp_path / "packed", "train", (1, 8, 8)).key
+    assert kept == image(tmp_path / "a")[1] and len(list((tmp_path / "packed").glob("folder-*"))) == 2
+    os.rename(tmp_path / "c/deep/1.bmp", tmp_path / "c/deep/2.bmp")
+    assert (
+        Folder(str(tmp_path / "c/deep")).fingerprint(tmp_path).digest()
+        != Folder(str(tmp_path / "a")).fingerprint(tmp_path).digest()
+    )
+
+
+def test_known_files_are_not_read_again(tmp_path, monkeypatch):
+    files = {name: put(tmp_path / "mine", f"{name}.png", levels(8, 8)) for name in "ab"}
+    read = []
+    monkeypatch.setattr(content, "content", lambda path, plain=content.content: read.append(path) or plain(path))
+    found = [Files(files).digest(tmp_path) for _ in range(2)]
+    assert len(read) == 4 and not (tmp_path / ".content").exists()  # so young that another change might not show
+    monkeypatch.setattr(content, "SETTLED", -10.0)
+    found += [Files(files).digest(tmp_path) for _ in range(3)]
+    assert len(read) == 6 and len(set(found)) == 1
+    os.utime(files["a"])
+    assert Files(files).digest(tmp_path) == found[0] and len(read) == 8
+    for file in (tmp_path / ".content").iterdir():
+        file.write_bytes(b"cut")
+    assert Files(files).digest(tmp_path) == found[0] and len(read) == 10
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    assert Files(files | {"c": tmp_path / "gone.png"}).digest(tmp_path) != found[0]
+
+
 def test_two_folders(tmp_path):
     for name in ("a/1.png", "a/2.png", "a/3.png", "b/train/1.png", "b/train/2.png", "b/test/1.png"):
         put(tmp_path, name, levels(8, 8, 3))
@@ -506,6 +566,70 @@ def test_another_process_may_pack_first(tmp_path, monkeypatch):
     monkeypatch.setattr(packing.os, "rename", late)
     assert len(pack(source, tmp_path, tmp_path, "train", (1, 8, 8)).images) == 10
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def npy(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
+
+
+DAMAGE = {
+    "images cut": ("images.npy", lambda d: d[:-1]),
+    "images cut in the header": ("images.npy", lambda d: d[:50]),
+    "images empty": ("images.npy", lambda d: b""),
+    "images longer": ("images.npy", lambda d: d + b"x"),
+    "images garbage": ("images.npy", lambda d: bytes(reversed(d))),
+    "images of another shape": ("images.npy", lambda d: npy(np.zeros((10, 1, 4, 16), np.uint8))),
+    "images of another kind": ("images.npy", lambda d: npy(np.zeros((10, 1, 8, 8), np.float32))),
+    "a single number": ("images.npy", lambda d: npy(np.uint8(3))),
+    "fewer images": ("images.npy", lambda d: npy(np.zeros((9, 1, 8, 8), np.uint8))),
+    "labels cut": ("labels.npy", lambda d: d[:-8]),
+    "labels garbage": ("labels.npy", lambda d: b"\x80" * len(d)),
+    "labels at random": ("labels.npy", lambda d: d[:128] + b"\xee" * 80),
+    "fewer labels": ("labels.npy", lambda d: npy(np.zeros(9, np.int64))),
+    "labels of another kind": ("labels.npy", lambda d: npy(np.zeros(10))),
+    "no images": ("images.npy", None),
+    "no labels": ("labels.npy", None),
+}
+
+
+@pytest.mark.parametrize("how", [*DAMAGE, "a file", "a link to nothing", "an empty folder"])
+def test_a_damaged_array_is_made_anew_with_one_line(tmp_path, capsys, how):
+    source = Some()
+    place = tmp_path / pack(source, tmp_path, tmp_path, "train", (1, 8, 8)).key
+    if how in DAMAGE:
+        name, damage = DAMAGE[how]
+        data = (place / name).read_bytes()
+        (place / name).unlink() if damage is None else (place / name).write_bytes(damage(data))
+    else:
+        shutil.rmtree(place)
+        {"a file": place.touch, "an empty folder": place.mkdir}.get(how, lambda: place.symlink_to("gone"))()
+
+    def gone(root):
+        raise UserError("the source is not at hand")
+
+    source.prepare, plain = gone, source.prepare
+    with pytest.raises(UserError, match=f"{place} is damaged .* remove it") as caught:
+        pack(source, tmp_path, tmp_path, "train", (1, 8, 8))
+    assert "\n" not in str(caught.value) and "not at hand" in str(caught.value) and os.path.lexists(place)
+    source.prepare = plain
+    assert not capsys.readouterr().err
+    found = pack(source, tmp_path, tmp_path, "train", (1, 8, 8))
+    assert np.array_equal(found.images[:, 0], source.pixels) and found.labels.tolist() == list(range(10))
+    assert f"note: {place} was damaged" in (said := capsys.readouterr().err) and said.count("\n") == 1
+    pack(source, tmp_path, tmp_path, "train", (1, 8, 8))
+    assert not capsys.readouterr().err and list(tmp_path.iterdir()) == [place]
+
+
+def test_several_processes_may_repair_at_once(tmp_path):
+    source = Some(600)
+    place = tmp_path / pack(source, tmp_path, tmp_path, "train", (1, 8, 8)).key
+    (place / "labels.npy").write_bytes(b"")
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: pack(source, tmp_path, tmp_path, "train", (1, 8, 8)), range(6)))
+    assert all(np.array_equal(each.images[:, 0], source.pixels) and len(each.labels) == 600 for each in found)
+    assert list(tmp_path.iterdir()) == [place]
 
 
 def test_the_packed_file_stays_as_it_is_whatever_is_done_to_the_array(tmp_path):

@@ -1,17 +1,20 @@
 """Every image data set as one uint8 array on disk, made once and memory-mapped ever after.
 
 A source knows its files; `pack` turns one of its splits into `images.npy` (N, C, H, W) uint8 and `labels.npy`
-int64. The folder's name is a key of everything that the array depends on, and the folder appears under that
-name only when it is whole: an interrupted packing leaves nothing that passes for finished.
+int64. The folder's name is a key of everything that the array depends on, the content of the files among it, and
+the folder appears under that name only when it is whole: an interrupted packing leaves nothing that passes for
+finished, and a folder that was damaged later is made anew.
 """
 
 import errno
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -22,6 +25,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from unlabeled.data.content import Files
 from unlabeled.errors import UserError
 
 LAYOUT = 1  # raise it when the packed form changes
@@ -53,8 +57,8 @@ class Source(Protocol):
     def prepare(self, root: Path) -> None:
         """See that the files lie under `root`, whole: download, verify, extract. Raises UserError."""
 
-    def fingerprint(self, root: Path) -> str:
-        """Changes when the content does: checksums of archives; names, sizes and times of own files."""
+    def fingerprint(self, root: Path) -> str | Files:
+        """Changes when the content does: checksums of archives that were verified, or the files themselves."""
 
     def read(self, root: Path, split: str) -> Records:
         """One split's images and labels. Raises UserError for files that are not whole."""
@@ -74,15 +78,46 @@ def pack(source: Source, root: Path, folder: Path, split: str, shape: tuple[int,
     """
     if shape[0] not in (1, 3):
         raise UserError(f"images are packed with 1 channel (grey) or 3 (RGB), not {shape[0]}: mend data.shape")
-    depends = (LAYOUT, source.name, source.fingerprint(root), split, *shape)
+    fingerprint = source.fingerprint(root)
+    content = fingerprint if isinstance(fingerprint, str) else fingerprint.digest(folder)
+    depends = (LAYOUT, source.name, content, split, *shape)
     digest = hashlib.sha256("|".join(map(str, depends)).encode()).hexdigest()[:12]
     key = f"{source.name}-{split}-{'x'.join(map(str, shape))}-{digest}"
     place = folder / key
-    if not place.is_dir():
-        source.prepare(root)
-        _make(place, source.read(root, split), shape, f"packing {source.name} {split}")
-    images = np.load(place / "images.npy", mmap_mode="c")  # copy on write: the file stays as it is
-    return Packed(torch.from_numpy(images), torch.from_numpy(np.load(place / "labels.npy")), key)
+    fault = _fault(place, shape)
+    if fault is not None:
+        try:
+            source.prepare(root)
+            _make(place, source.read(root, split), shape, f"packing {source.name} {split}")
+        except UserError as error:
+            if not fault:
+                raise
+            raise UserError(f"{place} is damaged ({fault}); remove it: it could not be made anew, {error}") from error
+        if fault:
+            print(f"note: {place} was damaged ({fault}) and is made anew", file=sys.stderr)
+    images, labels = _load(place, shape)
+    return Packed(torch.from_numpy(images), torch.from_numpy(labels), key)
+
+
+def _load(place: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, C, H, W) uint8, memory-mapped, and labels. Raises nearly anything where a file is not whole."""
+    path = place / "images.npy"
+    images = np.load(path, mmap_mode="c")  # copy on write: the file stays as it is
+    if images.dtype != np.uint8 or images.shape[1:] != shape or images.offset + images.nbytes != path.stat().st_size:
+        raise ValueError("images.npy is not whole")
+    labels = np.load(place / "labels.npy")
+    if labels.dtype != np.int64 or len(labels) != len(images) or labels.min(initial=0) < -1:
+        raise ValueError("labels.npy does not fit images.npy")
+    return images, labels
+
+
+def _fault(place: Path, shape: tuple[int, int, int]) -> str | None:
+    """What is wrong with the packed form; "" where there is none yet, None where it is whole."""
+    try:
+        _load(place, shape)
+    except Exception as error:  # bytes at random make numpy raise nearly anything
+        return " ".join(str(error).split())[:200] or "unreadable" if os.path.lexists(place) else ""
+    return None
 
 
 def _make(place: Path, records: Records, shape: tuple[int, int, int], title: str) -> None:
@@ -113,11 +148,7 @@ def _make(place: Path, records: Records, shape: tuple[int, int, int], title: str
             raise UserError(f"{title}: {count} images but {n} labels: remove the files and run again")
         np.save(unfinished / "labels.npy", records.labels.astype(np.int64))
         os.chmod(unfinished, 0o755)
-        try:
-            os.rename(unfinished, place)
-        except OSError:
-            if not place.is_dir():  # otherwise another process was first, with the same content
-                raise
+        _put(unfinished, place, shape)
     except OSError as error:
         if error.errno not in FULL:
             raise UserError(f"{title} failed: {error}") from error
@@ -126,6 +157,25 @@ def _make(place: Path, records: Records, shape: tuple[int, int, int], title: str
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _put(finished: Path, place: Path, shape: tuple[int, int, int]) -> None:
+    """Give the folder its name, which a damaged one may have, or a whole one of another process."""
+    for _ in range(3):  # in between another process may do the same
+        try:
+            os.rename(finished, place)
+        except OSError:
+            if not (fault := _fault(place, shape)):
+                if fault is None:
+                    return  # another process was first, with the same content
+                raise
+        else:
+            return
+        aside = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+        with suppress(FileNotFoundError):
+            os.rename(place, aside / "damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+    raise FileExistsError(f"{place} cannot be replaced: remove it")
 
 
 def _fitted(images: np.ndarray | Iterable[Picture], shape: tuple[int, int, int]) -> Iterator[np.ndarray]:

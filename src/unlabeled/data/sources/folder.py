@@ -1,12 +1,11 @@
 """A user's own images, as they lie."""
 
-import hashlib
-import os
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from unlabeled.data.content import Files
 from unlabeled.data.packed import Records
 from unlabeled.data.sources.pictures import find, lazily
 from unlabeled.errors import UserError
@@ -58,15 +57,13 @@ class Pictures:
         return inside[0] if len(inside) > 1 else ""
 
     @cached_property
-    def fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for split, paths in self.splits.items():
-            start = len(str(self._places[split]))
-            for path in map(str, paths):
-                state = os.stat(path)
-                line = f"{split}{path[start:]} {state.st_size} {state.st_mtime_ns}\n"
-                digest.update(line.encode(errors="surrogateescape"))
-        return digest.hexdigest()
+    def files(self) -> dict[str, Path]:
+        """Every picture, named by its split and its path in it."""
+        return {
+            f"{split}/{path.relative_to(self._places[split]).as_posix()}": path
+            for split, paths in self.splits.items()
+            for path in paths
+        }
 
 
 class Folder:
@@ -84,8 +81,12 @@ class Folder:
     def prepare(self, root: Path) -> None:
         pass
 
-    def fingerprint(self, root: Path) -> str:
-        return self.pictures.fingerprint
+    def fingerprint(self, root: Path) -> Files:
+        return self._content
+
+    @cached_property
+    def _content(self) -> Files:
+        return Files(self.pictures.files)
 
     def read(self, root: Path, split: str) -> Records:
         return Records(lazily(self.pictures.splits[split]), self.pictures.labels(split))
@@ -106,8 +107,13 @@ class TwoFolders:
     def prepare(self, root: Path) -> None:
         pass
 
-    def fingerprint(self, root: Path) -> str:
-        return " ".join(pictures.fingerprint for pictures in self.domains.values())
+    def fingerprint(self, root: Path) -> Files:
+        return self._content
+
+    @cached_property
+    def _content(self) -> Files:
+        each = self.domains.items()
+        return Files({f"{domain}/{name}": path for domain, found in each for name, path in found.files.items()})
 
     def read(self, root: Path, split: str) -> Records:
         part, domain = split.split("_")

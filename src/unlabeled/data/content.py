@@ -36,7 +36,7 @@ class Files:
     @classmethod
     def below(cls, folder: Path, known: Mapping[str, str] | None = None) -> "Files":
         """All files of a folder by their relative paths; hidden ones are left out."""
-        found = {}
+        found: dict[str, Path] = {}
         for place, folders, names in os.walk(folder):
             folders[:] = [name for name in folders if not name.startswith(".")]
             found |= {os.path.relpath(os.path.join(place, n), folder): Path(place, n) for n in names if n[0] != "."}
@@ -69,11 +69,11 @@ class Files:
         digest, newest = hashlib.sha256(), 0
         places: dict[str, str] = {}
         for name, path in self.paths.items():
-            parent = os.path.dirname(path)
+            parent = os.path.dirname(text := str(path))
             if parent not in places:
                 places[parent] = os.path.realpath(parent)
             try:
-                found = os.stat(path)
+                found = os.stat(text)
                 newest = max(newest, found.st_ctime_ns)
                 facts = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
             except OSError:  # a link to nothing

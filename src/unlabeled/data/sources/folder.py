@@ -60,7 +60,7 @@ class Pictures:
     def files(self) -> dict[str, Path]:
         """Every picture, named by its split and its path in it."""
         return {
-            f"{split}/{path.relative_to(self._places[split]).as_posix()}": path
+            "/".join((split, *path.parts[len(self._places[split].parts) :])): path
             for split, paths in self.splits.items()
             for path in paths
         }

@@ -1,5 +1,6 @@
 """Every source end to end against a local server, packing, splits, order, and what bad input gets."""
 
+import copy
 import gzip
 import hashlib
 import io
@@ -12,6 +13,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -122,6 +124,7 @@ def mnist_like(server, kind):
     server.files |= {f"/m/{name}": data for name, data in files.items()}
     source = kind([f"{server.url}/gone", f"{server.url}/m/"])
     source.checksums = {name: md5(data) for name, data in files.items()}
+    source.counts = {"train": 5, "test": 3}
     return source, images, labels, files
 
 
@@ -177,6 +180,7 @@ def test_cifar(server, tmp_path, kind):
     server.files[f"/{kind.archive}"] = tar_gz(files)
     source = kind([server.url])
     source.checksum = md5(server.files[f"/{kind.archive}"])
+    source.counts = {split: len(y) for split, y in labels.items()}
     for split in source.splits:
         check(source, tmp_path, split, np.concatenate(images[split]), labels[split])
     assert len(server.asked) == 1
@@ -203,6 +207,7 @@ def test_stl10(server, tmp_path):
     server.files["/stl10_binary.tar.gz"] = tar_gz(files)
     source = STL10([server.url])
     source.checksum = md5(server.files["/stl10_binary.tar.gz"])
+    source.counts = {name: len(array) for name, array in arrays.items()}
     everything = np.concatenate([arrays["train"], arrays["unlabeled"]])
     check(source, tmp_path, "train", everything, [0, 9, -1, -1, -1, -1])
     check(source, tmp_path, "test", arrays["test"], [2, 1, 0])
@@ -234,7 +239,7 @@ def test_lfw(server, tmp_path):
     files = {f"lfw_funneled/{name}.jpg": png(pixels, "JPEG") for name, pixels in faces.items()}
     server.files["/5976015"] = tar_gz(files | {"lfw_funneled/pairs_01_train_00.txt": b"not a picture"})
     source = LFW([f"{server.url}/5976015"])
-    source.checksum = md5(server.files["/5976015"])
+    source.checksum, source.counts = md5(server.files["/5976015"]), (3, 2)
     check(source, tmp_path, "train", np.stack(list(faces.values())), [0, 0, 1], near=3)
 
 
@@ -263,7 +268,7 @@ def test_celeba_is_put_there_by_hand(tmp_path):
         "list_attr_celeba.txt": f"5\n{' '.join(f'Attribute_{i}' for i in range(40))}\n{rows}".encode(),
         "list_eval_partition.txt": "".join(f"{n} {p}\n" for n, p in zip(names, [0, 1, 0, 2, 0], strict=True)).encode(),
     }
-    source.checksums = {name: md5(data) for name, data in files.items()}
+    source.checksums, source.count = {name: md5(data) for name, data in files.items()}, 5
     (tmp_path / "celeba").mkdir()
     for name, data in files.items():
         (tmp_path / "celeba" / name).write_bytes(data)
@@ -274,6 +279,9 @@ def test_celeba_is_put_there_by_hand(tmp_path):
         assert (packed.images - wanted)[:, :, 1:-1].abs().max() <= 4
         assert np.array_equal(packed.labels, attributes[which])
 
+    (tmp_path / "celeba/img_align_celeba/000003.jpg").unlink()
+    with pytest.raises(UserError, match=r"img_align_celeba holds 4 images, not 5; complete it"):
+        pack(source, tmp_path, tmp_path / "packed", "train", (3, 4, 4))
     (tmp_path / "celeba/list_attr_celeba.txt").write_bytes(b"5\n")
     with pytest.raises(UserError, match=r"list_attr_celeba.txt is not the official file"):
         source.prepare(tmp_path)
@@ -290,6 +298,7 @@ def test_cyclegan_collections(server, tmp_path):
     server.files["/apple2orange.zip"] = data = zipped(files)
     source = CycleGAN("apple2orange", [server.url])
     source.archives = {"apple2orange": (len(data), hashlib.sha256(data).hexdigest())}
+    source.counts = {"apple2orange": tuple(folders.values())}
     for folder, array in images.items():
         check(source, tmp_path, f"{folder[:-1]}_{folder[-1].lower()}", array, [-1] * len(array), near=3)
     module = UnpairedData(source, tmp_path, (3, 16, 16), 2, val=0.3)
@@ -319,7 +328,7 @@ def test_pix2pix_pairs(server, tmp_path, name, a):
     }
     server.files[f"/{archive}.tar.gz"] = data = tar_gz(files)
     source = Pix2Pix(name, a, [server.url])
-    source.archives = {archive: (len(data), theirs)}
+    source.archives, source.counts = {archive: (len(data), theirs)}, {archive: dict.fromkeys(theirs.values(), 4)}
     for ours, folder in theirs.items():
         for domain in "ab":
             half = int((a == "left") == (domain == "b"))
@@ -332,6 +341,106 @@ def test_pix2pix_pairs(server, tmp_path, name, a):
     assert (left < 0).all() and (left + right).abs().max() < 0.05 and (left[0] - left[1]).abs().min() > 0.005
     with pytest.raises(UserError, match="left or right"):
         Pix2Pix(name, "up", []).prepare(tmp_path)
+
+
+# Laid there by hand
+
+
+class Laid(NamedTuple):
+    """A collection of few images, as somebody may lay it under the root."""
+
+    source: Any
+    folder: str  # under the root
+    files: dict[str, np.ndarray]  # pictures under the folder
+    split: str  # that the first picture is in
+
+
+def cyclegan(server):
+    source = CycleGAN("facades", [server.url])
+    source.counts = {"facades": (3, 2, 1, 1)}
+    names = ("trainA/0", "trainA/1", "trainA/2", "trainB/0", "trainB/1", "testA/0", "testB/0")
+    files = {f"{name}.jpg": flat(16, 16) for name in names}
+    server.files["/facades.zip"] = data = zipped({f"facades/{n}": png(p, "JPEG") for n, p in files.items()})
+    source.archives = {"facades": (len(data), hashlib.sha256(data).hexdigest())}
+    return Laid(source, "cyclegan/facades", files, "train_a")
+
+
+def pix2pix(server):
+    source = Pix2Pix("facades_pairs", "right", [server.url])
+    source.counts = {"facades": {"train": 2, "val": 1, "test": 1}}
+    files = {f"{name}.jpg": flat(16, 32) for name in ("train/0", "train/1", "val/0", "test/0")}
+    server.files["/facades.tar.gz"] = data = tar_gz({f"facades/{n}": png(p, "JPEG") for n, p in files.items()})
+    source.archives = {"facades": (len(data), Pix2Pix.archives["facades"][1])}
+    return Laid(source, "pix2pix/facades", files, "train_a")
+
+
+def lfw(server):
+    source = LFW([f"{server.url}/lfw.tgz"])
+    source.counts = (3, 2)
+    files = {f"{name}.jpg": flat(20, 20) for name in ("A/1", "A/2", "B/1")}
+    server.files["/lfw.tgz"] = data = tar_gz({f"lfw_funneled/{n}": png(p, "JPEG") for n, p in files.items()})
+    source.checksum = hashlib.sha256(data).hexdigest()
+    return Laid(source, "lfw-py/lfw_funneled", files, "train")
+
+
+LAID = {"cyclegan": cyclegan, "pix2pix": pix2pix, "lfw": lfw}
+
+
+@pytest.mark.parametrize("kind", LAID)
+def test_a_collection_laid_there_by_hand_is_counted_and_never_pinned(server, tmp_path, kind):
+    source, place, files, split = LAID[kind](server)
+    folder, new = tmp_path / place, copy.copy(source)
+    fresh = lambda: copy.copy(new)  # as another process finds it
+
+    def packed(source):
+        return pack(source, tmp_path, tmp_path / "packed", split, (3, 16, 16))
+
+    *some, last = files
+    for name in some:
+        put(folder, name, files[name])
+    (folder / last).parent.mkdir(exist_ok=True)
+    with pytest.raises(UserError, match=r"is not whole: .* holds \d images, not \d") as caught:
+        packed(fresh())
+    message = str(caught.value)
+    assert "\n" not in message and f"remove {folder} to have it fetched" in message
+    shutil.rmtree((folder / last).parent)
+    with pytest.raises(UserError, match=f"there is no {(folder / last).parent}|2 images, not 3"):
+        packed(fresh())
+    assert not (tmp_path / "packed").exists()
+
+    for name in (*some, last):
+        put(folder, name, files[name])
+    right = packed(fresh())
+    first = put(folder, some[0], 255 - files[some[0]])  # one image is another
+    wrong = packed(fresh())
+    assert wrong.key != right.key and not torch.equal(wrong.images, right.images)
+    put(folder, some[0], files[some[0]])
+    assert packed(fresh()).key == right.key and not server.asked
+
+    shutil.rmtree(folder)  # and fetched
+    found = packed(source)
+    assert torch.equal(found.images, right.images) and len(server.asked) == 1
+    assert packed(fresh()).key == packed(source).key == found.key != right.key
+    first.write_bytes(b"changed")
+    with pytest.raises(UserError, match="cannot read the image"):
+        packed(fresh())
+    shutil.rmtree(folder)
+    assert packed(fresh()).key == found.key  # what was packed needs no files
+    assert len(list((tmp_path / "packed").glob(f"{source.name}-*"))) == 3
+
+
+def test_unzipped_mnist_is_counted_and_known_by_its_content(server, tmp_path):
+    source, _, _, files = mnist_like(server, MNIST)
+    raw = tmp_path / "MNIST/raw"
+    raw.mkdir(parents=True)
+    for name, data in files.items():
+        (raw / name.removesuffix(".gz")).write_bytes(gzip.decompress(data))
+    first = pack(source, tmp_path, tmp_path, "train", (1, 28, 28))
+    (raw / "train-images-idx3-ubyte").write_bytes(idx(levels(5, 28, 28)))
+    assert pack(source, tmp_path, tmp_path, "train", (1, 28, 28)).key != first.key
+    del source.counts
+    with pytest.raises(UserError, match=r"holds 5 train images, not 60,000.* remove it to have it fetched"):
+        pack(source, tmp_path, tmp_path, "train", (1, 7, 7))
 
 
 # Folders
@@ -858,6 +967,12 @@ def test_every_collection_has_a_yaml():
     assert set(CycleGAN.archives) <= set(YAMLS)
     names = {name if name not in CycleGAN.archives else f"{name}_pairs" for name in Pix2Pix.archives}
     assert names <= set(YAMLS)
+    for name in (*CycleGAN.archives, *names):
+        counts = (
+            CycleGAN.counts[name] if name in CycleGAN.counts else Pix2Pix.counts.get(name.removesuffix("_pairs"), {})
+        )
+        first = (CONF / "data" / f"{name}.yaml").read_text().splitlines()[0]
+        assert all(f"{n:,} " in first for n in (counts.values() if isinstance(counts, dict) else counts)), name
 
 
 def test_digits_need_no_download(tmp_path):

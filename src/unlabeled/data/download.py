@@ -197,11 +197,6 @@ def _reason(error: Exception) -> str:
     return str(getattr(inner, "strerror", None) or inner or type(error).__name__)
 
 
-def obtain(file: File, folder: Path) -> Path:
-    """The extracted content of an archive: as it lies in `folder`, or fetched beside it and extracted."""
-    return folder if folder.is_dir() else extract(fetch(file, folder.parent), folder)
-
-
 def extract(archive: Path, folder: Path) -> Path:
     """The content of a zip or tar(.gz) as `folder`; a single folder on top of the archive is dropped.
 

@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from unlabeled.data.download import File, by_hand, extract, fault, obtain
+from unlabeled.data.content import Files
+from unlabeled.data.download import File, by_hand, extract, fault
 from unlabeled.data.packed import Records
+from unlabeled.data.sources.archive import Extracted, counted, obtain, seal
 from unlabeled.data.sources.pictures import find, lazily
 from unlabeled.errors import UserError
 
 
-class LFW:
+class LFW(Extracted):
     """Labeled Faces in the Wild, funneled (aligned). Huang et al. 2007 and 2007b, http://vis-www.cs.umass.edu/lfw/
 
     13,233 photographs of 250x250; the label is the person, of 5,749 in alphabetical order.
@@ -24,25 +26,28 @@ class LFW:
     archive = "lfw-funneled.tgz"
     checksum = "b47c8422c8cded889dc5a13418c4bc2abbda121092b3533a83306f90d900100a"  # sha256
     splits = ("train",)
+    counts = (13_233, 5_749)  # images, persons
 
     def __init__(self, urls: Sequence[str]):  # addresses of the archive
         self.urls = urls
 
     def prepare(self, root: Path) -> None:
-        obtain(File(self.archive, self.urls, self.checksum), root / self.folder)
+        folder = obtain(File(self.archive, self.urls, self.checksum), root / self.folder)
+        faces = find(folder)
+        found = (len(faces), len({path.parent for path in faces}))
+        places = [(folder, *each) for each in zip(("images", "persons"), found, self.counts, strict=True)]
+        counted(self.name, places, f"complete it, or remove {folder} to have it fetched")
 
-    def fingerprint(self, root: Path) -> str:
-        return self.checksum
+    def fingerprint(self, root: Path) -> str | Files:
+        return self.known(root / self.folder, self.checksum)
 
     def read(self, root: Path, split: str) -> Records:
         paths = find(root / self.folder)
-        if not paths:
-            raise UserError(f"{root / self.folder} holds no faces: remove it and run again")
         _, labels = np.unique([path.parent.name for path in paths], return_inverse=True)
         return Records(lazily(paths), labels)
 
 
-class CelebA:
+class CelebA(Extracted):
     """CelebFaces Attributes, aligned and cropped. Liu et al. 2015, https://arxiv.org/abs/1411.7766
 
     202,599 photographs of 178x218, of which the centre, 178x178, is used; the labels are 40 attributes in {0,
@@ -57,6 +62,7 @@ class CelebA:
         "list_attr_celeba.txt": "75e246fa4810816ffd6ee81facbd244c",
         "list_eval_partition.txt": "d32c9cbf5e040fd4025c592c306e6668",
     }
+    count = 202_599
     attributes = (  # the labels' columns, as list_attr_celeba.txt heads them
         "5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips", "Big_Nose",
         "Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows", "Chubby", "Double_Chin", "Eyeglasses",
@@ -81,9 +87,12 @@ class CelebA:
                 raise UserError(f"{folder / name} is not the official file ({wrong}): get it from {self.home}")
         if not images.is_dir():
             extract(folder / "img_align_celeba.zip", images)
+            seal(images)
+        place = (images, "images", len(find(images)), self.count)
+        counted(self.name, [place], f"complete it, or remove it and put img_align_celeba.zip into {folder}")
 
-    def fingerprint(self, root: Path) -> str:
-        return " ".join(self.checksums.values())
+    def fingerprint(self, root: Path) -> str | Files:
+        return self.known(root / self.folder / "img_align_celeba", " ".join(self.checksums.values()))
 
     def read(self, root: Path, split: str) -> Records:
         folder = root / self.folder

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
+from unlabeled.data.content import Files
 from unlabeled.data.download import File, fetch
 from unlabeled.data.packed import Records
+from unlabeled.data.sources.archive import counted
 from unlabeled.errors import UserError
 
 
 class MNIST:
     """Handwritten digits. LeCun et al. 1998, http://yann.lecun.com/exdb/mnist/
 
-    The files lie in ROOT/MNIST/raw, gzipped or not, as torchvision has them; they are read as they are.
+    The files lie in ROOT/MNIST/raw, gzipped or not, as torchvision has them; they are read as they are. Gzipped, they
+    are held against their checksums; unzipped, against the published numbers of images, and known by their content.
     """
 
     name = "mnist"
@@ -28,6 +31,8 @@ class MNIST:
         "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
         "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
     }
+    counts = {"train": 60_000, "test": 10_000}
+    unzipped = "8db4eb91ea26f9680687888341ea14a726936529083b8120f68ea553a3822a9f"  # digest of the four files
 
     def __init__(self, mirrors: Sequence[str]):  # addresses of folders with the four files
         self.mirrors = mirrors
@@ -38,14 +43,25 @@ class MNIST:
             if not (folder / name.removesuffix(".gz")).is_file():
                 fetch(File(name, [f"{mirror.rstrip('/')}/{name}" for mirror in self.mirrors], checksum), folder)
 
-    def fingerprint(self, root: Path) -> str:
-        return " ".join(self.checksums.values())
+    def fingerprint(self, root: Path) -> str | Files:
+        verified = " ".join(self.checksums.values())
+        paths = {name: root / self.folder / name.removesuffix(".gz") for name in self.checksums}
+        unzipped = {name: path for name, path in paths.items() if path.is_file()}
+        return Files(unzipped, {self.unzipped: verified}) if unzipped else verified
 
     def read(self, root: Path, split: str) -> Records:
         part = {"train": "train", "test": "t10k"}[split]
         folder = root / self.folder
         images = read_idx(folder / f"{part}-images-idx3-ubyte", 3)
         labels = read_idx(folder / f"{part}-labels-idx1-ubyte", 1)
+        counted(
+            self.name,
+            [
+                (folder, f"{split} {what}", len(found), self.counts[split])
+                for what, found in (("images", images), ("labels", labels))
+            ],
+            "remove it to have it fetched",
+        )
         return Records(images, labels)
 
 
@@ -54,6 +70,7 @@ class FashionMNIST(MNIST):
 
     name = "fashion_mnist"
     folder = "FashionMNIST/raw"
+    unzipped = ""  # not published
     checksums = {  # md5
         "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
         "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",

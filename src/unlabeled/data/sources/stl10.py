@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from unlabeled.data.packed import Records
-from unlabeled.data.sources.archive import Archive
+from unlabeled.data.sources.archive import Archive, counted
 from unlabeled.errors import UserError
 
 
@@ -21,6 +21,7 @@ class STL10(Archive):
     archive = "stl10_binary.tar.gz"
     checksum = "91f7769df0f17e558f3565bffb0c7dfb"  # md5
     splits = ("train", "test")
+    counts = {"train": 5_000, "test": 8_000, "unlabeled": 100_000}
 
     def read(self, root: Path, split: str) -> Records:
         folder = root / self.folder
@@ -28,9 +29,13 @@ class STL10(Archive):
         labels = self._bytes(folder / f"{split}_y.bin").astype(np.int64) - 1  # the files count from 1
         if len(labels) != len(labelled):
             raise UserError(f"{folder} is not whole: remove it and run again")
+        parts = {split: labelled}
+        if split == "train":
+            parts["unlabeled"] = more = self._images(folder / "unlabeled_X.bin")
+        places = [(folder, f"{part} images", len(found), self.counts[part]) for part, found in parts.items()]
+        counted(self.name, places, f"remove {folder} to have it fetched")
         if split == "test":
             return Records(labelled, labels)
-        more = self._images(folder / "unlabeled_X.bin")
         everything = (image for images in (labelled, more) for image in images)  # never in memory at once
         return Records(everything, np.concatenate([labels, np.full(len(more), -1)]))
 

@@ -1,22 +1,25 @@
 """The collections of the CycleGAN and pix2pix papers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from unlabeled.data.download import File, obtain
+from unlabeled.data.content import Files
+from unlabeled.data.download import File
 from unlabeled.data.packed import Records
+from unlabeled.data.sources.archive import Extracted, counted, obtain
 from unlabeled.data.sources.pictures import find, lazily
 from unlabeled.errors import UserError, nearest
 
 
-class CycleGAN:
+class CycleGAN(Extracted):
     """Two domains without pairs. Zhu et al. 2017, https://arxiv.org/abs/1703.10593
 
-    The files lie in ROOT/cyclegan/NAME/{trainA,trainB,testA,testB}.
+    The files lie in ROOT/cyclegan/NAME/{trainA,trainB,testA,testB}. A download is held against its checksum, and
+    folders against the published numbers of images.
     """
 
     splits = ("train_a", "train_b", "test_a", "test_b")
@@ -37,6 +40,20 @@ class CycleGAN:
         "vangogh2photo": (306590349, "362c3473e70be0944bda08d49d660eafdc2854df55d697835b8186d1d79caaff"),
     }
 
+    counts: dict[str, tuple[int, int, int, int]] = {  # images in trainA, trainB, testA, testB
+        "apple2orange": (995, 1019, 266, 248),
+        "cezanne2photo": (525, 6287, 58, 751),
+        "cityscapes": (2975, 2975, 500, 500),
+        "facades": (400, 400, 106, 106),
+        "horse2zebra": (1067, 1334, 120, 140),
+        "iphone2dslr_flower": (1812, 3325, 569, 480),
+        "maps": (1096, 1096, 1098, 1098),
+        "monet2photo": (1072, 6287, 121, 751),
+        "summer2winter_yosemite": (1231, 962, 309, 238),
+        "ukiyoe2photo": (562, 6287, 263, 751),
+        "vangogh2photo": (400, 6287, 400, 751),
+    }
+
     def __init__(
         self,
         name: str,  # of `archives`
@@ -50,10 +67,12 @@ class CycleGAN:
             raise UserError(f"no CycleGAN collection {self.name!r}; {nearest(self.name, self.archives)}")
         size, checksum = self.archives[self.name]
         urls = [f"{mirror.rstrip('/')}/{self.name}.zip" for mirror in self.mirrors]
-        obtain(File(f"{self.name}.zip", urls, checksum, size), root / "cyclegan" / self.name)
+        folder = obtain(File(f"{self.name}.zip", urls, checksum, size), root / "cyclegan" / self.name)
+        parts = zip(("trainA", "trainB", "testA", "testB"), self.counts[self.name], strict=True)
+        complete(self.name, folder, dict(parts))
 
-    def fingerprint(self, root: Path) -> str:
-        return self.archives.get(self.name, (0, ""))[1]
+    def fingerprint(self, root: Path) -> str | Files:
+        return self.known(root / "cyclegan" / self.name, self.archives.get(self.name, (0, ""))[1])
 
     def read(self, root: Path, split: str) -> Records:
         part, domain = split.split("_")
@@ -61,12 +80,13 @@ class CycleGAN:
         return unlabelled(folder)
 
 
-class Pix2Pix:
+class Pix2Pix(Extracted):
     """Pairs side by side in one picture. Isola et al. 2017, https://arxiv.org/abs/1611.07004
 
     The files lie in ROOT/pix2pix/NAME/{train,val,test}. Where the authors publish no test split, their val is
     our test, and our val is cut from train. There are no published checksums: a download is held against its
-    size, the one known here or the one that the server states, and the CRC of the gzip archive.
+    size, the one known here or the one that the server states, and the CRC of the gzip archive; folders are held
+    against the published numbers of images, but for night2day, of which none are known here.
     """
 
     archives: dict[str, tuple[int | None, dict[str, str]]] = {  # archive: (bytes, our split -> theirs)
@@ -76,6 +96,13 @@ class Pix2Pix:
         "edges2shoes": (None, {"train": "train", "test": "val"}),
         "edges2handbags": (None, {"train": "train", "test": "val"}),
         "night2day": (None, {"train": "train", "val": "val", "test": "test"}),
+    }
+    counts: dict[str, dict[str, int]] = {  # archive: folder -> pairs
+        "facades": {"train": 400, "val": 100, "test": 106},
+        "maps": {"train": 1096, "val": 1098},
+        "cityscapes": {"train": 2975, "val": 500},
+        "edges2shoes": {"train": 49_825, "val": 200},
+        "edges2handbags": {"train": 138_567, "val": 200},
     }
 
     def __init__(
@@ -103,10 +130,12 @@ class Pix2Pix:
     def prepare(self, root: Path) -> None:
         size, _ = self._facts()
         urls = [f"{mirror.rstrip('/')}/{self.archive}.tar.gz" for mirror in self.mirrors]
-        obtain(File(f"{self.archive}.tar.gz", urls, size=size), root / "pix2pix" / self.archive)
+        folder = obtain(File(f"{self.archive}.tar.gz", urls, size=size), root / "pix2pix" / self.archive)
+        complete(self.name, folder, self.counts.get(self.archive, {}))
 
-    def fingerprint(self, root: Path) -> str:
-        return f"{self.archive} {self.a} {self._facts()[0]}"
+    def fingerprint(self, root: Path) -> str | Files:
+        size, _ = self._facts()
+        return self.known(root / "pix2pix" / self.archive, f"{self.archive} {size}")
 
     def read(self, root: Path, split: str) -> Records:
         ours, domain = split.split("_")
@@ -117,6 +146,12 @@ class Pix2Pix:
 def _half(image: Image.Image, right: bool) -> Image.Image:
     middle = image.width // 2
     return image.crop((middle, 0, 2 * middle, image.height) if right else (0, 0, middle, image.height))
+
+
+def complete(name: str, folder: Path, counts: Mapping[str, int]) -> None:
+    """Raises UserError where subfolders hold other numbers of pictures than these."""
+    places = [(folder / part, "images", len(find(folder / part)), n) for part, n in counts.items()]
+    counted(name, places, f"complete it, or remove {folder} to have it fetched")
 
 
 def unlabelled(folder: Path, then: Callable[[Image.Image], Image.Image] | None = None) -> Records:

@@ -1,6 +1,7 @@
 """A small web server on this machine, in a thread: what the download code is proven against."""
 
 import threading
+import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,6 +13,7 @@ class Server:
         self.files: dict[str, bytes] = {}
         self.ranges = True  # whether it can send from the middle
         self.cut: int | None = None
+        self.wait = 0.0  # seconds until it answers a request
         self.asked: list[tuple[str, str | None]] = []  # (path, Range header) of each request
         outer = self
 
@@ -19,6 +21,7 @@ class Server:
             def do_GET(self) -> None:
                 wanted = self.headers.get("Range")
                 outer.asked.append((self.path, wanted))
+                time.sleep(outer.wait)
                 if self.path not in outer.files:
                     self.send_error(404)
                     return

@@ -8,13 +8,15 @@ import signal
 import socket
 import tarfile
 import threading
+import time
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.served import Server
-from unlabeled.data import download
+from unlabeled.data import download, web
 from unlabeled.data.download import File, extract, fetch
 from unlabeled.errors import UserError
 
@@ -124,6 +126,52 @@ def test_a_silent_server_is_given_up(tmp_path, monkeypatch):
         silent.listen()
         with pytest.raises(UserError, match="timed out"):
             fetch(File("x", [f"http://127.0.0.1:{silent.getsockname()[1]}/x"], SHA256), tmp_path)
+
+
+@pytest.fixture
+def full():
+    """The address of a host that takes no calls, as one behind a wall that drops them: its queue is full."""
+    with ExitStack() as stack:
+        host = stack.enter_context(socket.socket())
+        host.bind(("127.0.0.1", 0))
+        host.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(host.getsockname())
+        yield host.getsockname()
+
+
+def resolve(monkeypatch, *found):
+    """Every name has these addresses."""
+    entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in found]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
+
+
+def test_without_a_network_the_answer_comes_soon(tmp_path, monkeypatch, full):
+    assert web.LOOKUP + web.CONNECT <= 11 < download.TIMEOUT
+    monkeypatch.setattr(web, "CONNECT", 0.2)
+    resolve(monkeypatch, full, full)
+    with pytest.raises(UserError, match=r"no answer in 0\.2 s") as caught:
+        fetch(File("x", ["https://one.org/x", "http://two.org/x"], SHA256), tmp_path)
+    assert "two.org" in one_line(caught)
+    start = time.monotonic()
+    asleep = threading.Event()
+    monkeypatch.setattr(web, "LOOKUP", 0.2)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: asleep.wait(20))
+    with pytest.raises(UserError, match=r"no address in 0\.2 s"):
+        fetch(File("x", ["http://one.org/x", "https://two.org/x"], SHA256), tmp_path)
+    asleep.set()
+    assert time.monotonic() - start < 5 and not list(tmp_path.iterdir())
+
+
+def test_a_server_that_is_slow_or_has_dead_addresses_delivers(server, tmp_path, monkeypatch, full):
+    nobody, living = ("127.0.0.1", refused_port()), ("127.0.0.1", server.server.server_port)
+    monkeypatch.setattr(web, "CONNECT", 0.4)
+    resolve(monkeypatch, full, nobody, living)
+    server.wait = 0.6
+    found = fetch(File("whole.bin", ["http://some.org/whole.bin"], SHA256), tmp_path)
+    assert found.read_bytes() == BODY
 
 
 def test_the_next_mirror_is_tried(server, tmp_path):

@@ -210,7 +210,8 @@ def test_nothing_is_downloaded(weights: Path, monkeypatch: pytest.MonkeyPatch) -
     for name in ("torch.hub.load_state_dict_from_url", "torchvision.models._api.load_state_dict_from_url"):
         monkeypatch.setattr(name, refuse)
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse)
     assert {n.name for n in Reconstruction(str(weights)).measure(study())} >= {"reconstruction_lpips"}
     assert len(Reconstruction().measure(study())) == 3
 

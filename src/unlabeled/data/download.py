@@ -24,9 +24,10 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from unlabeled.data.web import open_url
 from unlabeled.errors import UserError
 
-TIMEOUT = 30.0  # seconds without a single byte before a server counts as gone
+TIMEOUT = 30.0  # seconds without a single byte before a server that answered counts as gone
 CHUNK = 1 << 20  # bytes
 NO_DOWNLOAD = "data=digits, data=plain2striped and data=sprites need no download"
 
@@ -161,7 +162,7 @@ def _append(url: str, stream: io.FileIO, file: File) -> None:
     if start:
         request.add_header("Range", f"bytes={start}-")
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+        response = open_url(request, TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code != 416 or not start:
             raise Unreachable(f"HTTP {error.code} {error.reason}") from error

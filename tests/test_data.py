@@ -536,6 +536,49 @@ def test_a_folder_without_images_ends_in_one_line(tmp_path, make, said):
     assert "\n" not in str(caught.value)
 
 
+NO_FOLDERS = {
+    "empty": lambda p: "",
+    "blank": lambda p: "  ",
+    "null": lambda p: None,
+    "a switch": lambda p: True,
+    "a file": lambda p: str(p / "file"),
+    "below a file": lambda p: f"{p}/file/deep/below",
+    "a device": lambda p: "/dev/null/x",
+    "a link to nothing": lambda p: str(p / "dangling"),
+    "below a link to nothing": lambda p: f"{p}/dangling/below",
+    "a circle of links": lambda p: str(p / "circle"),
+    "too long": lambda p: "x" * 5000,
+    "a zero byte": lambda p: "x\0y",
+}
+
+
+@pytest.mark.parametrize("how", NO_FOLDERS)
+@pytest.mark.parametrize("key", ["data.root", "data.packed", "data.source.path", "data.source.b"])
+def test_a_setting_that_is_no_folder_ends_in_one_line_and_makes_nothing(tmp_path, monkeypatch, how, key):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    put(tmp_path / "mine", "1.png", levels(8, 8))
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    places = {"data.root": "data", "data.packed": "data/packed", "data.source.path": "mine", "data.source.b": "mine"}
+    places[key] = NO_FOLDERS[how](tmp_path)
+    if (key, how) == ("data.packed", "null"):  # is under the root then
+        return
+    sources = {"data.source.b": lambda: TwoFolders("mine", places["data.source.b"])}
+    source = sources.get(key, lambda: Folder(places["data.source.path"]))()
+    with pytest.raises(UserError, match=f"{key}=") as caught:
+        ImageData(source, places["data.root"], (1, 8, 8), 1, packed=places["data.packed"]).prepare_data()
+    assert "\n" not in str(caught.value) and "FOLDER" in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_home_folder_is_known(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    module = ImageData(Some(), "~/data", (1, 8, 8), 1, packed="~/packed")
+    assert module.root == tmp_path / "data" and module.packed == tmp_path / "packed"
+
+
 def test_changed_images_are_packed_again(tmp_path):
     put(tmp_path / "mine", "1.png", levels(8, 8, 3))
     first = pack(Folder(str(tmp_path / "mine")), tmp_path, tmp_path, "train", (3, 8, 8))

@@ -16,6 +16,7 @@ from unlabeled.data.loader import Loader, ShuffledLoader, Table
 from unlabeled.data.packed import Packed, Source, pack
 from unlabeled.data.tables import ImageTable, PairedTable, UnpairedTable
 from unlabeled.errors import UserError
+from unlabeled.files import folder
 from unlabeled.seeding import mix
 
 
@@ -37,10 +38,10 @@ class TableData(LightningDataModule):
     ):
         super().__init__()
         self.source = source
-        self.root = Path(root)
+        self.root = folder(root, "data.root")
         self.batch_size = batch_size
         self.classes = classes
-        self.packed = Path(packed) if packed else self.root / "packed"
+        self.packed = self.root / "packed" if packed is None else folder(packed, "data.packed")
         self.split_seed, self.seed = split_seed, seed
         self.augment = augment
         self.keys: dict[str, str] = {}  # split of the source -> key of its content

@@ -9,6 +9,7 @@ from unlabeled.data.content import Files
 from unlabeled.data.packed import Records
 from unlabeled.data.sources.pictures import find, lazily
 from unlabeled.errors import UserError
+from unlabeled.files import folder
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
@@ -43,7 +44,7 @@ class Pictures:
 
     @cached_property
     def path(self) -> Path:
-        return Path(str(self.given)).expanduser()
+        return folder(self.given, self.key)
 
     def labels(self, split: str) -> np.ndarray:
         """The class of each picture of a split, (N,); -1 for those outside of class folders."""

@@ -15,6 +15,12 @@ def constant(progress: float) -> float:
     return 1.0
 
 
+class Recorded(dict[str, Tensor]):
+    """Quantities by name, each a mean of `rows` rows; None: of the whole batch."""
+
+    rows: int | Tensor | None = None
+
+
 class Method(LightningModule):
     """Names what is measured, and follows a learning-rate schedule."""
 
@@ -25,12 +31,20 @@ class Method(LightningModule):
         super().__init__()
         self.schedule: Callable[[float], float] = constant  # share of the run in [0, 1] -> factor of the learning rate
         self.progress = 0.0  # share of the budget at the middle of this batch, in (0, 1)
-        self.recorded: list[dict[str, Tensor]] = []  # one dictionary a call, until somebody drains it
+        self.recorded: list[Recorded] = []  # one dictionary a call, until somebody drains it
 
-    def record(self, **values: Tensor) -> None:
-        """Note quantities of this batch as train/NAME or val/NAME, without waiting for the device."""
+    def record(self, rows: int | Tensor | None = None, **values: Tensor) -> None:
+        """Note quantities of this batch as train/NAME or val/NAME, without waiting for the device.
+
+        `rows`: how many rows the values are means of, which weighs them; None: the whole batch. What rests on 0 rows
+        is not a measurement: it is left out, whatever its value.
+        """
+        if isinstance(rows, int) and not rows:
+            return
         stage = "train" if self.training else "val"
-        self.recorded.append({f"{stage}/{name}": value.detach() for name, value in values.items()})
+        recorded = Recorded({f"{stage}/{name}": value.detach() for name, value in values.items()})
+        recorded.rows = rows
+        self.recorded.append(recorded)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Records what tells of progress on validation data; here nothing."""

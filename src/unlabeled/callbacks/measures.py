@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning import Callback, Trainer
 
+from unlabeled.callbacks.pace import Budget
 from unlabeled.callbacks.records import Records
 from unlabeled.errors import UserError
 from unlabeled.evaluation.number import Number
@@ -85,7 +86,7 @@ class Measures(Callback):
             raise UserError(f"callbacks.measures: none of its evaluators ({names}) applies: {why}")
 
     def on_validation_epoch_end(self, trainer: Trainer, method: Any) -> None:
-        done = (trainer.fit_loop.total_batch_idx + 1) // int(trainer.num_training_batches)
+        done = next(c for c in trainer.callbacks if isinstance(c, Budget)).done.epochs  # type: ignore[attr-defined]
         due = done // self.every > self.epochs // self.every or trainer.should_stop
         self.measured = due and not trainer.sanity_checking
         if self.measured:

@@ -1,9 +1,12 @@
 """Counting: a budget in epochs, batches or images, the same for one player and for three; noise by step and rank."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
 
 from unlabeled.errors import UserError
 from unlabeled.seeding import seed_noise
@@ -13,51 +16,146 @@ class Over(UserError):
     """The budget was spent before this process took over."""
 
 
+@dataclass
+class Counts:
+    """What a run has done, counted as it was done: another batch size or number of devices changes none of it."""
+
+    epochs: int = 0  # whole ones
+    batches: int = 0  # steps of all ranks together
+    images: int = 0  # over all ranks
+    steps: int = 0  # groups of `accumulate` batches
+    rows: int = 0  # images of the epoch at hand
+
+
 class Budget(Callback):
     """Ends training at the first limit that is reached, and tells the method what share of it is spent.
 
+    The batch that reaches it is the last, or with accumulate=N the last of its group: half a step would be lost.
     `trainer.global_step` counts every player's step, and is used nowhere.
     """
 
     def __init__(self, epochs: int | None = None, batches: int | None = None, images: int | None = None):
-        self.epochs, self.batches, self.images = epochs, batches, images
+        self.limits = {"epochs": epochs, "batches": batches, "images": images}
+        self.done = Counts()
         self.limit = 0  # in batches, known once the data are
         self.earlier = 0.0  # seconds of training before this process took over
         self._began = 0.0
+        self._gathered = 0  # batches of the group at hand
 
     @property
     def seconds(self) -> float:
         """Of training, over all the processes that the run went through."""
         return self.earlier + time.monotonic() - self._began
 
+    def on_load_checkpoint(self, trainer: Trainer, method: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on at the row that the epoch had come to, with the batches that there are now."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        loader, loops = data.train_dataloader(), checkpoint["loops"]["fit_loop"]
+        self.done = counted(checkpoint)
+        loader.row = self.done.rows
+        if self.done.rows and not loader.left:
+            self.done.epochs, self.done.rows, loader.row = self.done.epochs + 1, 0, 0
+        data.place = self.done.epochs, self.done.rows
+        _place(loops, self.done, within=len(loader) - loader.left)
+
     def on_train_start(self, trainer: Trainer, method: LightningModule) -> None:
         self._began = time.monotonic()
-        limits = []
-        if self.epochs is not None:
-            limits.append(self.epochs * int(trainer.num_training_batches))
-        if self.batches is not None:
-            limits.append(self.batches)
-        if self.images is not None:
-            limits.append(-(-self.images // (trainer.datamodule.batch_size * trainer.world_size)))  # type: ignore[attr-defined]
-        if not limits:
+        if all(limit is None for limit in self.limits.values()):
             raise UserError("training would never end: say budget.epochs=N, budget.batches=N or budget.images=N")
-        self.limit = min(limits)
-        done = trainer.fit_loop.total_batch_idx + 1
-        if done >= self.limit:
-            raise Over(f"nothing left to do: {done} of {self.limit} batches are done; for more, say budget.epochs=N")
+        check_left(self.limits, self.done)
+        self.limit = self._end(trainer)
+
+    def _end(self, trainer: Trainer) -> int:
+        """How many batches the whole run has."""
+        loader: Any = trainer.train_dataloader
+        whole, left = len(loader), loader.left
+        ends = []
+        if self.limits["epochs"] is not None:
+            ends.append(left + (self.limits["epochs"] - self.done.epochs - 1) * whole)
+        if self.limits["batches"] is not None:
+            ends.append(self.limits["batches"] - self.done.batches)
+        if self.limits["images"] is not None:
+            wanted, here = self.limits["images"] - self.done.images, loader.images - self.done.rows
+            here = min(here, left * loader.step)
+            each = min(loader.step, loader.images)  # of every batch but perhaps an epoch's last
+            epochs, rest = divmod(max(0, wanted - here), loader.images)
+            ends.append(left + epochs * whole + -(-rest // each) if wanted > here else -(-wanted // each))
+        more = min(ends)
+        within = whole - left + more if more <= left else (more - left) % whole
+        more += min(-within % group(trainer), whole - within) if within else 0
+        return self.done.batches + more
 
     def on_train_batch_start(self, trainer: Trainer, method: Any, batch: Any, batch_idx: int) -> None:
-        method.progress = (trainer.fit_loop.total_batch_idx + 0.5) / self.limit  # at the middle of the batch
+        self._gathered += 1
+        method.progress = (self.done.batches + 0.5) / self.limit  # at the middle of the batch
+        method.steps = self.done.steps
+
+    def on_before_optimizer_step(self, trainer: Trainer, method: LightningModule, optimizer: Optimizer) -> None:
+        """Gradients are sums over the group's batches, each divided by a whole group: an incomplete one is a mean too."""
+        if self._gathered == (whole := group(trainer)):
+            return
+        for parameter in (p for owned in optimizer.param_groups for p in owned["params"]):
+            if parameter.grad is not None:
+                parameter.grad.mul_(whole / self._gathered)
 
     def on_train_batch_end(self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if trainer.fit_loop.total_batch_idx + 1 >= self.limit:
+        loader: Any = trainer.train_dataloader
+        images = min(loader.step, loader.images - self.done.rows)
+        self.done.batches += 1
+        self.done.images += images
+        self.done.rows += images
+        if trainer.is_last_batch:
+            self.done.epochs, self.done.rows = self.done.epochs + 1, 0
+        if trainer.is_last_batch or (batch_idx + 1) % group(trainer) == 0:
+            self.done.steps, self._gathered = self.done.steps + 1, 0
+        if self.done.batches >= self.limit:
             trainer.should_stop = True
 
-    def state_dict(self) -> dict[str, float]:
-        return {"seconds": self.seconds}
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "done": asdict(self.done)}
 
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        self.earlier = state["seconds"]
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.earlier = state["seconds"]  # what was done is known already
+
+
+def group(trainer: Trainer) -> int:
+    """Batches whose gradients make one step."""
+    return max(trainer.accumulate_grad_batches, getattr(trainer.lightning_module, "accumulate", 1))
+
+
+def counted(checkpoint: Mapping[str, Any]) -> Counts:
+    """What a run had done when its checkpoint was written."""
+    done = checkpoint["callbacks"].get("Budget", {}).get("done")
+    if done is None:
+        raise UserError("the checkpoint's run did not count its images yet: go on with the version that wrote it")
+    return Counts(**done)
+
+
+def check_left(limits: Mapping[str, int | None], done: Counts) -> None:
+    """Raise Over where a limit is reached."""
+    reached = {key: limit for key, limit in limits.items() if limit is not None and getattr(done, key) >= limit}
+    if reached:
+        told = " and ".join(f"{getattr(done, key)} of {limit} {key}" for key, limit in reached.items())
+        more = " ".join(f"budget.{key}=N" for key in reached)
+        larger = " and ".join(f"budget.{key}={limit}" for key, limit in reached.items())
+        raise Over(f"nothing left to do: {told} are done; for more than {larger}, say {more}")
+
+
+def _place(loops: dict[str, Any], done: Counts, within: int) -> None:
+    """Tell Lightning's loops where a run is: it takes a budget that ends within an epoch for that epoch's end.
+
+    `within`: batches of the epoch at hand, as there are now, that are behind.
+    """
+    begun, passed = done.epochs + (within > 0), done.epochs - (within == 0)
+    for progress in loops["epoch_progress"].values():
+        progress |= {"ready": begun, "started": begun, "processed": done.epochs, "completed": passed}
+    batches = loops["epoch_loop.batch_progress"]
+    batches["total"]["completed"] = done.batches - (within > 0)
+    if within:
+        batches["is_last_batch"] = False
+        batches["current"] |= {"ready": within, "started": within, "processed": within, "completed": within - 1}
+        validation = loops["epoch_loop.val_loop.batch_progress"]["total"]
+        validation |= dict.fromkeys(validation, 0)
 
 
 class Noise(Callback):

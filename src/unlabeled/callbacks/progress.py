@@ -34,8 +34,9 @@ class Progress(ProgressBar):
         self._records = next((c for c in callbacks if isinstance(c, Records)), None)
         checkpoints = next((c for c in callbacks if isinstance(c, Checkpoints)), None)
         self._monitor = checkpoints.choice(trainer)[0] if checkpoints else None
-        self._limit = next((c.limit for c in callbacks if isinstance(c, Budget)), 0)
-        self._first = trainer.fit_loop.total_batch_idx + 1
+        self._budget = next(c for c in callbacks if isinstance(c, Budget))
+        self._limit = self._budget.limit
+        self._first, self._seen = self._budget.done.batches, self._budget.done.images
         self._began = time.monotonic()
         self._printed = -1
         if trainer.is_global_zero and sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns:
@@ -51,12 +52,12 @@ class Progress(ProgressBar):
             self._bar.update(1)
             if self._bar.n == self._bar.last_print_n:  # it has just been drawn
                 self._bar.set_description_str(f"epoch {trainer.current_epoch + 1}", refresh=False)
-                self._bar.set_postfix_str(self._line(trainer, done), refresh=False)
+                self._bar.set_postfix_str(self._line(), refresh=False)
         elif self._limit and done * 20 // self._limit > self._printed:
             self._printed = done * 20 // self._limit
-            left = (time.monotonic() - self._began) / (done - self._first + 1) * (self._limit - done)
+            left = (time.monotonic() - self._began) / (done - self._first) * (self._limit - done)
             facts: dict[str, Any] = {"epoch": trainer.current_epoch + 1, "batch": f"{done}/{self._limit}"}
-            facts |= {"seconds_left": f"{left:.0f}", "images_per_second": f"{self._pace(trainer, done):.0f}"}
+            facts |= {"seconds_left": f"{left:.0f}", "images_per_second": f"{self._pace():.0f}"}
             facts |= {name: f"{value:.4g}" for name, value in self._quantities().items()}
             print(" ".join(f"{name}={value}" for name, value in facts.items()), file=sys.stderr, flush=True)
 
@@ -71,10 +72,9 @@ class Progress(ProgressBar):
             self._bar.close()
             self._bar = None
 
-    def _pace(self, trainer: Trainer, done: int) -> float:
+    def _pace(self) -> float:
         """Images per second, over all devices."""
-        images = (done - self._first + 1) * trainer.datamodule.batch_size * trainer.world_size  # type: ignore[attr-defined]
-        return images / (time.monotonic() - self._began)
+        return (self._budget.done.images - self._seen) / (time.monotonic() - self._began)
 
     def _quantities(self) -> dict[str, float]:
         """The newest values, what best.ckpt is chosen by first; without learning rates and gradients."""
@@ -85,10 +85,10 @@ class Progress(ProgressBar):
         )
         return {name: latest[name] for name in names}
 
-    def _line(self, trainer: Trainer, done: int) -> str:
+    def _line(self) -> str:
         """For a terminal: whole quantities only."""
         room = os.get_terminal_size(sys.stderr.fileno()).columns - 60  # epoch, bar, count and times
-        line = f"{self._pace(trainer, done):.0f} images/s"
+        line = f"{self._pace():.0f} images/s"
         for name, value in list(self._quantities().items())[: self.shown]:
             more = f"{line}, {name.removeprefix('train/')} {value:.4g}"
             if len(more) > room:

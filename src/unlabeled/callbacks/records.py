@@ -1,11 +1,13 @@
 """What methods record, gathered without waiting for the device and written every few batches."""
 
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from lightning import Callback, Trainer
-from torch import Tensor
+from torch import Tensor, distributed
 
+from unlabeled.callbacks.pace import Budget
 from unlabeled.errors import UserError
 
 
@@ -13,30 +15,39 @@ class Diverged(UserError):
     """A recorded quantity, or a weight, is not a finite number."""
 
 
+class Mean(NamedTuple):
+    """A quantity of one batch, as the mean over so many of its rows."""
+
+    value: Tensor
+    rows: int | Tensor
+    batch: int
+    epoch: int
+
+
 class Records(Callback):
     """Drains `method.recorded`: means over `every` batches go to the loggers, and to Lightning's callback metrics.
 
-    A value that is not finite ends the run with its batch's number; nothing is checkpointed after that batch.
+    Every mean is one over rows: those that a quantity was measured on. What was measured on none is not there. A value
+    that is not finite ends the run with its batch's number; nothing is checkpointed after that batch.
     """
 
     def __init__(self, every: int = 50):
         self.every = every
-        self.pending: list[tuple[int, dict[str, Tensor]]] = []  # (batch, values) since the last write
+        self.pending: dict[str, list[Mean]] = {}  # since the last write
         self.latest: dict[str, float] = {}  # the newest value of each quantity
         self.validation: dict[str, float] = {}  # what the newest validation found, complete at its end
         self.higher: set[str] = set()  # of which a higher value is better, as far as is known
         self.best: dict[str, float] = {}  # `validation` as it was for best.ckpt (checkpoints.py)
-        self._validation: list[tuple[int, dict[str, Tensor]]] = []  # (images, values)
+        self._validation: dict[str, list[Mean]] = {}
 
     def on_train_start(self, trainer: Trainer, method: Any) -> None:
         method.recorded.clear()
         # of a resumed run: they were kept on the CPU
-        self.pending = [(n, {k: v.to(method.device) for k, v in values.items()}) for n, values in self.pending]
+        self.pending = {name: _at(means, method.device) for name, means in self.pending.items()}
 
     def on_train_batch_end(self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         done = trainer.fit_loop.total_batch_idx + 1
-        self.pending += [(done, values) for values in method.recorded]
-        method.recorded.clear()
+        _drain(method, len(batch[0]), self.pending, done, trainer.current_epoch)
         if done % self.every == 0:
             self.write(trainer, method)
 
@@ -46,30 +57,23 @@ class Records(Callback):
 
     def check(self, trainer: Trainer) -> None:
         """Raise Diverged if any pending value is not finite."""
-        for name, values in _columns(self.pending).items():
-            finite = torch.isfinite(torch.stack([value for _, value in values])).tolist()
-            if not all(finite):
-                batch = values[finite.index(False)][0]
-                value = float(values[finite.index(False)][1])
-                epoch = (batch - 1) // int(trainer.num_training_batches)
-                raise Diverged(f"{name} is {value} at batch {batch} (epoch {epoch})")
+        for name, means in self.pending.items():
+            values, rows = _columns(means)
+            wrong = (~values.isfinite() & (rows > 0)).tolist()
+            if any(wrong):
+                found = means[wrong.index(True)]
+                raise Diverged(f"{name} is {float(found.value)} at batch {found.batch} (epoch {found.epoch})")
 
     def write(self, trainer: Trainer, method: Any) -> None:
         self.check(trainer)
-        if not self.pending:
+        done = max((means[-1].batch for means in self.pending.values()), default=trainer.fit_loop.total_batch_idx + 1)
+        found = _means(trainer, self.pending)
+        self.pending = {}
+        if not found:
             return
-        done = self.pending[-1][0]
-        means = {
-            name: torch.stack([value.float() for _, value in values]).mean()
-            for name, values in _columns(self.pending).items()
-        }
-        self.pending.clear()
-        if trainer.world_size > 1:
-            means = {name: trainer.strategy.reduce(value, reduce_op="mean") for name, value in means.items()}
-        rate = {}
         if trainer.optimizers:
-            rate["train/lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
-        self._send(trainer, method, {name: float(value) for name, value in means.items()} | rate, done)
+            found["train/lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        self._send(trainer, method, found, done)
 
     def on_validation_start(self, trainer: Trainer, method: Any) -> None:
         self.validation = {}
@@ -77,22 +81,15 @@ class Records(Callback):
     def on_validation_batch_end(
         self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._validation += [(len(batch[0]), values) for values in method.recorded]
-        method.recorded.clear()
+        _drain(method, len(batch[0]), self._validation)
 
     def on_validation_epoch_end(self, trainer: Trainer, method: Any) -> None:
-        gathered, self._validation = self._validation, []
-        if trainer.sanity_checking or not gathered:
+        gathered, self._validation = self._validation, {}
+        if trainer.sanity_checking:
             return
-        means = {}
-        for name, values in _columns(gathered).items():
-            total = torch.stack(
-                [torch.stack([n * value.double(), value.new_tensor(n).double()]) for n, value in values]
-            ).sum(0)
-            if trainer.world_size > 1:
-                total = trainer.strategy.reduce(total, reduce_op="sum")
-            means[name] = float(total[0] / total[1])
-        self.add(trainer, method, means)
+        found = _means(trainer, gathered)
+        if found:
+            self.add(trainer, method, found)
 
     def add(self, trainer: Trainer, method: Any, values: dict[str, float]) -> None:
         """Quantities of the validation at hand, the same on every rank."""
@@ -100,25 +97,58 @@ class Records(Callback):
         self._send(trainer, method, values, trainer.fit_loop.total_batch_idx + 1)
 
     def state_dict(self) -> dict[str, Any]:
-        pending = [(batch, {name: value.cpu() for name, value in values.items()}) for batch, values in self.pending]
+        pending = {name: [tuple(mean) for mean in _at(means, "cpu")] for name, means in self.pending.items()}
         return {"pending": pending, "latest": self.latest, "best": self.best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.pending, self.latest, self.best = list(state["pending"]), state["latest"], state["best"]
+        self.pending = {name: [Mean(*mean) for mean in means] for name, means in state["pending"].items()}
+        self.latest, self.best = state["latest"], state["best"]
 
     def _send(self, trainer: Trainer, method: Any, values: dict[str, float], batches: int) -> None:
         self.latest.update(values)
         # what Lightning's own callbacks read; its log_dict takes 0.5 ms a value
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
-        images = batches * trainer.datamodule.batch_size * trainer.world_size  # type: ignore[attr-defined]
+        images = next(c for c in trainer.callbacks if isinstance(c, Budget)).done.images  # type: ignore[attr-defined]
         for logger in trainer.loggers:
             logger.log_metrics(values | {"epoch": trainer.current_epoch, "images": images}, step=batches)
 
 
-def _columns(rows: list[tuple[int, dict[str, Tensor]]]) -> dict[str, list[tuple[int, Tensor]]]:
-    """Rows of several quantities as a list for each quantity."""
-    columns: dict[str, list[tuple[int, Tensor]]] = {}
-    for number, values in rows:
-        for name, value in values.items():
-            columns.setdefault(name, []).append((number, value))
-    return columns
+def _drain(method: Any, rows: int, means: dict[str, list[Mean]], batch: int = 0, epoch: int = 0) -> None:
+    """Move what a method recorded of a batch of `rows` rows."""
+    for recorded in method.recorded:
+        for name, value in recorded.items():
+            mean = Mean(value, rows if recorded.rows is None else recorded.rows, batch, epoch)
+            means.setdefault(name, []).append(mean)
+    method.recorded.clear()
+
+
+def _at(means: Iterable[Mean], device: Any) -> list[Mean]:
+    """Means on a device."""
+    rows = lambda rows: rows.to(device) if isinstance(rows, Tensor) else rows
+    return [mean._replace(value=mean.value.to(device), rows=rows(mean.rows)) for mean in means]
+
+
+def _columns(means: list[Mean]) -> tuple[Tensor, Tensor]:
+    """Values and numbers of rows, in float64 on the CPU: this waits for the device."""
+    values = torch.stack([mean.value for mean in means]).cpu().double()
+    if not any(isinstance(mean.rows, Tensor) for mean in means):
+        return values, torch.tensor([mean.rows for mean in means], dtype=torch.float64)
+    rows = [torch.as_tensor(mean.rows, device=mean.value.device, dtype=torch.float32) for mean in means]
+    return values, torch.stack(rows).cpu().double()
+
+
+def _means(trainer: Trainer, gathered: Mapping[str, list[Mean]]) -> dict[str, float]:
+    """Means over the rows of all batches and ranks. All ranks call it, also one that has measured nothing."""
+    names = list(gathered)
+    if trainer.world_size > 1:
+        everyone: list[Any] = [None] * trainer.world_size
+        distributed.all_gather_object(everyone, names)
+        names = list(dict.fromkeys(name for own in everyone for name in own))
+    sums = torch.zeros(len(names), 2, dtype=torch.float64)  # of values, and of rows
+    for i, name in enumerate(names):
+        if name in gathered:
+            values, rows = _columns(gathered[name])
+            sums[i] = torch.stack([(rows * values)[rows > 0].sum(), rows.sum()])
+    if trainer.world_size > 1:
+        sums = trainer.strategy.reduce(sums.to(trainer.strategy.root_device), reduce_op="sum").cpu()
+    return {name: total / rows for name, (total, rows) in zip(names, sums.tolist(), strict=True) if rows}

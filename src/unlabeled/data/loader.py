@@ -52,6 +52,9 @@ class ShuffledLoader:
     rest that does not fill a batch is left out of its epoch (batch norm and contrastive losses want full
     batches), unless the table is smaller than one batch. Over several ranks, step t of every rank together is
     the step t that one rank would have with `world` times the batch size.
+
+    The place in an epoch is a number of rows: with another batch size, or other ranks, an epoch goes on behind the rows
+    that were given already, and a rest that fills no batch any more is left out.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class ShuffledLoader:
         augment: Callable[[Any], Any] | None = None,  # batch -> batch
         rank: int = 0,
         world: int = 1,
+        most: int | None = None,  # batches of an epoch
     ):
         self.table = table
         self.batch_size = batch_size
@@ -69,26 +73,65 @@ class ShuffledLoader:
         self.augment = augment
         self.rank = rank
         self.world = world
-        self.batches = 0  # given so far, over all epochs: with the seed, this is the whole state
+        self.step = batch_size * world  # rows that a step of all ranks takes
+        self.most = most
+        self.epoch, self.row = 0, 0  # where it goes on: with the seed, this is the whole state
 
     def __len__(self) -> int:
-        return max(1, len(self.table) // (self.batch_size * self.world))
+        """Steps of a whole epoch."""
+        length = max(1, self._steps(len(self.table)))
+        return length if self.most is None else min(length, self.most)
+
+    @property
+    def images(self) -> int:
+        """Rows that a whole epoch gives, over all ranks."""
+        return min(len(self.table), len(self) * self.step)
+
+    @property
+    def left(self) -> int:
+        """Steps of the epoch at hand from `row` on."""
+        if not self.row:
+            return len(self)
+        end = len(self.table) if self.most is None else self.images
+        return self._steps(max(0, end - self.row))
+
+    def _steps(self, rows: int) -> int:
+        return rows // self.step
+
+    def _order(self) -> Tensor:
+        return self.table.order(torch.Generator().manual_seed(mix(self.seed, self.epoch)))
 
     def __iter__(self) -> Iterator[Any]:
         # Runs at the first next(), so that asking twice for an iterator skips nothing.
-        epoch, first = divmod(self.batches, len(self))
-        generator = torch.Generator().manual_seed(mix(self.seed, epoch))
-        steps = self.table.order(generator).split(self.batch_size * self.world)
-        for step in range(first, len(self)):
-            self.batches += 1
-            batch = self.table.batch(steps[step][self.rank :: self.world])
+        if not self.left:
+            self.epoch, self.row = self.epoch + 1, 0
+        epoch, left = self.epoch, self.left
+        steps = self._order()[self.row :].split(self.step)[:left]
+        for number, rows in enumerate(steps, len(self) - left):
+            self.row += len(rows)
+            if number + 1 == len(self):
+                self.epoch, self.row = epoch + 1, 0
+            batch = self.table.batch(rows[self.rank :: self.world])
             if self.augment is not None:
-                seed_noise(self.seed, epoch, step, self.rank)
+                seed_noise(self.seed, epoch, number, self.rank)
                 batch = self.augment(batch)
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        return {"batches": self.batches}
+        return {"epoch": self.epoch, "row": self.row}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.batches = state["batches"]
+        self.epoch, self.row = state["epoch"], state["row"]
+
+
+class WholePass(ShuffledLoader):
+    """Every row of a table once an epoch, in its own order: what a method that fits in one pass reads.
+
+    The last step is smaller where rows are left over, and may be empty on some ranks: all take the same number of steps.
+    """
+
+    def _steps(self, rows: int) -> int:
+        return -(-rows // self.step)
+
+    def _order(self) -> Tensor:
+        return torch.arange(len(self.table))

@@ -12,7 +12,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from unlabeled.batches import Images, Paired, Unpaired
-from unlabeled.data.loader import Loader, ShuffledLoader, Table
+from unlabeled.data.loader import Loader, ShuffledLoader, Table, WholePass
 from unlabeled.data.packed import Packed, Source, pack
 from unlabeled.data.tables import ImageTable, PairedTable, UnpairedTable
 from unlabeled.errors import UserError
@@ -45,6 +45,7 @@ class TableData(LightningDataModule):
         self.split_seed, self.seed = split_seed, seed
         self.augment = augment
         self.keys: dict[str, str] = {}  # split of the source -> key of its content
+        self.place = (0, 0)  # (epoch, row of it) at which training begins; of a resumed run callbacks/pace.py says so
 
     @property
     def device(self) -> torch.device:
@@ -64,17 +65,23 @@ class TableData(LightningDataModule):
         return self.table("train")
 
     def train_dataloader(self) -> ShuffledLoader:
-        table = self.training()
+        """What training reads: every row once, in order, if the method says `one_pass = True` of its class."""
+        whole = self.trainer is not None and getattr(self.trainer.lightning_module, "one_pass", False)
+        table = self.table("train") if whole else self.training()
         rank, world = self._place()
         if len(table) < world:
             raise UserError(
                 f"data={self.source.name}: {len(table)} training images do not go round {world} processes: "
                 "use fewer devices, or smaller data.val and data.test"
             )
-        loader = ShuffledLoader(table, self.batch_size, mix(self.seed, 1), self.augment, rank, world)
-        if self.trainer:
-            # A resumed run goes on; Lightning itself forgets the place where an epoch had just ended.
-            loader.batches = self.trainer.fit_loop.total_batch_idx + 1
+        most = self.trainer.limit_train_batches if self.trainer else None
+        if isinstance(most, float):
+            if most < 1:
+                raise UserError(f"trainer.limit_train_batches={most}: say a whole number of batches")
+            most = None
+        kind = WholePass if whole else ShuffledLoader
+        loader = kind(table, self.batch_size, mix(self.seed, 1), self.augment, rank, world, most)
+        loader.epoch, loader.row = self.place
         return loader
 
     def val_dataloader(self) -> Loader:

@@ -31,6 +31,7 @@ class Method(LightningModule):
         super().__init__()
         self.schedule: Callable[[float], float] = constant  # share of the run in [0, 1] -> factor of the learning rate
         self.progress = 0.0  # share of the budget at the middle of this batch, in (0, 1)
+        self.steps = 0  # groups of `accumulate` batches before this one's, over the whole run
         self.recorded: list[Recorded] = []  # one dictionary a call, until somebody drains it
 
     def record(self, rows: int | Tensor | None = None, **values: Tensor) -> None:
@@ -74,13 +75,11 @@ class Adversarial(Method):
         """One player's turn: only its own parameters get gradients, then it steps."""
         with self.toggled_optimizer(optimizer):
             self.manual_backward(loss(*args) / self.accumulate)
-            within = self.batches % int(self.trainer.num_training_batches) + 1
+            within = self.trainer.fit_loop.epoch_loop.batch_idx + 1
             if within % self.accumulate == 0 or self.trainer.is_last_batch:  # validation would drop half a step
                 optimizer.step()
                 optimizer.zero_grad()
 
     def every(self, n: int) -> bool:
         """Whether this batch belongs to every n-th step of the run."""
-        epoch, within = divmod(self.batches, int(self.trainer.num_training_batches))
-        steps = -(-int(self.trainer.num_training_batches) // self.accumulate)  # of an epoch
-        return (epoch * steps + within // self.accumulate + 1) % n == 0
+        return (self.steps + 1) % n == 0

@@ -24,6 +24,7 @@ LARGEST = 4096  # pixels times channels: 60,000 such images are 250 MB as they a
 
 class KMeans(Method):
     automatic_optimization = False
+    one_pass = True  # training reads every row once (data/loader.py)
 
     centres: Tensor  # (K, D), mu
 

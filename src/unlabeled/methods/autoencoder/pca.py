@@ -27,6 +27,7 @@ LARGEST = 4096  # pixels times channels: their covariance is 134 MB, and its eig
 
 class PCA(Method):
     automatic_optimization = False
+    one_pass = True  # training reads every row once (data/loader.py)
     level_width = 2 / 255  # a density over [-1, 1]
 
     # self.components (q, D): U^T, orthonormal rows, the first explains most

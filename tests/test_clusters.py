@@ -149,6 +149,20 @@ def fitted(tmp_path_factory):
     return *methods, seen_images(digits(folder)).float().unflatten(1, (1, 8, 8))
 
 
+def test_a_pass_is_over_all_images_in_their_order(build, monkeypatch):
+    solved = []
+    monkeypatch.setattr(KMeans, "solve", lambda self, x, seed: solved.append(x))
+    for seed, size in ((0, 3), (1, 5)):
+        row = next(case for case in CASES if case.model == "kmeans")
+        _, data, _ = built = build(row, f"data.seed={seed}", f"data.batch_size={size}")
+        run(built, saved=False)
+    table = data.table("train")
+    assert len(table) == 8
+    for x in solved:
+        torch.testing.assert_close(x, table.batch(torch.arange(8)).x.flatten(1))
+    assert len(solved) == 2
+
+
 def test_centres_are_means_of_their_images(fitted):
     method, _, x = fitted
     own = method.assign(x)

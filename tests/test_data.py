@@ -29,7 +29,7 @@ from unlabeled.data import content
 from unlabeled.data import packed as packing
 from unlabeled.data.augment import CropFlip
 from unlabeled.data.content import Files
-from unlabeled.data.loader import Loader, ShuffledLoader
+from unlabeled.data.loader import Loader, ShuffledLoader, WholePass
 from unlabeled.data.modules import ImageData, PairedData, UnpairedData
 from unlabeled.data.packed import Records, fit, pack
 from unlabeled.data.points import PointData
@@ -43,6 +43,7 @@ from unlabeled.data.sources.svhn import SVHN
 from unlabeled.data.sources.translation import CycleGAN, Pix2Pix
 from unlabeled.data.tables import ImageTable, PairedTable, UnpairedTable
 from unlabeled.errors import UserError
+from unlabeled.seeding import mix
 
 CONF = Path(__file__).parents[1] / "conf"
 YAMLS = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
@@ -871,6 +872,41 @@ def test_a_resumed_loader_goes_on_exactly(stop):
     torch.rand(17)  # other noise in between changes nothing
     for batch, other in zip(expected[stop:], endless(second), strict=False):
         assert torch.equal(batch.x, other.x) and torch.equal(batch.y, other.y)
+
+
+@pytest.mark.parametrize(("size", "world"), [(10, 1), (3, 1), (7, 2), (40, 1), (64, 1), (8, 9)])
+@pytest.mark.parametrize("stop", [1, 4, 9])
+def test_with_other_batches_an_epoch_goes_on_behind_the_rows_that_were_given(stop, size, world):
+    """Only a rest that fills no batch is left out, and then the next epoch begins."""
+    table = numbered()
+    order = table.order(torch.Generator().manual_seed(mix(0, 0))).tolist()
+    before = ShuffledLoader(table, 10, 0)
+    given = [batch.y.tolist() for _, batch in zip(range(stop), before, strict=False)]
+    assert list(chain(*given)) == order[: 10 * stop]
+    ranks = [ShuffledLoader(table, size, 0, None, rank, world) for rank in range(world)]
+    for rank in ranks:
+        rank.load_state_dict(before.state_dict())
+    rest = (103 - 10 * stop) // (size * world)
+    assert [rank.left for rank in ranks] == [rest] * world
+    seen = [epochs(rank) for rank in ranks]
+    if rest:
+        step, end = size * world, 10 * stop + rest * size * world
+        for t, parts in enumerate(zip(*seen, strict=True)):
+            assert sorted(chain(*parts)) == sorted(order[10 * stop + t * step : min(end, 10 * stop + (t + 1) * step)])
+    else:
+        assert seen[0] == epochs(ShuffledLoader(table, size, 0, None, 0, world), 2)[len(ranks[0]) :]
+    assert ranks[0].epoch == (1 if rest else 2) and ranks[0].row == 0
+
+
+@pytest.mark.parametrize(("size", "world"), [(10, 1), (103, 1), (200, 1), (34, 3), (51, 2)])
+def test_a_whole_pass_gives_every_row_once_and_in_order(size, world):
+    """102 rows fill steps of 51 x 2 and 34 x 3: the last step has one row, and nothing for the other ranks."""
+    ranks = [epochs(WholePass(numbered(), size, seed, None, rank, world)) for rank, seed in enumerate(range(world))]
+    assert len({len(rank) for rank in ranks}) == 1 and len(ranks[0]) == len(
+        WholePass(numbered(), size, 0, None, 0, world)
+    )
+    rows = [sorted(chain(*parts)) for parts in zip(*ranks, strict=True)]
+    assert list(chain(*rows)) == list(range(103))
 
 
 @pytest.mark.parametrize("world", [2, 3])

@@ -41,8 +41,8 @@ def trainer(folder, **settings):
 
 
 def seen_images(data, batches=None):
-    """The images of the first epoch, as training saw them: a rest that fills no batch is left out."""
-    parts = [batch.x.flatten(1).double() for batch in data.train_dataloader()]
+    """The training images, all of them or the first batches'."""
+    parts = [batch.x.flatten(1).double() for batch in data.loader("train")]
     return torch.cat(parts[:batches])
 
 
@@ -66,8 +66,20 @@ def fitted(tmp_path_factory):
 
 def test_one_pass_is_enough(fitted):
     run = fitted[3]
-    assert run.fit_loop.total_batch_idx + 1 == 16
+    assert run.fit_loop.total_batch_idx + 1 == 17
     assert run.current_epoch == 1
+
+
+@pytest.mark.parametrize(("batch_size", "seed"), [(7, 1), (1000, 2), (5000, 3)])
+def test_a_pass_is_over_all_images_whatever_the_batches_and_the_seed(fitted, batch_size, seed, tmp_path):
+    method, x, reference, _ = fitted
+    data, other = digits(tmp_path, batch_size), PCA((1, 8, 8), 8)
+    data.seed = seed
+    trainer(tmp_path, max_epochs=1).fit(other, datamodule=data)
+    assert len(x) == 1617  # 1797 images, of which a tenth is the test's
+    torch.testing.assert_close(other.mean, torch.from_numpy(reference.mean_).float(), atol=1e-6, rtol=0)
+    for name, value in method.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], value, atol=1e-6, rtol=1e-6)
 
 
 def test_subspace_is_sklearns(fitted):
@@ -193,7 +205,7 @@ from unlabeled.methods.autoencoder.pca import PCA
 
 torch.set_num_threads(1)
 folder, method = sys.argv[1], PCA((1, 8, 8), 8)
-data = ImageData(Digits(), folder, (1, 8, 8), 50, classes=10, val=0.0, test=0.1)
+data = ImageData(Digits(), folder, (1, 8, 8), 101, classes=10, val=0.0, test=0.1)
 run = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False,
               enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
               num_sanity_val_steps=0, limit_val_batches=0, max_epochs=2, default_root_dir=folder)
@@ -203,6 +215,7 @@ torch.save(dict(method.state_dict()), f"{folder}/{run.global_rank}.pt")
 
 
 def test_two_processes_find_the_same(fitted, tmp_path):
+    """1617 images by twice 101: one is left for the last step, and the second process has none there."""
     digits(tmp_path)  # packed before both ranks would
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

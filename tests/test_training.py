@@ -11,6 +11,7 @@ from lightning import Callback
 from tests.cases import CASES
 from tests.test_contract import Watch, run
 from unlabeled.callbacks.averaging import WeightAveraging
+from unlabeled.callbacks.pace import Over
 from unlabeled.callbacks.records import Diverged
 from unlabeled.loggers import CSV
 from unlabeled.seeding import seed_noise
@@ -22,6 +23,9 @@ BUDGETS = {
     "budget.epochs=null budget.batches=5": 5,
     "budget.epochs=null budget.images=7": 4,  # the batch that reaches it is the last
     "budget.epochs=9 budget.batches=3 budget.images=100": 3,
+    "data.batch_size=64 budget.epochs=null budget.images=20": 3,  # of batches of 8, all there are
+    "accumulate=3 budget.epochs=null budget.batches=5": 7,  # of 3 batches and 1, 3 and 1
+    "accumulate=3 budget.epochs=null budget.images=15": 8,
 }
 
 
@@ -81,20 +85,150 @@ def test_an_epoch_ends_with_a_step(case: Any, build: Any) -> None:
     assert all(any(g.abs().max() > 0 for g in gradient) for _, gradient in watch.seen)
 
 
+class Used(Callback):
+    """The gradient of each step, as the optimizer had it."""
+
+    def __init__(self) -> None:
+        self.gradients: list[list[torch.Tensor]] = []
+
+    def on_train_start(self, trainer: Any, *_: Any) -> None:
+        for optimizer in trainer.optimizers:
+            optimizer.register_step_post_hook(self.stepped)
+
+    def stepped(self, optimizer: Any, *_: Any) -> None:
+        self.gradients.append([p.grad.clone() for group in optimizer.param_groups for p in group["params"]])
+
+
+@pytest.mark.parametrize("case", [AUTOENCODER, DCGAN], ids=str)
+def test_a_step_of_fewer_batches_is_a_mean_of_those(case: Any, build: Any) -> None:
+    """Automatic and manual optimization; nobody moves, so that every step of one batch has that batch's gradient."""
+    rates = ["generator_optimizer.lr=0.0", "critic_optimizer.lr=0.0"] if case is DCGAN else ["optimizer.lr=0.0"]
+    still = [*MANY, "budget.epochs=1", *(f"model.{rate}" for rate in rates)]
+    three, each = Used(), Used()
+    run(build(case, *still, "accumulate=3"), watch=three)
+    run(build(case, *still), watch=each)
+    players = len(still) - 2
+    assert len(three.gradients) == 2 * players and len(each.gradients) == 4 * players
+    for found, expected in zip(three.gradients[players:], each.gradients[3 * players :], strict=True):
+        assert any(g.abs().max() > 0 for g in expected)
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+class Rows(Watch):
+    """The images of each batch, told apart by their pixels; the epoch's number and the method's step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[bytes]] = []
+        self.epochs: list[int] = []
+        self.steps: list[int] = []
+
+    def on_train_batch_end(self, trainer: Any, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.rows.append([x.numpy().tobytes() for x in batch.x])
+        self.epochs.append(trainer.current_epoch)
+        self.steps.append(method.steps)
+
+
+def ended(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """(last.ckpt, metrics.csv's rows) of a run."""
+    with open(folder / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True), rows
+
+
+OTHER = {  # of 8 images: so many batches of 2, then with other ones -> their sizes
+    "1 data.batch_size=3": [3, 3, 3, 3],  # 6 images are left of the first epoch
+    "3 data.batch_size=1": [1] * 10,
+    "3 data.batch_size=4": [4, 4],  # 2 images are left, and fill no batch
+    "4 data.batch_size=64": [8],
+    "6 data.batch_size=4 accumulate=2": [4],
+}
+
+
+@pytest.mark.parametrize("other", OTHER)
+def test_what_was_done_stays_counted_when_batches_change(other: str, build: Any, tmp_path: Path) -> None:
+    stop, *words = other.split()
+    few = ["budget.epochs=2", "callbacks.records.every=1"]
+    first, second = Rows(), Rows()
+    run(build(AUTOENCODER, *MANY, "budget.epochs=null", f"budget.batches={stop}", *few[1:]), watch=first)
+    run(build(AUTOENCODER, *MANY, *few, *words), watch=second, resume=tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert [len(batch) for batch in second.rows] == OTHER[other]
+    seen: dict[int, list[bytes]] = {0: [], 1: []}
+    for epoch, batch in zip(first.epochs + second.epochs, first.rows + second.rows, strict=True):
+        seen[epoch] += batch
+    assert all(len(rows) == len(set(rows)) for rows in seen.values())  # none twice in an epoch
+    content, rows = ended(tmp_path / "run")
+    done = content["callbacks"]["Budget"]["done"]
+    images = sum(map(len, first.rows + second.rows))
+    assert done == {
+        "epochs": 2,
+        "batches": len(first.rows + second.rows),
+        "images": images,
+        "steps": done["steps"],
+        "rows": 0,
+    }
+    assert int(rows[-1]["images"]) == images and rows[-1]["epoch"] == "1" and content["epoch"] == 1
+    assert [int(row["images"]) for row in rows] == sorted({int(row["images"]) for row in rows})
+    for key, value in {"epochs": 2, "batches": done["batches"], "images": images}.items():
+        words = ["data.batch_size=5", "budget.epochs=null", f"budget.{key}={value}"]
+        with pytest.raises(Over, match=f"nothing left to do: {value} of {value} {key} are done; .* say budget.{key}=N"):
+            run(build(AUTOENCODER, *words), resume=tmp_path / "run" / "checkpoints" / "last.ckpt")
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("case", [VAE, DCGAN], ids=str)
+def test_a_budget_that_ended_within_an_epoch_can_be_raised(
+    case: Any, accumulate: int, build: Any, tmp_path: Path
+) -> None:
+    """The longer run is the uninterrupted one: its weights, its steps, and the numbers of its epochs."""
+    words = [*MANY, f"accumulate={accumulate}", "callbacks.records.every=1", "callbacks=averaging"]
+    words += ["model.critic_steps=2"] if case is DCGAN else []
+    watches = [Rows() for _ in range(3)]
+    straight = run(build(case, *words, "budget.epochs=3", run="straight"), watch=watches[0])
+    run(build(case, *words, "budget.epochs=null", "budget.images=10"), watch=watches[1])
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["epoch"] == 1
+    resumed = run(build(case, *words, "budget.epochs=3"), watch=watches[2], resume=last)
+    for (name, a), b in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    for facts in ("rows", "epochs", "steps"):
+        assert getattr(watches[0], facts) == getattr(watches[1], facts) + getattr(watches[2], facts)
+    (a, rows), (b, others) = ended(tmp_path / "straight"), ended(tmp_path / "run")
+    assert a["epoch"] == b["epoch"] and a["callbacks"]["Budget"]["done"] == b["callbacks"]["Budget"]["done"]
+    told = [[(row["batch"], row["epoch"], row["images"]) for row in table] for table in (rows, others)]
+    assert told[0] == told[1]
+
+
+def test_a_mean_over_nothing_is_not_recorded(build: Any, tmp_path: Path) -> None:
+    """Values are weighed by the rows that they rest on; with none they are absent, and choose no checkpoint."""
+    method, data, config = build(AUTOENCODER, "data.batch_size=3", "budget.epochs=1", "callbacks.records.every=2")
+    rows = iter([0, 3, 1, 2, 1])  # two training batches, three of validation
+    means = iter([float("nan"), 4.0, 10.0, 1.0, 4.0])
+
+    def note(batch: Any) -> None:
+        n, mean = next(rows), torch.tensor(next(means))
+        method.record(rows=torch.tensor(n), half=mean)
+        method.record(rows=n, other=mean)
+        method.record(rows=torch.tensor(0), nothing=torch.tensor(float("nan")))
+        method.record(rows=0, loss=torch.tensor(0.0))
+
+    loss = method.training_step
+    method.training_step = lambda batch, batch_idx: (note(batch), loss(batch, batch_idx))[1]
+    method.validation_step = lambda batch, batch_idx: note(batch)
+    run((method, data, config))
+    _, (row,) = ended(tmp_path / "run")
+    assert float(row["train/half"]) == float(row["train/other"]) == 4.0
+    assert float(row["val/half"]) == float(row["val/other"]) == 4.0  # (1 x 10 + 2 x 1 + 1 x 4) / 4
+    assert not {"train/nothing", "val/nothing", "val/loss"} & set(row) and float(row["train/loss"]) > 0
+    assert not (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
+
+
 @pytest.mark.parametrize("case", [VAE, DCGAN], ids=str)
 def test_clipping_bounds_each_players_gradient(case: Any, build: Any) -> None:
-    norms: list[float] = []
-
-    def after_step(optimizer: Any, *_: Any) -> None:
-        gradient = [p.grad.flatten() for group in optimizer.param_groups for p in group["params"]]
-        norms.append(float(torch.cat(gradient).norm()))
-
-    class Hook(Callback):
-        def on_train_start(self, trainer: Any, *_: Any) -> None:
-            for optimizer in trainer.optimizers:
-                optimizer.register_step_post_hook(after_step)
-
-    run(build(case, *MANY, "budget.epochs=1", "callbacks.clip.norm=0.01"), watch=Hook())
+    used = Used()
+    run(build(case, *MANY, "budget.epochs=1", "callbacks.clip.norm=0.01"), watch=used)
+    norms = [float(torch.cat([g.flatten() for g in gradient]).norm()) for gradient in used.gradients]
     assert norms and max(norms) <= 0.01 * 1.001 and min(norms) > 0.009
 
 

@@ -10,12 +10,12 @@ from unlabeled.errors import UserError
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, text: str | bytes) -> None:
     """Put `text` under the name `path`: a kill or a full disk leaves what was there before. Raises UserError."""
     unfinished = path.with_name(f".{path.name}.part")
     try:
-        with open(unfinished, "w", newline="", encoding="utf-8") as file:
-            file.write(text)
+        with open(unfinished, "wb") as file:
+            file.write(text.encode() if isinstance(text, str) else text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)

@@ -38,10 +38,7 @@ class CSV(Logger):
         self.rows: list[dict[str, Any]] = []
         self.columns = ["batch"]
         if self.path.is_file():
-            lines = self.path.read_bytes().decode(errors="replace").splitlines(keepends=True)
-            whole = [line for line in lines if line.endswith("\n")]  # a kill or a full disk may have torn the last
-            rows = [row for row in csv.DictReader(whole) if (row["batch"] or "").isdigit()]
-            self.rows = [{k: v for k, v in row.items() if k and v} for row in rows]
+            self.rows = _rows(self.path)
             self.columns = list(dict.fromkeys(["batch", *(name for row in self.rows for name in row)]))
 
     @property
@@ -95,6 +92,35 @@ class CSV(Logger):
         writer.writeheader()
         writer.writerows(self.rows)
         write(self.path, text.getvalue())
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """What is whole of a metrics.csv; says how much is not. Raises UserError where its columns have no names."""
+    lines = path.read_bytes().decode(errors="replace").splitlines(keepends=True)
+    # a kill or a full disk may have torn the last
+    header, *found = [_fields(line) for line in lines if line.endswith("\n")] or [["batch"]]
+    rows = [dict(zip(header, fields, strict=True)) for fields in found if len(fields) == len(header)]
+    rows = [row for row in rows if (row.get("batch") or "").isdecimal() and all(map(_number, row.values()))]
+    if found and ("batch" not in header or all(len(fields) > len(header) for fields in found)):
+        raise UserError(f"{path} is damaged: mend its first line, which names the columns, or move the file away")
+    if len(rows) < len(found):
+        print(f"note: {path}: left out {len(found) - len(rows)} damaged of {len(found)} lines", file=sys.stderr)
+    return [{name: value for name, value in row.items() if name and value} for row in rows]
+
+
+def _fields(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
+
+
+def _number(text: str) -> bool:
+    """Whether it is one, or nothing."""
+    try:
+        return text == "" or float(text) is not None
+    except ValueError:
+        return False
 
 
 class TensorBoard(TensorBoardLogger):

@@ -1,6 +1,5 @@
 """A resolved config made into objects: data, method, trainer, loggers."""
 
-import csv
 import logging
 import random
 import sys
@@ -131,10 +130,7 @@ def catch_up(loggers: list[Any], folder: Path, batches: int) -> None:
     for logger in loggers:
         if isinstance(logger, CSV):
             logger.truncate(batches)
-    metrics, rows = folder / "metrics.csv", []
-    if metrics.is_file():
-        with open(metrics, newline="") as file:
-            rows = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
+    rows = [row for row in CSV(folder).rows if int(row["batch"]) <= batches]
     for logger in loggers:
         go_on(logger, batches, rows)
 

@@ -90,28 +90,38 @@ def _home(target: Any, trust: tuple[str, ...]) -> str:
     return found.__module__
 
 
-def newest(folder: Path) -> dict[str, Any]:
-    """What a run goes on from: its last.ckpt. Where that is damaged or gone, previous.ckpt takes its place first.
+def whole(folder: Path) -> tuple[dict[str, Any], Damaged | None]:
+    """What a run goes on from: its last.ckpt, or previous.ckpt and what is wrong with last.ckpt. Changes nothing.
 
-    The damaged file stays, under another name. Raises Damaged where neither is whole, and then changes nothing.
+    Raises Damaged where neither is whole.
     """
-    last, previous, spoilt = (folder / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt", SPOILT))
+    last, previous = (folder / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt"))
     try:
-        return read(last)
+        return read(last), None
     except Damaged as error:
         if not previous.is_file():
             raise Damaged(f"{error}; there is no previous.ckpt to go on from: start the run anew elsewhere") from error
         try:
-            content = read(previous)
+            return read(previous), error
         except Damaged:
             raise Damaged(f"{last} and {previous.name} are both damaged: start the run anew elsewhere") from error
+
+
+def newest(folder: Path) -> dict[str, Any]:
+    """What a run goes on from, under the name last.ckpt: where that is damaged or gone, previous.ckpt takes its place.
+
+    The damaged file stays, under another name. Raises Damaged where neither is whole, and then changes nothing.
+    """
+    content, damage = whole(folder)
+    if damage:
+        last, previous, spoilt = (folder / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt", SPOILT))
         if last.exists():
             keep(last, spoilt)
         keep(previous, last)
         why = f"{last} is damaged (now {SPOILT})" if spoilt.exists() else f"{last} is gone"
         where = f"going on from {previous.name}, after batch {batches(content)}"
         print(f"note: {why}: {where}", file=sys.stderr, flush=True)
-        return content
+    return content
 
 
 def batches(content: dict[str, Any]) -> int:

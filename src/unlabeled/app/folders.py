@@ -2,13 +2,15 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from unlabeled.callbacks.checkpoints import Interrupted
 from unlabeled.errors import UserError
+from unlabeled.files import write
 
 
 def new_folder(parent: str | Path, name: str) -> Path:
@@ -42,6 +44,35 @@ def alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def kept(folder: Path, batches: int) -> Callable[..., None]:
+    """For ExitStack.push: a run that goes on after `batches`, and fails before it trains, leaves files as they were."""
+    last = folder / "checkpoints" / "last.ckpt"
+    files = [folder / name for name in ("config.yaml", "metrics.csv", "result.json")]
+    before = [path.read_bytes() if path.is_file() else None for path in files]
+    age = last.stat().st_mtime_ns
+
+    def put_back(kind: type | None, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, Exception) or isinstance(error, Interrupted):
+            return
+        trained = last.stat().st_mtime_ns != age or _rows_after(files[1], before[1], batches)
+        for path, data in zip(files, before, strict=True):
+            if trained or (path.read_bytes() if path.is_file() else None) == data:
+                continue
+            if data is None:
+                path.unlink()
+            else:
+                write(path, data)
+
+    return put_back
+
+
+def _rows_after(path: Path, before: bytes | None, batches: int) -> bool:
+    """Whether metrics.csv has come to have rows after `batches`."""
+    now = path.read_bytes() if path.is_file() else b""
+    newest = now.rstrip().rpartition(b"\n")[2].partition(b",")[0]
+    return now != before and newest.isdigit() and int(newest) > batches
 
 
 def stamp() -> str:

@@ -11,12 +11,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from unlabeled.app.changes import approve, change
-from unlabeled.app.checkpoint import batches, newest
+from unlabeled.app.checkpoint import batches, newest, whole
 from unlabeled.app.checks import check, check_devices
 from unlabeled.app.cli import explain
-from unlabeled.app.folders import alone, new_folder, slug, stamp
+from unlabeled.app.folders import alone, kept, new_folder, slug, stamp
 from unlabeled.app.hidden import MARK, hidden, revealed
 from unlabeled.app.processes import together
+from unlabeled.callbacks.pace import check_left, counted
 from unlabeled.errors import UserError
 from unlabeled.files import write
 
@@ -33,7 +34,7 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
         folder = Path(config.resume)
         if begun(folder):
             held.enter_context(alone(folder))
-        return {"config": resumed(config, folder, words), "how": "resumed"}
+        return {"config": resumed(config, folder, words, held), "how": "resumed"}
     names = {group: choices[group] for group in ("model", "data", "trainer")} | {"overrides": words}
     if multirun:
         names["sweep"] = Path(HydraConfig.get().sweep.dir).name
@@ -52,7 +53,7 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
             if "error" not in result_of(folder, {"error": "none"}) and set(words) == set(words_of(folder)):
                 return {"config": resolve(OmegaConf.load(folder / "config.yaml")), "how": "over"}
             if begun(folder):
-                return {"config": resumed(config, folder, words), "how": "resumed"}
+                return {"config": resumed(config, folder, words, held), "how": "resumed"}
             (folder / "metrics.csv").unlink(missing_ok=True)  # of one that was stopped before its first checkpoint
         elif (folder / "config.yaml").exists():
             raise UserError(f"run={folder} holds a run already: say resume={folder}, or another folder")
@@ -72,8 +73,11 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
     return {"config": plain, "how": "new"}
 
 
-def resumed(config: DictConfig, folder: Path, words: list[str]) -> dict[str, Any]:
-    """The config of the run to go on with, with the few overrides that leave its past as it was."""
+def resumed(config: DictConfig, folder: Path, words: list[str], held: ExitStack) -> dict[str, Any]:
+    """The config of the run to go on with, with the few overrides that leave its past as it was.
+
+    Where it is refused, or fails before it trains (`held` ends with an error), the folder is as it was.
+    """
     file = folder / "config.yaml"
     if not file.is_file():
         raise UserError(
@@ -81,7 +85,7 @@ def resumed(config: DictConfig, folder: Path, words: list[str]) -> dict[str, Any
         )
     if not begun(folder):
         raise UserError(f"resume={folder}: it has no checkpoint yet; start it anew")
-    content = newest(folder)
+    content, damage = whole(folder)
     old = resolve(OmegaConf.load(file))
     before = words_of(folder)
     given = {word.partition("=")[0] for word in words}
@@ -91,12 +95,18 @@ def resumed(config: DictConfig, folder: Path, words: list[str]) -> dict[str, Any
     if told:
         line = f"after batch {batches(content)}: {', '.join(told)}"
         old["changes"] = [*(entry for entry in old.get("changes", []) if entry != line), line]
-        print(f"note: changed {line}", file=sys.stderr, flush=True)
     old["names"]["overrides"] = after
     settled = OmegaConf.create(old)
     settle(settled)
     check_devices(settled)
+    if told_end(folder, batches(content)):
+        check_left(limits(old), counted(content))
+    if damage:
+        newest(folder)
+    held.push(kept(folder, batches(content)))
     write(file, OmegaConf.to_yaml(settled))
+    if told:
+        print(f"note: changed {line}", file=sys.stderr, flush=True)
     plain = revealed(resolve(settled), resolve(config))
     pruning = plain["callbacks"].get("pruning")
     if pruning and MARK in str(pruning["storage"]):  # by hand, and so without the password of its study
@@ -129,6 +139,18 @@ def resolve(config: Any) -> dict[str, Any]:
 def result_of(folder: Path, otherwise: dict[str, Any] | None = None) -> dict[str, Any]:
     file = folder / "result.json"
     return json.loads(file.read_text()) if file.is_file() else otherwise or {}
+
+
+def told_end(folder: Path, done: int) -> bool:
+    """Whether result.json tells of the run's end after `done` batches: a run can be killed before it does."""
+    result = result_of(folder, {"error": "none"})
+    return "error" not in result and result.get("batches") == done
+
+
+def limits(config: dict[str, Any]) -> dict[str, int | None]:
+    """Of a run's budget."""
+    budget = config["callbacks"].get("budget") or {}
+    return {key: budget.get(key) for key in ("epochs", "batches", "images")}
 
 
 def begun(folder: Path) -> bool:

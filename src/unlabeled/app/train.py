@@ -18,7 +18,7 @@ from unlabeled.app.build import build, catch_up, finish, make_trainer, part, pro
 from unlabeled.app.checkpoint import batches, check_weights, read
 from unlabeled.app.checks import devices
 from unlabeled.app.hidden import handed_down
-from unlabeled.app.plan import begun, failed, prepare, result_of
+from unlabeled.app.plan import begun, failed, prepare, result_of, told_end
 from unlabeled.app.processes import agree, launch, lost, saved_first, together
 from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.callbacks.pace import Budget, Over
@@ -92,7 +92,7 @@ def fit(config: dict[str, Any], resume: bool = False) -> float | None:
     try:
         trainer.fit(method, datamodule=data, ckpt_path=checkpoints.last if resume else None, weights_only=True)
     except Over:
-        if trainer.is_global_zero and "error" not in result_of(folder, {"error": "none"}):
+        if trainer.is_global_zero and told_end(folder, trainer.fit_loop.total_batch_idx + 1):
             raise  # otherwise it was killed before it could tell
     except RuntimeError as error:
         if not lost(error):

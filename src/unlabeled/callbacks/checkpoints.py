@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from unlabeled.callbacks.measures import Measures
-from unlabeled.callbacks.pace import group
+from unlabeled.callbacks.pace import batches_a_step
 from unlabeled.callbacks.records import Diverged, Records
 from unlabeled.callbacks.sharded import finite
 from unlabeled.errors import UserError
@@ -178,7 +178,7 @@ class Checkpoints(Checkpoint):
         done = trainer.fit_loop.total_batch_idx + 1
         if trainer.is_last_batch or trainer.should_stop:
             return  # validation comes next, and then on_train_epoch_end
-        if (batch_idx + 1) % group(trainer):
+        if (batch_idx + 1) % batches_a_step(trainer):
             return  # half a step cannot be resumed
         if self._asked(trainer):
             self._save(trainer, self.last)

@@ -18,7 +18,7 @@ class Over(UserError):
 
 @dataclass
 class Counts:
-    """What a run has done, counted as it was done: another batch size or number of devices changes none of it."""
+    """What a run has done, as it was counted then: another batch size or number of devices changes none of it."""
 
     epochs: int = 0  # whole ones
     batches: int = 0  # steps of all ranks together
@@ -75,14 +75,14 @@ class Budget(Callback):
         if self.limits["batches"] is not None:
             ends.append(self.limits["batches"] - self.done.batches)
         if self.limits["images"] is not None:
-            wanted, here = self.limits["images"] - self.done.images, loader.images - self.done.rows
-            here = min(here, left * loader.step)
-            each = min(loader.step, loader.images)  # of every batch but perhaps an epoch's last
+            wanted = self.limits["images"] - self.done.images
+            here = min(left * loader.step, len(loader.table) - self.done.rows)
+            each = min(loader.step, len(loader.table))  # of every batch but perhaps an epoch's last
             epochs, rest = divmod(max(0, wanted - here), loader.images)
             ends.append(left + epochs * whole + -(-rest // each) if wanted > here else -(-wanted // each))
         more = min(ends)
         within = whole - left + more if more <= left else (more - left) % whole
-        more += min(-within % group(trainer), whole - within) if within else 0
+        more += min(-within % batches_a_step(trainer), whole - within) if within else 0
         return self.done.batches + more
 
     def on_train_batch_start(self, trainer: Trainer, method: Any, batch: Any, batch_idx: int) -> None:
@@ -91,8 +91,9 @@ class Budget(Callback):
         method.steps = self.done.steps
 
     def on_before_optimizer_step(self, trainer: Trainer, method: LightningModule, optimizer: Optimizer) -> None:
-        """Gradients are sums over the group's batches, each divided by a whole group: an incomplete one is a mean too."""
-        if self._gathered == (whole := group(trainer)):
+        """Each batch's gradient is divided by how many a group has: correct that of a group with fewer."""
+        whole = batches_a_step(trainer)
+        if self._gathered == whole:
             return
         for parameter in (p for owned in optimizer.param_groups for p in owned["params"]):
             if parameter.grad is not None:
@@ -100,13 +101,13 @@ class Budget(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         loader: Any = trainer.train_dataloader
-        images = min(loader.step, loader.images - self.done.rows)
+        images = min(loader.step, len(loader.table) - self.done.rows)
         self.done.batches += 1
         self.done.images += images
         self.done.rows += images
         if trainer.is_last_batch:
             self.done.epochs, self.done.rows = self.done.epochs + 1, 0
-        if trainer.is_last_batch or (batch_idx + 1) % group(trainer) == 0:
+        if trainer.is_last_batch or (batch_idx + 1) % batches_a_step(trainer) == 0:
             self.done.steps, self._gathered = self.done.steps + 1, 0
         if self.done.batches >= self.limit:
             trainer.should_stop = True
@@ -118,7 +119,7 @@ class Budget(Callback):
         self.earlier = state["seconds"]  # what was done is known already
 
 
-def group(trainer: Trainer) -> int:
+def batches_a_step(trainer: Trainer) -> int:
     """Batches whose gradients make one step."""
     return max(trainer.accumulate_grad_batches, getattr(trainer.lightning_module, "accumulate", 1))
 

@@ -127,7 +127,8 @@ class ShuffledLoader:
 class WholePass(ShuffledLoader):
     """Every row of a table once an epoch, in its own order: what a method that fits in one pass reads.
 
-    The last step is smaller where rows are left over, and may be empty on some ranks: all take the same number of steps.
+    The last step is smaller where rows are left over, and may be empty on some ranks: each takes the same number of
+    steps.
     """
 
     def _steps(self, rows: int) -> int:

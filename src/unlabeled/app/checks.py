@@ -94,6 +94,13 @@ def _target(path: Path) -> str | None:
 def check_devices(config: DictConfig) -> None:
     """Refuse more devices than there are."""
     accelerator, wanted = config.trainer.accelerator, config.trainer.devices
+    which = list(wanted) if OmegaConf.is_list(wanted) else None
+    if wanted in (0, []) or (
+        min(which) < 0 or len({*which}) < len(which) if which else wanted != "auto" and wanted < -1
+    ):
+        raise UserError(f"trainer.devices={wanted}: say how many, 1 or more; or auto; or which, as [0,1]")
+    if which and accelerator == "cpu":
+        raise UserError(f"trainer.devices={wanted}: CPUs are only counted; say trainer.devices={len(which)}")
     have = {
         "gpu": torch.cuda.device_count(),
         "cuda": torch.cuda.device_count(),
@@ -104,7 +111,7 @@ def check_devices(config: DictConfig) -> None:
         raise UserError(
             f"trainer.accelerator={accelerator}: this machine has none that torch can use; take trainer=cpu"
         )
-    count = len(wanted) if OmegaConf.is_list(wanted) else wanted
+    count = max(which) + 1 if which else wanted
     if there is not None and isinstance(count, int) and count > there:
         raise UserError(f"trainer.devices={wanted}: this machine has {there}; say trainer.devices={there}")
 

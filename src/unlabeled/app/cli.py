@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -55,14 +54,13 @@ class Outcome:
 
 
 def guard(work: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """A job for Hydra: checks its values, runs `work`, and turns a user's mistake into one line.
+    """A job for Hydra: runs `work`, and turns a user's mistake into one line.
 
     A failed job of a sweep does not take the others with it.
     """
 
     def job(config: DictConfig) -> Any:
         try:
-            check_types(config)
             return work(config)
         except (UserError, OmegaConfBaseException, HydraException) as error:
             return _fail(error, explain(error))
@@ -217,13 +215,14 @@ def _choices_only() -> DictConfig:
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    words = [word for word in sys.argv[1:] if "=" in word and _is_choice(word) and "," not in word]
+    words = [word for word in sys.argv[1:] if "=" in word and is_choice(word) and "," not in word]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(_program(), words)
 
 
-def _is_choice(word: str) -> bool:
+def is_choice(word: str) -> bool:
+    """Whether a word chooses from a group."""
     return (CONF / word.partition("=")[0].lstrip("+~").partition("@")[0]).is_dir()
 
 
@@ -238,45 +237,6 @@ def _keys(node: Any, prefix: str = "") -> list[str]:
 def options(group: str) -> list[str]:
     """The names that a config group has."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-
-
-def check_types(config: DictConfig) -> None:
-    """Refuse a value whose type is not that of the value it replaces: `model.latent_dim=abc`.
-
-    Whole numbers in a list of others become such: torch takes no `betas=[0,0.9]`.
-    """
-    hydra = HydraConfig.get()
-    words = [word for word in hydra.overrides.task if "=" in word]
-    values = [word for word in words if not _is_choice(word) and word[0] not in "+~"]
-    if not values:
-        return
-    plain = compose(hydra.job.config_name, [word for word in words if word not in values])
-    for word in values:
-        key = word.partition("=")[0]
-        before, after = OmegaConf.select(plain, key), OmegaConf.select(config, key)
-        lists = OmegaConf.is_list(before) and OmegaConf.is_list(after)
-        if lists and {type(n) for n in before} == {float}:
-            OmegaConf.update(config, key, [float(n) if isinstance(n, int) else n for n in after])
-        if before is None or after is None or after == "auto" or _same_kind(before, after):
-            continue
-        raise UserError(f"{word}: {key} wants {_kind(before)} (without this it is {before})")
-
-
-def _same_kind(before: Any, after: Any) -> bool:
-    if isinstance(before, bool) or isinstance(after, bool):
-        return isinstance(before, bool) and isinstance(after, bool)
-    if isinstance(before, float):
-        return isinstance(after, int | float)
-    if isinstance(before, str):
-        return isinstance(after, str | int | float)
-    return isinstance(after, type(before))
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, DictConfig):
-        return "a group of keys"
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
-    return names.get(type(value), "a list: [a,b,c]")
 
 
 # Help

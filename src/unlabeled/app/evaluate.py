@@ -24,6 +24,7 @@ from unlabeled.app.processes import launch
 from unlabeled.app.provenance import described
 from unlabeled.app.publish import publish
 from unlabeled.app.subjects import Subject, checkpointed, collected
+from unlabeled.app.values import check_values
 from unlabeled.errors import UserError
 from unlabeled.evaluation.number import Number
 from unlabeled.evaluation.pictures import curves_svg
@@ -35,14 +36,11 @@ from unlabeled.seeding import seed_noise
 
 def evaluate(config: DictConfig) -> None:
     """Measure a checkpoint, or a folder of samples; writes evaluation.json and pictures, prints a table."""
-    if config.weights not in ("averaged", "live"):
-        raise UserError(f"weights={config.weights}: there are averaged and live")
+    check_values(config, HydraConfig.get().overrides.task)
     if (config.samples is None) == (config.checkpoint is None):
         raise UserError("say checkpoint=RUN (see --help), or samples=FOLDER reference=FOLDER")
     if config.samples is not None and config.reference is None:
         raise UserError("say reference=FOLDER too: the real images that the samples are held against")
-    if config.devices < 1:
-        raise UserError(f"devices={config.devices}: at least 1")
     hydra = HydraConfig.get()
     given = list(hydra.overrides.task)
     job: dict[str, Any] = {"name": " ".join(given)}

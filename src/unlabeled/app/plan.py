@@ -17,6 +17,7 @@ from unlabeled.app.cli import explain
 from unlabeled.app.folders import alone, kept, new_folder, slug, stamp
 from unlabeled.app.hidden import MARK, hidden, revealed
 from unlabeled.app.processes import together
+from unlabeled.app.values import check_values
 from unlabeled.callbacks.pace import check_left, counted
 from unlabeled.errors import UserError
 from unlabeled.files import write
@@ -30,19 +31,25 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
     words = hidden(list({word.partition("=")[0]: word for word in given}.values()))  # the last of a key counts
     if multirun and together() and choices["hydra/launcher"] == "basic":
         raise UserError("a sweep is started once, without srun or torchrun: say hydra/launcher=submitit_slurm")
+    names = {group: choices[group] for group in ("model", "data", "trainer")} | {"overrides": words}
+    if multirun:
+        names["sweep"] = Path(HydraConfig.get().sweep.dir).name
+    telling = [word for word in words if not word.startswith(("output=", "data_root=", "data_packed="))]
+    job = f"{HydraConfig.get().job.num}-{slug(telling)}" if multirun else ""
+    try:
+        check_values(config, given)
+    except UserError as error:
+        if multirun:  # so that the table tells of it
+            failed(new_folder(HydraConfig.get().sweep.dir, job), names, error)
+        raise
     if config.resume not in (None, "auto"):
         folder = Path(config.resume)
         if begun(folder):
             held.enter_context(alone(folder))
         return {"config": resumed(config, folder, words, held), "how": "resumed"}
-    names = {group: choices[group] for group in ("model", "data", "trainer")} | {"overrides": words}
-    if multirun:
-        names["sweep"] = Path(HydraConfig.get().sweep.dir).name
     if not multirun:
         settle(config)
         check(config)  # a sweep's job has a folder first, so that its failure is in the table
-    telling = [word for word in words if not word.startswith(("output=", "data_root=", "data_packed="))]
-    job = f"{HydraConfig.get().job.num}-{slug(telling)}" if multirun else ""
     if config.run is None and config.resume == "auto" and not multirun:
         raise UserError("resume=auto must know the run: say run=FOLDER")
     if config.run is not None or config.resume == "auto":
@@ -97,6 +104,7 @@ def resumed(config: DictConfig, folder: Path, words: list[str], held: ExitStack)
         old["changes"] = [*(entry for entry in old.get("changes", []) if entry != line), line]
     old["names"]["overrides"] = after
     settled = OmegaConf.create(old)
+    check_values(settled)
     settle(settled)
     check_devices(settled)
     if told_end(folder, batches(content)):

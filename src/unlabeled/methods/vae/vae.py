@@ -29,7 +29,7 @@ class VAE(Method):
         likelihood: Any,  # losses.likelihood
         prior: Any,  # losses.prior
         posterior: Any,  # losses.posterior
-        kl: Callable[[Tensor, float], Tensor],  # losses.kl
+        kl: Any,  # losses.kl
         latent_dim: int,  # Z
         optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],  # share of the run -> factor of the learning rate

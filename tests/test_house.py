@@ -25,13 +25,14 @@ METHODS = [
 ]
 
 # floor -> the floors it may import from
-GROUND = {"errors", "files", "seeding"}
+GROUND = {"commands", "errors", "files", "seeding"}
 FLOORS = {
+    "commands": set(),
     "errors": set(),
     "files": {"errors"},
     "seeding": set(),
-    "loggers": {"errors", "files"},
-    "dashboard": {"errors", "loggers"},
+    "loggers": {"commands", "errors", "files"},
+    "dashboard": {"commands", "errors", "loggers"},
     "batches": set(),
     "capabilities": set(),
     "nn": {"nn", "errors"},

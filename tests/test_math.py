@@ -200,6 +200,13 @@ def test_schedules() -> None:
     assert [steps(t) for t in (0, 0.3, 0.59, 0.9)] == pytest.approx([1, 0.2, 0.2, 0.04])
 
 
+def test_schedules_that_never_turn() -> None:
+    """A decay that starts at the run's end, and a warm-up that takes all of it."""
+    shares = [0.0, 0.5, 0.999, 1.0]
+    assert [schedules.LinearDecay(1.0)(share) for share in shares] == [1.0] * 4
+    assert [schedules.Cosine(1.0)(share) for share in shares] == shares
+
+
 def test_mixed_seeds_do_not_collide() -> None:
     seeds = {mix(a, b, c) for a in range(20) for b in range(20) for c in range(20)}
     assert len(seeds) == 8000 and all(0 <= seed < 2**63 for seed in seeds)

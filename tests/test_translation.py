@@ -167,6 +167,14 @@ def test_then_half_are_exchanged_for_old_ones() -> None:
     assert 450 < old < 550 and slots == set(range(size))
 
 
+def test_a_pool_of_none_gives_what_it_is_given() -> None:
+    """As the authors' code does: the critics see the newest images only."""
+    pool, fakes = ImagePool(0, (1, 1, 1)), numbered(0, 3).requires_grad_()
+    assert torch.equal(pool(fakes), fakes) and not pool(fakes).requires_grad
+    copy = ImagePool(0, (1, 1, 1))
+    copy.load_state_dict(pool.state_dict())
+
+
 def test_a_batch_is_taken_one_by_one() -> None:
     """Images that the same batch stored can come out again, and none is lost or doubled."""
     torch.manual_seed(0)

@@ -21,6 +21,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from unlabeled.commands import extra
 from unlabeled.errors import UserError
 
 HOPE = 3  # trials that may fail before any succeeds
@@ -66,7 +67,7 @@ class OptunaSweeper(Sweeper):
         try:
             import optuna
         except ImportError as error:
-            raise UserError('Optuna is not here: pip install "unlabeled[optuna]"') from error
+            raise UserError(f"Optuna is not here: {extra('optuna')}") from error
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         assert self.hydra_context is not None

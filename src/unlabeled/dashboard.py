@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unlabeled.commands import extra
 from unlabeled.errors import UserError
 
 
@@ -101,7 +102,7 @@ def workspace(entity: str, project: str) -> Any:
         import wandb_workspaces.reports.v2 as reports
         import wandb_workspaces.workspaces as workspaces
     except ImportError as error:
-        raise UserError('wandb-workspaces is not here: pip install "unlabeled[workspaces]"') from error
+        raise UserError(f"wandb-workspaces is not here: {extra('workspaces')}") from error
     sections = [workspaces.Section("all runs", [reports.RunComparer(diff_only="split")], is_open=True)]
     for name, family in FAMILIES.items():
         panels: list[Any] = [reports.LinePlot(title, "batch", y=y) for title, y in family.plots.items()]

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -11,10 +12,16 @@ class UserError(Exception):
     """
 
 
-def nearest(name: str, names: Iterable[str], n: int = 3) -> str:
-    """`did you mean a, b?`, or all names where none is near and they are few."""
+def several(rows: Any, who: str) -> None:
+    """Raise UserError where rows (B, ...) to learn from are one, and `who` would learn nothing from it."""
+    if len(rows) < 2 and rows.requires_grad:
+        raise UserError(f"{who} compares the images of a batch, and here it has one: data.batch_size=2 or more")
+
+
+def nearest(name: str, names: Iterable[str], n: int = 3, listed: str = "see --help") -> str:
+    """`did you mean a, b?`; or all names where none is near; or, where they are many, where they are `listed`."""
     names = sorted(set(names))
     near = difflib.get_close_matches(name, names, n=n, cutoff=0.6)
     if near:
         return f"did you mean {' or '.join(near)}?"
-    return f"there are: {', '.join(names)}" if len(names) <= 40 else ""
+    return f"there are: {', '.join(names)}" if len(names) <= 40 else f"there are {len(names)}: {listed}"

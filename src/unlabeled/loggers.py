@@ -22,6 +22,7 @@ from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogg
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from unlabeled.commands import extra
 from unlabeled.errors import UserError
 from unlabeled.files import write
 
@@ -130,7 +131,7 @@ class TensorBoard(TensorBoardLogger):
         try:
             super().__init__(save_dir, name="tensorboard", version="")
         except ModuleNotFoundError as error:
-            raise UserError('TensorBoard is not here: pip install "unlabeled[tensorboard]"') from error
+            raise UserError(f"TensorBoard is not here: {extra('tensorboard')}") from error
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -295,7 +296,7 @@ class MLflow(MLFlowLogger):
         try:
             super().__init__(experiment, name, uri, labels, artifact_location=place, run_id=known)
         except ModuleNotFoundError as error:
-            raise UserError('MLflow is not here: pip install "unlabeled[mlflow]"') from error
+            raise UserError(f"MLflow is not here: {extra('mlflow')}") from error
         self.checkpoints = checkpoints
         self.seen = -1 if known is None else None
 

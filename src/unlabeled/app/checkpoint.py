@@ -4,6 +4,7 @@ import inspect
 import pickle
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,21 +61,37 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     return content
 
 
-def check_targets(node: Any, trust: tuple[str, ...]) -> None:
-    """Refuse a config that would call anything but classes and functions of the trusted packages."""
+def check_targets(config: dict[str, Any], trust: tuple[str, ...]) -> None:
+    """Refuse a run's config whose model or data would call anything but what the trusted packages define."""
+    found = [*foreign(config["model"], trust), *foreign(config["data"], trust)]
+    if found:
+        given = [package for package in trust if package not in TRUSTED]
+        packages = dict.fromkeys([*given, *(home.split(".")[0] for _, home in found)])
+        raise UserError(
+            f"the checkpoint wants to call {found[0][0]}: if you trust it, say trust=[{','.join(packages)}]"
+        )
+
+
+def trusting(config: dict[str, Any]) -> list[str]:
+    """The word that evaluate.py needs to open a run's checkpoints, where it needs one."""
+    homes = [home for part in ("model", "data") for _, home in foreign(config[part], TRUSTED)]
+    packages = dict.fromkeys(home.split(".")[0] for home in homes)
+    return [f"trust=[{','.join(packages)}]"] if packages else []
+
+
+def foreign(node: Any, trust: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Classes and functions that a config names, and where they are defined, which is in no trusted package."""
     if isinstance(node, dict):
         target = node.get("_target_")
         if target is not None:
             home = _home(target, trust)
             if not any(home == package or home.startswith(f"{package}.") for package in trust):
-                raise UserError(
-                    f"the checkpoint wants to call {target}: if you trust it, say trust=[{home.split('.')[0]}]"
-                )
+                yield str(target), home
         for value in node.values():
-            check_targets(value, trust)
+            yield from foreign(value, trust)
     elif isinstance(node, list | tuple):
         for value in node:
-            check_targets(value, trust)
+            yield from foreign(value, trust)
 
 
 def _home(target: Any, trust: tuple[str, ...]) -> str:
@@ -151,8 +168,7 @@ def load(path: str | Path, weights: str = "averaged", device: str = "cpu", trust
     file = locate(path)
     content = read(file)
     config = content["config"]
-    check_targets(config["model"], (*TRUSTED, *trust))
-    check_targets(config["data"], (*TRUSTED, *trust))
+    check_targets(config, (*TRUSTED, *trust))
     method = instantiate(config["model"], _convert_="all")
     state = content["state_dict"]
     averages = [s["average"] for s in content.get("callbacks", {}).values() if isinstance(s, dict) and "average" in s]

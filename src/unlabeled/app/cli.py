@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unlabeled.app import memory
 from unlabeled.app.leaving import leave
+from unlabeled.commands import extra
 from unlabeled.errors import UserError, nearest
 
 CONF = Path(__file__).resolve().parents[3] / "conf"  # of the checkout that the package is installed from
@@ -188,7 +189,7 @@ def explain(error: BaseException) -> str:
         return f"say {mandatory[1]}=... (see --help)"
     plugin = re.search(r"Unknown plugin class : 'hydra_plugins\.\w*?_(joblib|submitit|ray)", text)
     if plugin:
-        return f'the launcher is not installed: pip install "unlabeled[{plugin[1]}]"'
+        return f"the launcher is not installed: {extra(plugin[1])}"
     first, _, rest = text.partition("\n")
     return " ".join((first + " " + rest.partition("\n")[0] if first.endswith(":") else first).split())
 

@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from unlabeled import commands
 from unlabeled.app.changes import approve, change
 from unlabeled.app.checkpoint import batches, newest, whole
 from unlabeled.app.checks import check, check_devices
@@ -63,7 +64,9 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
                 return {"config": resumed(config, folder, words, held), "how": "resumed"}
             (folder / "metrics.csv").unlink(missing_ok=True)  # of one that was stopped before its first checkpoint
         elif (folder / "config.yaml").exists():
-            raise UserError(f"run={folder} holds a run already: say resume={folder}, or another folder")
+            raise UserError(
+                f"run={folder} holds a run already: to go on, {commands.resume(folder)}; else say another folder"
+            )
     else:
         name = f"{choices['model']}-{choices['data']}-{stamp()}"
         folder = new_folder(HydraConfig.get().sweep.dir, job) if multirun else new_folder(config.output, name)

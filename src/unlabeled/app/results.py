@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unlabeled.app.cli import CONF
+from unlabeled.commands import command, word
 from unlabeled.errors import UserError
 from unlabeled.evaluation.report import headlines, line, training_command
 
@@ -71,7 +72,7 @@ def read(folder: Path) -> Run:
         result = json.loads(((folder.parent if inside else folder) / "result.json").read_text())
     except FileNotFoundError as error:
         raise UserError(
-            f"{folder}: no {Path(error.filename).name}; run python evaluate.py checkpoint={folder}"
+            f"{folder}: no {Path(error.filename).name}; run {command('evaluate', word('checkpoint', folder))}"
         ) from error
     return Run(evaluation, result)
 
@@ -170,7 +171,7 @@ def section(title: str, group: Sequence[Run]) -> list[str]:
     lines = ["", f"## {title}", "", "```", varied(group)]
     first = group[0]
     if first.evaluated or first.checkpoint != "RUN":
-        lines.append(shlex.join(["python", "evaluate.py", f"checkpoint={first.checkpoint}", *first.evaluated]))
+        lines.append(command("evaluate", f"checkpoint={first.checkpoint}", *first.evaluated))
     lines.append("```")
     every = numbers(group)
     if every:

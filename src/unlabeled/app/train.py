@@ -14,8 +14,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from unlabeled import commands
 from unlabeled.app.build import build, catch_up, finish, make_trainer, part, provide_extractors, quiet
-from unlabeled.app.checkpoint import batches, check_weights, read
+from unlabeled.app.checkpoint import batches, check_weights, read, trusting
 from unlabeled.app.checks import devices
 from unlabeled.app.hidden import handed_down
 from unlabeled.app.plan import begun, failed, prepare, result_of, told_end
@@ -24,6 +25,7 @@ from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.callbacks.pace import Budget, Over
 from unlabeled.callbacks.pruning import Pruning
 from unlabeled.callbacks.records import Diverged, Records
+from unlabeled.commands import command, word
 from unlabeled.errors import UserError
 from unlabeled.evaluation.pictures import code_width, curves, inverts
 from unlabeled.files import FULL, write
@@ -62,14 +64,14 @@ def room(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        then = f"python train.py resume={folder}" if begun(folder) else "start it again"
+        then = commands.resume(folder) if begun(folder) else "start it again"
         raise UserError(f"cannot write into {folder}: {error.strerror}; make room, and {then}") from error
 
 
 def spread(config: dict[str, Any], resume: bool = False) -> float | None:
     """`fit`, by one process a device."""
     run = config["run"]
-    stopped = f"stopped; to go on: python train.py resume={run}"
+    stopped = f"stopped; to go on: {commands.resume(run)}"
     flags = ["--resume"] if resume else []
     with handed_down(config):
         launch(devices(config), "unlabeled.app.worker", run, *flags, what=run, stopped=stopped)
@@ -98,7 +100,13 @@ def fit(config: dict[str, Any], resume: bool = False) -> float | None:
         if not lost(error):
             raise
         say = f"process {trainer.global_rank} of {folder} has lost another one, or waited too long for it; "
-        raise UserError(f"{say}to go on: python train.py resume={folder}" if trainer.global_rank < 2 else "") from error
+        raise UserError(f"{say}to go on: {commands.resume(folder)}" if trainer.global_rank < 2 else "") from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            "batch norm has no statistics of a batch of one image: say data.batch_size=2 or more"
+        ) from error
     except Diverged as error:
         kept = checkpoints.last if checkpoints.last.exists() else None
         raise UserError(
@@ -161,5 +169,6 @@ def report(
     kept = " and ".join(path.name for path in (checkpoints.best, checkpoints.last) if path.exists())
     console.print(f"checkpoints  {checkpoints.folder} ({kept})", soft_wrap=True)
     console.print(f"pictures     {folder / 'pictures'}", soft_wrap=True)
-    console.print(f"next         python evaluate.py checkpoint={folder}", soft_wrap=True)
+    measure = command("evaluate", word("checkpoint", folder), *trusting(config))
+    console.print(f"next         {measure}", soft_wrap=True, markup=False)
     return objective if objective is None or math.isfinite(objective) else None

@@ -17,6 +17,7 @@ from unlabeled.callbacks.measures import Measures
 from unlabeled.callbacks.pace import batches_a_step
 from unlabeled.callbacks.records import Diverged, Records
 from unlabeled.callbacks.sharded import finite
+from unlabeled.commands import resume
 from unlabeled.errors import UserError
 
 
@@ -170,7 +171,7 @@ class Checkpoints(Checkpoint):
         signal.alarm(self.grace)
 
     def _late(self, number: int, frame: Any) -> None:
-        done = f"to go on from the last checkpoint: python train.py resume={self.folder.parent}"
+        done = f"to go on from the last checkpoint: {resume(self.folder.parent)}"
         done = done if self.last.exists() else "it had no checkpoint yet"
         raise Interrupted(f"stopped; {self.grace} s did not suffice to save; {done}", self._signal or signal.SIGTERM)
 
@@ -213,7 +214,7 @@ class Checkpoints(Checkpoint):
         return trainer.strategy.reduce_boolean_decision(asked, all=False) if trainer.world_size > 1 else asked
 
     def _stop(self, done: int) -> None:
-        message = f"stopped after batch {done}; to go on: python train.py resume={self.folder.parent}"
+        message = f"stopped after batch {done}; to go on: {resume(self.folder.parent)}"
         raise Interrupted(message, self._signal or signal.SIGTERM)
 
     def on_save_checkpoint(self, trainer: Trainer, method: Any, checkpoint: dict[str, Any]) -> None:

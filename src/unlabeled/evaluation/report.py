@@ -3,13 +3,14 @@
 import base64
 import io
 import math
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from PIL import Image
+
+from unlabeled.commands import command, word
 
 LARGE = 600_000  # bytes of a PNG above which 256 colours must do
 BUDGET = 10_000_000  # bytes of a page's pictures
@@ -227,14 +228,14 @@ def commands(provenance: Mapping[str, Any]) -> list[str]:
     words = provenance.get("overrides")
     if words is None:
         given = {key: key for key in ("checkpoint", "samples", "reference", "weights")} | {"evaluation_seed": "seed"}
-        words = [f"{word}={provenance[key]}" for key, word in given.items() if key in provenance]
-    return [*lines, shlex.join(["python", "evaluate.py", *words])]
+        words = [word(name, provenance[key]) for key, name in given.items() if key in provenance]
+    return [*lines, command("evaluate", *words)]
 
 
 def training_command(provenance: Mapping[str, Any], elsewhere: Sequence[str] = ("run=", "resume=")) -> str:
     """`python train.py` with the run's overrides, without those that say where things lie."""
     words = [word for word in provenance["names"].get("overrides", []) if not word.startswith((*elsewhere, "seed="))]
-    return shlex.join(["python", "train.py", *words, f"seed={provenance['seed']}"])
+    return command("train", *words, f"seed={provenance['seed']}")
 
 
 def embedded(picture: Picture) -> tuple[str, int]:

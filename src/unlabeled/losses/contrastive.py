@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, distributed
 from torch.nn.functional import cross_entropy, normalize
 
+from unlabeled.errors import several
+
 
 class Gather(torch.autograd.Function):
     """z (B, D) of every rank -> (world * B, D) on each, with gradients back to where each row came from."""
@@ -46,6 +48,7 @@ class NTXent:
             all_a, all_b, first = za, zb, 0
             if distributed.is_available() and distributed.is_initialized() and za.requires_grad:
                 all_a, all_b, first = Gather.apply(za), Gather.apply(zb), distributed.get_rank() * len(za)
+            several(all_a, "a contrastive loss")
             logits = torch.cat([za, zb]) @ torch.cat([all_a, all_b]).T / self.temperature  # (2B, 2 world B)
             row = torch.arange(len(za), device=za.device) + first  # where view a of image i stands among all
             itself = torch.cat([row, row + len(all_a)])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, several
 
 # squared distance over the expected one between two draws of N(0, I_D), times 2; scale -> k, 1 where points meet
 KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
@@ -42,7 +42,11 @@ class MMD:
         self.scales = tuple(scales)
 
     def __call__(self, z: Tensor, prior: Tensor) -> Tensor:
-        """Codes z (n, D) and draws of the prior (m, D) -> scalar; 0 where either is a single row."""
+        """Codes z (n, D) and draws of the prior (m, D) -> scalar; 0 where either is a single row.
+
+        Raises UserError where that were to be learned from.
+        """
+        several(z, "MMD")
         if min(len(z), len(prior)) < 2:
             return z.new_zeros(())
         z, prior = z.float(), prior.float()

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 class ImagePool(nn.Module):
     """While there is room, an image is stored and returned. Then, with probability 1/2, it takes the place of
-    a random stored one, which is returned; else it is returned itself, and not stored.
+    a random stored one, which is returned; else it is returned itself, and not stored. A pool of size 0 returns
+    what it is given, as in that code.
 
     Everything is a buffer, so that a checkpoint holds the pool. Nothing waits for the device: what happens to
     an image is decided there.
@@ -28,6 +29,8 @@ class ImagePool(nn.Module):
 
     def forward(self, fakes: Tensor) -> Tensor:
         """Images (B, C, H, W) -> as many, new and old. No gradient flows."""
+        if not len(self.images):
+            return fakes.detach()
         given = []
         # One after the other, because an image may replace one that the same batch has stored.
         for fake in fakes.detach().to(self.images.dtype).split(1):

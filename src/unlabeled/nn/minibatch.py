@@ -10,7 +10,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, several
 
 
 class NoMinibatch(nn.Identity):
@@ -40,6 +40,8 @@ class MinibatchDiscrimination(nn.Module):
         self.project = nn.Linear(prod(shape), kernels * dims, bias=False)  # T
 
     def forward(self, features: Tensor) -> Tensor:
+        if self.training:
+            several(features, "minibatch discrimination")
         m = self.project(features.flatten(1)).unflatten(1, (self.kernels, self.dims))  # (B, kernels, dims)
         apart = (m[:, None] - m[None]).abs().sum(3)  # (B, B, kernels)
         near = (-apart).exp().sum(1) - 1  # without itself, whose distance is 0

@@ -21,7 +21,7 @@ class LinearDecay:
         self.start = start
 
     def __call__(self, progress: float) -> float:
-        return min(1.0, (1 - progress) / (1 - self.start))
+        return (1 - progress) / (1 - self.start) if progress > self.start else 1.0
 
 
 class Cosine:
@@ -34,7 +34,7 @@ class Cosine:
         self.warmup = warmup
 
     def __call__(self, progress: float) -> float:
-        if progress < self.warmup:
+        if progress < self.warmup or self.warmup == 1:
             return progress / self.warmup
         return (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup))) / 2
 

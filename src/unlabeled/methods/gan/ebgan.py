@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, several
 from unlabeled.methods.gan.gan import GAN
 
 
@@ -30,6 +30,7 @@ class EBGAN(GAN):
         seen = self.augmentation(fake)
         codes = self.critic.features(seen)  # type: ignore[operator]
         loss = self.objective.generator(self.critic.score(codes, seen))  # type: ignore[operator]
+        several(codes, "the pulling-away term")
         alike = likeness(codes.float())
         self.record(generator_loss=loss, pulling_away=alike)
         return loss + self.pulling_away * alike

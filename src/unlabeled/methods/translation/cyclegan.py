@@ -40,7 +40,7 @@ class CycleGAN(Adversarial):
         shape: Sequence[int],  # (C, H, W) of the pooled images
         cycle_weight: float = 10.0,  # lambda
         identity_weight: float = 5.0,  # lambda_identity, 0.5 lambda
-        pool: int = 50,  # generated images kept of each domain
+        pool: int = 50,  # generated images kept of each domain; 0: none
     ):
         super().__init__()
         self.to_b, self.to_a = to_b, to_a

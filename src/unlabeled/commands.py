@@ -7,7 +7,7 @@ PLAIN = re.compile(r"[A-Za-z0-9_./%@:+-][\w./%@:+$*?|\\ -]*", re.ASCII)  # what 
 TAKEN = re.compile(r"null|true|false|[+-]?(inf|nan|[\d_]*\.?[\d_]*(e[+-]?\d+)?)", re.I)  # by other values than words
 
 
-def word(key: str, value: object) -> str:
+def quoted(key: str, value: object) -> str:
     """KEY=VALUE, with quotes about a value that Hydra would read otherwise, or not at all."""
     text = str(value)
     if PLAIN.fullmatch(text) and not TAKEN.fullmatch(text) and text == text.strip():
@@ -24,7 +24,7 @@ def command(program: str, *words: str) -> str:
 
 def resume(run: object) -> str:
     """How to go on with a run."""
-    return command("train", word("resume", run))
+    return command("train", quoted("resume", run))
 
 
 def extra(name: str) -> str:

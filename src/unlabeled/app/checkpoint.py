@@ -61,9 +61,9 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     return content
 
 
-def check_targets(config: dict[str, Any], trust: tuple[str, ...]) -> None:
-    """Refuse a run's config whose model or data would call anything but what the trusted packages define."""
-    found = [*foreign(config["model"], trust), *foreign(config["data"], trust)]
+def check_targets(node: Any, trust: tuple[str, ...]) -> None:
+    """Refuse a config that would call anything but classes and functions of the trusted packages."""
+    found = list(foreign(node, trust))
     if found:
         given = [package for package in trust if package not in TRUSTED]
         packages = dict.fromkeys([*given, *(home.split(".")[0] for _, home in found)])
@@ -74,8 +74,7 @@ def check_targets(config: dict[str, Any], trust: tuple[str, ...]) -> None:
 
 def trusting(config: dict[str, Any]) -> list[str]:
     """The word that evaluate.py needs to open a run's checkpoints, where it needs one."""
-    homes = [home for part in ("model", "data") for _, home in foreign(config[part], TRUSTED)]
-    packages = dict.fromkeys(home.split(".")[0] for home in homes)
+    packages = dict.fromkeys(home.split(".")[0] for _, home in foreign([config["model"], config["data"]], TRUSTED))
     return [f"trust=[{','.join(packages)}]"] if packages else []
 
 
@@ -168,7 +167,7 @@ def load(path: str | Path, weights: str = "averaged", device: str = "cpu", trust
     file = locate(path)
     content = read(file)
     config = content["config"]
-    check_targets(config, (*TRUSTED, *trust))
+    check_targets([config["model"], config["data"]], (*TRUSTED, *trust))
     method = instantiate(config["model"], _convert_="all")
     state = content["state_dict"]
     averages = [s["average"] for s in content.get("callbacks", {}).values() if isinstance(s, dict) and "average" in s]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unlabeled.app.cli import CONF
-from unlabeled.commands import command, word
+from unlabeled.commands import command, quoted
 from unlabeled.errors import UserError
 from unlabeled.evaluation.report import headlines, line, training_command
 
@@ -72,7 +72,7 @@ def read(folder: Path) -> Run:
         result = json.loads(((folder.parent if inside else folder) / "result.json").read_text())
     except FileNotFoundError as error:
         raise UserError(
-            f"{folder}: no {Path(error.filename).name}; run {command('evaluate', word('checkpoint', folder))}"
+            f"{folder}: no {Path(error.filename).name}; run {command('evaluate', quoted('checkpoint', folder))}"
         ) from error
     return Run(evaluation, result)
 

@@ -61,6 +61,14 @@ def _remove(node: dict[str, Any], place: tuple[str, ...]) -> None:
         node.pop(key, None)
 
 
+def same_parts(names: dict[str, Any], words: list[str], run: Any, asked: bool) -> None:
+    """Refuse another model or data than the run to go on with has."""
+    for word in words:
+        group, _, name = word.partition("=")
+        if group in ("model", "data") and names.get(group, name) != name and not asked:
+            raise UserError(f"{run} is {group}={names[group]}: leave {word} out, or start a run of its own with it")
+
+
 def approve(then: dict[str, Any], now: dict[str, Any], asked: bool) -> list[str]:
     """What changed since a checkpoint was written, as "KEY=VALUE (was VALUE)".
 

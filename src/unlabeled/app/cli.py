@@ -3,11 +3,12 @@
 import os
 import re
 import secrets
+import shlex
 import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unlabeled.app import memory
 from unlabeled.app.leaving import leave
-from unlabeled.commands import extra
+from unlabeled.app.refused import keep_others
+from unlabeled.commands import command, extra, quoted
 from unlabeled.errors import UserError, nearest
 
 CONF = Path(__file__).resolve().parents[3] / "conf"  # of the checkout that the package is installed from
@@ -165,8 +167,9 @@ def composed(program: str, words: list[str]) -> DictConfig:
 # What went wrong, in one line
 
 
-def explain(error: BaseException) -> str:
-    """The one line that a user needs."""
+def explain(error: BaseException, words: Sequence[str] | None = None) -> str:
+    """The one line that a user needs. `words`: of the command line, or of a sweep's job."""
+    words = sys.argv[1:] if words is None else words
     if isinstance(error, UserError):
         return " ".join(str(error).split())
     if isinstance(error.__cause__, UserError):  # raised inside an instantiated target
@@ -175,12 +178,19 @@ def explain(error: BaseException) -> str:
     missing = re.search(r"Could not find '([\w@.]+)/([^']+)'", text)
     if missing:
         group, name = missing[1].split("@")[0], missing[2]
-        return f"there is no {group} named {name}: {nearest(name, options(group))}"
+        return f"there is no {group} named {name}: {nearest(name, options(group), listed=_HELP)}"
     override = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
     if override:
-        return unknown_key(override[1])
+        return unknown_key(override[1], words)
     if isinstance(error, OverrideParseException):
-        return f"cannot read '{error.override}': write KEY=VALUE, without blanks around ="
+        return f"cannot read '{error.override}': {_readable(error.override)}"
+    sweep = re.search(r"Ambiguous value for argument '(.+)'|Sweep parameters '(.+)' requires", text)
+    if sweep:
+        key, _, value = (word := sweep[1] or sweep[2]).partition("=")
+        single = quoted(key, value) if sweep[1] and not is_choice(word) else ""
+        sweeping = command(_program(), "-m", word)
+        one = f"; one value with commas is {shlex.quote(single)}" if single else ""
+        return f"{word} has several values: for a sweep over them say -m, {sweeping}{one}"
     target = re.search(r"Error locating target '([^']+)'", text)
     if target:
         return f"there is no {target[1]} to build: see the _target_ that you gave"
@@ -194,32 +204,66 @@ def explain(error: BaseException) -> str:
     return " ".join((first + " " + rest.partition("\n")[0] if first.endswith(":") else first).split())
 
 
-def unknown_key(key: str) -> str:
+def _readable(word: str) -> str:
+    """What to write instead of a word that Hydra cannot read."""
+    key, equals, value = word.partition("=")
+    if not equals or key != key.strip() or value != value.strip() or not re.fullmatch(r"[\w.@/+~]+", key):
+        return "write KEY=VALUE, without blanks around ="
+    value = value.strip("\"'")
+    return f"quote the value, for the shell and within: {shlex.quote(quoted(key, value))}"
+
+
+def unknown_key(key: str, words: Sequence[str]) -> str:
     """A key that the config does not have, with the nearest that it has."""
     try:
-        known = _keys(_choices_only())
+        known = _keys(_choices_only([word for word in words if word.partition("=")[0].lstrip("+~") != key]))
     except Exception:
         known = []
-    if "." not in key and "@" not in key:
-        groups = [path.name for path in CONF.iterdir() if path.is_dir()]
-        known = list(dict.fromkeys([*(name for name in known if "." not in name), *OF_TRAINER, *groups]))
+    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
+    model = next((word.partition("=")[2] for word in words if word.startswith("model=")), "vae")
+    if _program() == "evaluate" and key.partition("@")[0].partition(".")[0] in (*groups, *PARTS) and "." not in key:
+        return f"there is no key {key}: model and data are those of the checkpoint; say checkpoint=RUN of another run"
+    slot = key.partition("@")[2]
+    if slot:
+        slots = [name for name in known if name.count(".") == 1 and f"{name}._target_" in known]
+        held = [name.partition(".")[2] for name in slots if name.startswith("model.")]
+        return f"model={model} has no part {slot.removeprefix('model.')}: it has {', '.join(held)}"
+    if key in known:
+        return f"there is no key {key} here"
+    if "." not in key:
+        top = list(dict.fromkeys([*(name for name in known if "." not in name), *OF_TRAINER, *groups]))
+    ends = sorted((name for name in known if name.endswith(f".{key}")), key=_first)
+    ends = [name for name in ends if not any(name.endswith(f".{other}") for other in ends)]
+    if ends:
+        return f"there is no key {key}: did you mean {' or '.join(ends[:3])}?"
     parent = key.rpartition(".")[0]
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
-    hint = nearest(key, known)
-    if not hint.startswith("did you mean") and siblings:
-        hint = f"{parent or 'the top'} has: {', '.join(name.rpartition('.')[2] for name in siblings)}"
-    return f"there is no key {key}: {hint}"
+    hint = nearest(key, known if parent else top)
+    if not hint.startswith("did you mean"):
+        has = ", ".join(name.rpartition(".")[2] for name in siblings)
+        hint = f"{parent or 'the top'} has: {has}" if siblings else f"python {_program()}.py --cfg job prints all keys"
+    owner = f" (model={model})" if parent.startswith("model") else ""
+    return f"there is no key {key}{owner}: {hint}"
 
 
-def _choices_only() -> DictConfig:
+def _first(key: str) -> int:
+    """Which of several keys of one name is most likely meant: the model's, then budget's."""
+    return next((i for i, top in enumerate(("model.", "budget.", "data.")) if key.startswith(top)), 3)
+
+
+def _choices_only(words: Sequence[str]) -> DictConfig:
     """The config as the words that choose from groups make it, without any value."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    words = [word for word in sys.argv[1:] if "=" in word and is_choice(word) and "," not in word]
+    choices = [word for word in words if "=" in word and is_choice(word) and "," not in word]
+    held = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(_program(), words)
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose(_program(), choices)
+    finally:
+        GlobalHydra.instance().hydra = held
 
 
 def is_choice(word: str) -> bool:
@@ -238,6 +282,9 @@ def _keys(node: Any, prefix: str = "") -> list[str]:
 def options(group: str) -> list[str]:
     """The names that a config group has."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+keep_others(explain)
 
 
 # Help
@@ -279,6 +326,7 @@ def _line(group: str, name: str) -> str:
     return f"    {name:<24} {text}".rstrip()
 
 
+_HELP = "python train.py --help lists them"
 _TRAIN = """Unlabeled: deep learning without labels.
 
     python train.py                                  a VAE on real digits, no download

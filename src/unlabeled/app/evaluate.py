@@ -36,15 +36,15 @@ from unlabeled.seeding import seed_noise
 
 def evaluate(config: DictConfig) -> None:
     """Measure a checkpoint, or a folder of samples; writes evaluation.json and pictures, prints a table."""
-    check_values(config, HydraConfig.get().overrides.task)
-    if (config.samples is None) == (config.checkpoint is None):
-        raise UserError("say checkpoint=RUN (see --help), or samples=FOLDER reference=FOLDER")
-    if config.samples is not None and config.reference is None:
-        raise UserError("say reference=FOLDER too: the real images that the samples are held against")
     hydra = HydraConfig.get()
     given = list(hydra.overrides.task)
     job: dict[str, Any] = {"name": " ".join(given)}
     try:
+        check_values(config, given)
+        if (config.samples is None) == (config.checkpoint is None):
+            raise UserError("say checkpoint=RUN (see --help), or samples=FOLDER reference=FOLDER")
+        if config.samples is not None and config.reference is None:
+            raise UserError("say reference=FOLDER too: the real images that the samples are held against")
         folder = output_folder(config)
         plain = resolve(config) | {"overrides": given}
         if config.devices > 1:

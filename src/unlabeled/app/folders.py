@@ -30,6 +30,15 @@ def new_folder(parent: str | Path, name: str) -> Path:
     raise UserError(f"too many runs named {name} under {parent}: say output=FOLDER")
 
 
+def made(folder: Path) -> None:
+    """Make the folder that a user named."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = "it is no folder" if isinstance(error, FileExistsError) else error.strerror
+        raise UserError(f"run={folder}: cannot make a run folder there ({why}): say another") from error
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Refuse a folder that another process trains in; one that ends, however it ends, gives it free."""

@@ -9,13 +9,15 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from unlabeled import commands
-from unlabeled.app.changes import approve, change
+from unlabeled.app.changes import approve, change, same_parts
 from unlabeled.app.checkpoint import batches, newest, whole
 from unlabeled.app.checks import check, check_devices
 from unlabeled.app.cli import explain
-from unlabeled.app.folders import alone, kept, new_folder, slug, stamp
+from unlabeled.app.folders import alone, kept, made, new_folder, slug, stamp
 from unlabeled.app.hidden import MARK, hidden, revealed
 from unlabeled.app.processes import together
 from unlabeled.app.values import check_values
@@ -55,17 +57,17 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
         raise UserError("resume=auto must know the run: say run=FOLDER")
     if config.run is not None or config.resume == "auto":
         folder = Path(config.run or Path(HydraConfig.get().sweep.dir) / job)
-        folder.mkdir(parents=True, exist_ok=True)
+        made(folder)
         held.enter_context(alone(folder))
         if config.resume == "auto":
             if "error" not in result_of(folder, {"error": "none"}) and set(words) == set(words_of(folder)):
-                return {"config": resolve(OmegaConf.load(folder / "config.yaml")), "how": "over"}
+                return {"config": config_of(folder), "how": "over"}
             if begun(folder):
                 return {"config": resumed(config, folder, words, held), "how": "resumed"}
             (folder / "metrics.csv").unlink(missing_ok=True)  # of one that was stopped before its first checkpoint
         elif (folder / "config.yaml").exists():
             raise UserError(
-                f"run={folder} holds a run already: to go on, {commands.resume(folder)}; else say another folder"
+                f"run={folder} holds a run already: {commands.resume(folder)} goes on with it; or say another"
             )
     else:
         name = f"{choices['model']}-{choices['data']}-{stamp()}"
@@ -96,8 +98,9 @@ def resumed(config: DictConfig, folder: Path, words: list[str], held: ExitStack)
     if not begun(folder):
         raise UserError(f"resume={folder}: it has no checkpoint yet; start it anew")
     content, damage = whole(folder)
-    old = resolve(OmegaConf.load(file))
+    old = config_of(folder)
     before = words_of(folder)
+    same_parts(old["names"], words, folder, config.resume_changed)
     given = {word.partition("=")[0] for word in words}
     after = before if set(words) <= set(before) else [w for w in before if w.partition("=")[0] not in given] + words
     change(old, before, after, str(folder))
@@ -170,7 +173,21 @@ def begun(folder: Path) -> bool:
 
 
 def words_of(folder: Path) -> list[str]:
-    return list(OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "names.overrides", default=[]))
+    return list(config_of(folder)["names"].get("overrides") or [])
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """A run's config.yaml. Raises UserError where it is not what a run wrote."""
+    file = folder / "config.yaml"
+    try:
+        config = resolve(OmegaConf.load(file))
+        wrong = [key for key in ("model", "data", "trainer", "names") if not isinstance(config.get(key), dict)]
+        reason = f"it has no {wrong[0]}" if wrong else "it has no run" if "run" not in config else ""
+    except (YAMLError, OmegaConfBaseException, OSError, ValueError, AttributeError, AssertionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    if reason:
+        raise UserError(f"{file} is not what a run writes ({reason}): put back what it was, or start the run anew")
+    return config
 
 
 def failed(folder: Path, names: dict[str, Any], error: Exception) -> None:

@@ -4,11 +4,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from unlabeled.app.build import finish, loggers_of
 from unlabeled.app.checkpoint import check_targets
-from unlabeled.app.plan import resolve
+from unlabeled.app.plan import config_of
+from unlabeled.errors import UserError
 from unlabeled.loggers import CSV, artifact, summary
 
 
@@ -20,17 +19,19 @@ def publish(home: Path, content: dict[str, Any], report: Path) -> None:
     file = home / "config.yaml"
     if not file.is_file():
         return
-    config = resolve(OmegaConf.load(file))
-    config = moved(config, config["run"], str(home))
-    ours = {k: v for k, v in (config.get("logger") or {}).items() if v["_target_"].startswith("unlabeled.loggers.")}
     values = {f"evaluation/{number['name']}": float(number["value"]) for number in content["numbers"]}
     loggers: list[Any] = []
     try:
+        config = config_of(home)
+        config = moved(config, config["run"], str(home))
+        ours = {k: v for k, v in (config.get("logger") or {}).items() if v["_target_"].startswith("unlabeled.loggers.")}
         check_targets(ours, ("unlabeled.loggers",))
         loggers += [logger for logger in loggers_of(config | {"logger": ours}) if not isinstance(logger, CSV)]
         for logger in loggers:
             summary(logger, values)
             artifact(logger, report, "report")
+    except UserError as error:
+        print(f"note: the run's loggers were not told of this evaluation: {error}", file=sys.stderr)
     except Exception as error:
         first = f"{type(error).__name__}: {error}".splitlines()[0]
         print(f"note: the run's loggers were not told of this evaluation: {first}", file=sys.stderr)

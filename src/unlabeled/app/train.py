@@ -25,7 +25,7 @@ from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.callbacks.pace import Budget, Over
 from unlabeled.callbacks.pruning import Pruning
 from unlabeled.callbacks.records import Diverged, Records
-from unlabeled.commands import command, word
+from unlabeled.commands import command, quoted
 from unlabeled.errors import UserError
 from unlabeled.evaluation.pictures import code_width, curves, inverts
 from unlabeled.files import FULL, write
@@ -104,9 +104,7 @@ def fit(config: dict[str, Any], resume: bool = False) -> float | None:
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
-        raise UserError(
-            "batch norm has no statistics of a batch of one image: say data.batch_size=2 or more"
-        ) from error
+        raise UserError("batch norm has no statistics of one image: say data.batch_size=2 or more") from error
     except Diverged as error:
         kept = checkpoints.last if checkpoints.last.exists() else None
         raise UserError(
@@ -169,6 +167,6 @@ def report(
     kept = " and ".join(path.name for path in (checkpoints.best, checkpoints.last) if path.exists())
     console.print(f"checkpoints  {checkpoints.folder} ({kept})", soft_wrap=True)
     console.print(f"pictures     {folder / 'pictures'}", soft_wrap=True)
-    measure = command("evaluate", word("checkpoint", folder), *trusting(config))
+    measure = command("evaluate", quoted("checkpoint", folder), *trusting(config))
     console.print(f"next         {measure}", soft_wrap=True, markup=False)
     return objective if objective is None or math.isfinite(objective) else None

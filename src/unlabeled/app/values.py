@@ -123,6 +123,8 @@ def check_values(config: DictConfig, words: Sequence[str] = ()) -> None:
     `words` are those of the command line. Two kinds of values are mended in place: whole numbers in a list of others,
     as torch takes no `betas=[0,0.9]`, and numbers where a word is wanted, as in `run=2024`.
     """
+    if "refused" in config:  # app/refused.py
+        raise UserError(config.refused)
     known = {name.partition(".")[0] for name in TYPES} & set(map(str, config))
     text = OmegaConf.to_yaml(config)
     for key in map(str, config):

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from unlabeled.commands import command, word
+from unlabeled.commands import command, quoted
 
 LARGE = 600_000  # bytes of a PNG above which 256 colours must do
 BUDGET = 10_000_000  # bytes of a page's pictures
@@ -228,7 +228,7 @@ def commands(provenance: Mapping[str, Any]) -> list[str]:
     words = provenance.get("overrides")
     if words is None:
         given = {key: key for key in ("checkpoint", "samples", "reference", "weights")} | {"evaluation_seed": "seed"}
-        words = [word(name, provenance[key]) for key, name in given.items() if key in provenance]
+        words = [quoted(name, provenance[key]) for key, name in given.items() if key in provenance]
     return [*lines, command("evaluate", *words)]
 
 

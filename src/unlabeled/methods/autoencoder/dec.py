@@ -57,9 +57,7 @@ class DEC(Method):
     ):
         super().__init__()
         if clusters is None:
-            raise UserError(
-                "model=dec: this data has no classes to take the number of clusters from: say model.clusters=N"
-            )
+            raise UserError("this data has no classes to take the number of clusters from: say model.clusters=N")
         if clusters < 2 or not 0 <= pretraining < 1 or update < 1:
             raise UserError(
                 f"model=dec: clusters={clusters}, pretraining={pretraining}, update={update}: at least 2 clusters, "

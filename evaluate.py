@@ -1,9 +1,14 @@
 """Evaluate a checkpoint: python evaluate.py checkpoint=RUN. See --help."""
 
-import hydra
-from omegaconf import DictConfig
+if __name__ == "__main__":
+    from unlabeled.app import stopping
 
-from unlabeled.app.cli import CONF, guard, run
+    stopping.listen()  # before the imports that take seconds
+
+import hydra  # noqa: E402
+from omegaconf import DictConfig  # noqa: E402
+
+from unlabeled.app.cli import CONF, guard, run  # noqa: E402
 
 
 @hydra.main(config_path=str(CONF), config_name="evaluate", version_base="1.3")

@@ -4,7 +4,6 @@ import os
 import re
 import secrets
 import shlex
-import signal
 import sys
 import traceback
 import warnings
@@ -17,7 +16,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unlabeled.app import memory
+from unlabeled.app import memory, stopping
 from unlabeled.app.leaving import leave
 from unlabeled.app.refused import keep_others
 from unlabeled.commands import command, extra, quoted
@@ -68,20 +67,20 @@ def guard(work: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         except (UserError, OmegaConfBaseException, HydraException) as error:
             return _fail(error, explain(error))
         except Exception as error:
-            traceback.print_exc()
             return _fail(error, None)
 
     return job
 
 
 def _fail(error: BaseException, line: str | None) -> float:
+    stopping.check()
     Outcome.failed = 1
     number = getattr(error, "signal_number", None)
     if number is not None:
         Outcome.failed = 128 + number
+    if line is None or (line and "UNLABELED_TRACE" in os.environ):
+        traceback.print_exc()
     if line:
-        if "UNLABELED_TRACE" in os.environ:
-            traceback.print_exc()
         print(f"error: {line}" if number is None else line, file=sys.stderr)
     if number is not None and Outcome.program:
         sys.exit(Outcome.failed)  # who stops the program stops its sweep too
@@ -102,18 +101,25 @@ def run(main: Callable[[], Any]) -> None:
     memory.keep()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors arrive here instead of being printed by Hydra
     Outcome.program = True
-    listener = signal.signal(signal.SIGTERM, _stop)
+    with stopping.Listening():
+        _run(main)
+    torch = sys.modules.get("torch")
+    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
+        leave(Outcome.failed)  # one of several that srun or torchrun started
+    sys.exit(Outcome.failed)
+
+
+def _run(main: Callable[[], Any]) -> None:
     try:
         main()
     except (UserError, HydraException, OmegaConfBaseException) as error:
+        stopping.check()
         if "UNLABELED_TRACE" in os.environ:
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
         Outcome.failed = Outcome.failed or 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        Outcome.failed = 130
     except Exception as error:
+        stopping.check()
         missing = "Unknown plugin class" in str(error)
         if (Outcome.table is None and not missing) or "UNLABELED_TRACE" in os.environ:
             raise
@@ -122,19 +128,8 @@ def run(main: Callable[[], Any]) -> None:
         print(f"error: {gave_up}{explain(error)}", file=sys.stderr)
         Outcome.failed = 1
     finally:
-        signal.signal(signal.SIGTERM, listener)
         if Outcome.table:
             Outcome.table()
-    torch = sys.modules.get("torch")
-    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
-        leave(Outcome.failed)  # one of several that srun or torchrun started
-    sys.exit(Outcome.failed)
-
-
-def _stop(number: int, frame: Any) -> None:
-    """SIGTERM while nothing trains: what is half made is put away on the way out."""
-    print("stopped", file=sys.stderr)
-    sys.exit(128 + number)
 
 
 def _program() -> str:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from unlabeled.app import stopping
 from unlabeled.app.build import quiet
 from unlabeled.app.checkpoint import locate
 from unlabeled.app.cli import explain
@@ -36,6 +37,7 @@ from unlabeled.seeding import seed_noise
 
 def evaluate(config: DictConfig) -> None:
     """Measure a checkpoint, or a folder of samples; writes evaluation.json and pictures, prints a table."""
+    stopping.work()
     hydra = HydraConfig.get()
     given = list(hydra.overrides.task)
     job: dict[str, Any] = {"name": " ".join(given)}

@@ -107,25 +107,28 @@ def launch(count: int, module: str, *words: str, what: str, stopped: str) -> Non
     Whoever is asked to stop passes it on and waits until the processes have saved; then raises Interrupted(stopped).
     """
     asked: list[int] = []
-    command = [sys.executable, "-m", "unlabeled.app.torchrun", "--standalone", f"--nproc-per-node={count}"]
-    settings = {"TORCH_CPP_LOG_LEVEL": "ERROR"} | os.environ | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(GRACE)}
-    # Ctrl-C comes to them from here, once
-    process = subprocess.Popen([*command, "-m", module, *words], env=settings, start_new_session=True)
+    process: subprocess.Popen | None = None
 
     def forward(number: int, frame: Any) -> None:
-        if not asked:
-            process.send_signal(number)
+        if process and not asked:
+            process.terminate()  # by SIGTERM: one that has not got to listening yet says nothing then
         asked.append(number)
 
     handlers = {}
     if threading.current_thread() is threading.main_thread():
         handlers = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    command = [sys.executable, "-m", "unlabeled.app.torchrun", "--standalone", f"--nproc-per-node={count}"]
+    settings = {"TORCH_CPP_LOG_LEVEL": "ERROR"} | os.environ | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(GRACE)}
     try:
+        # Ctrl-C comes to them from here, once
+        process = subprocess.Popen([*command, "-m", module, *words], env=settings, start_new_session=True)
+        if asked:
+            process.terminate()
         status = process.wait()
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        if process.poll() is None:
+        if process and process.poll() is None:
             process.terminate()
     if status and (asked or status in (128 + signal.SIGINT, 128 + signal.SIGTERM)):
         raise Interrupted(stopped, asked[0] if asked else status - 128)

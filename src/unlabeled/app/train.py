@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from unlabeled import commands
+from unlabeled.app import stopping
 from unlabeled.app.build import build, catch_up, finish, make_trainer, part, provide_extractors, quiet
 from unlabeled.app.checkpoint import batches, check_weights, read, trusting
 from unlabeled.app.checks import devices
@@ -33,6 +34,7 @@ from unlabeled.files import FULL, write
 
 def train(config: DictConfig) -> float | None:
     """Train as the config says; returns the monitored quantity where there is one (for sweepers)."""
+    stopping.work()
     with ExitStack() as held:
         start = agree(lambda: prepare(config, held))
         return run(start["config"], start["how"])

@@ -166,6 +166,9 @@ class Checkpoints(Checkpoint):
 
     def _ask(self, number: int, frame: Any) -> None:
         if self._signal is not None:
+            before = self._handlers[number]
+            if callable(before):
+                before(number, frame)  # which says so
             raise SystemExit(128 + number)
         self._signal = number
         signal.alarm(self.grace)

@@ -1,13 +1,15 @@
-"""Files that appear whole or not at all, and folders that settings name."""
+"""Files that appear whole or not at all, folders that settings name, and what paths are called among others."""
 
 import errno
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from unlabeled.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CUT = "…"
 
 
 def write(path: Path, text: str | bytes) -> None:
@@ -40,3 +42,32 @@ def folder(value: object, key: str) -> Path:
         what = "a link to nothing" if place.is_symlink() and not place.exists() else "no folder"
         raise UserError(f"{key}={text}: {place} is {what}: say {key}=FOLDER")
     return path
+
+
+def alike_cut(values: Sequence[str]) -> list[str]:
+    """Paths without the folders that they share, at their beginning and at their end; other words as they are."""
+    told = [value for value in values if value]
+    if len(set(told)) < 2 or not all(os.sep in value for value in told):
+        return list(values)
+    parts = [value.split(os.sep) for value in told]
+    most = min(map(len, parts)) - 1
+    before = _shared(parts, most)
+    after = _shared([part[::-1] for part in parts], most - before)
+
+    def cut(value: str) -> str:
+        part = value.split(os.sep)
+        kept = part[before : len(part) - after]
+        # one folder is no longer than the mark that would stand for it
+        first = [CUT] if before > 1 else part[:before]
+        last = [CUT] if after > 1 else part[len(part) - after :]
+        return os.sep.join([*first, *kept, *last]) if value else value
+
+    return [cut(value) for value in values]
+
+
+def _shared(parts: Sequence[Sequence[str]], most: int) -> int:
+    """How many of the first parts are the same in all."""
+    count = 0
+    while count < most and len({part[count] for part in parts}) == 1:
+        count += 1
+    return count

@@ -11,8 +11,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from unlabeled.app import stopping
 from unlabeled.app.build import quiet
@@ -25,8 +23,11 @@ from unlabeled.app.processes import launch
 from unlabeled.app.provenance import described
 from unlabeled.app.publish import publish
 from unlabeled.app.subjects import Subject, checkpointed, collected
+from unlabeled.app.tables import show as show_tables
+from unlabeled.app.tables import tables
 from unlabeled.app.values import check_values
 from unlabeled.errors import UserError
+from unlabeled.evaluation.judgement import ARROWS
 from unlabeled.evaluation.number import Number
 from unlabeled.evaluation.pictures import curves_svg
 from unlabeled.evaluation.place import Place
@@ -110,7 +111,8 @@ def show(folder: Path, subject: Subject, numbers: list[Number], pictures: list[s
     """The table, what was left out, and where everything is."""
     console = Console(highlight=False)
     if numbers:
-        console.print(table(subject.title, numbers, console.width < 110))
+        console.print(subject.title, soft_wrap=True, markup=False)
+        show_tables(console, tables(*listed(numbers), console.width, wraps=(2,), left=(0, 1, 2)))
     else:
         console.print("no number of this version applies to what this method can do")
     for note in subject.study.notes:
@@ -121,20 +123,15 @@ def show(folder: Path, subject: Subject, numbers: list[Number], pictures: list[s
     console.print(f"page      {folder / 'report.html'}", soft_wrap=True)
 
 
-def table(title: str, numbers: list[Number], narrow: bool) -> Table:
-    """A row a number: its value, with an arrow to where it is better, and what stands beside it."""
-    rows = Table(title=title)
-    rows.add_column("number", no_wrap=True)
-    rows.add_column("value", no_wrap=True)
-    rows.add_column("beside")
-    rows.add_column("of", no_wrap=True, justify="right")
+def listed(numbers: list[Number]) -> tuple[list[str], list[list[str]]]:
+    """(heads, rows) of the table: a number's value, with an arrow to where it is better, and what stands beside it."""
+    rows = []
     for number in numbers:
         beside = number.facts.get("baseline_value")
         beside = "" if beside is None else f"{beside:.4g} {number.facts.get('baseline', '')}"
-        value = f"{'↑' if number.better == 'higher' else '↓'} {number.value:.4g} {number.unit}"
-        name = number.name.replace("[", "\n  [") if narrow else number.name
-        rows.add_row(escape(name), value, beside, str(number.facts.get("images", "")))
-    return rows
+        value = f"{ARROWS[number.better]} {number.value:.4g} {number.unit}".strip()
+        rows.append([number.name, value, beside, str(number.facts.get("images", ""))])
+    return ["number", "value", "beside", "of"], rows
 
 
 def choose_device(name: str) -> str:

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 from unlabeled.app.cli import CONF
 from unlabeled.commands import command, quoted
 from unlabeled.errors import UserError
-from unlabeled.evaluation.report import headlines, line, training_command
+from unlabeled.evaluation.judgement import headlines
+from unlabeled.evaluation.report import line, training_command
 
 HEAD = """# Results
 

@@ -1,6 +1,7 @@
 """The tables at the end of a sweep. Imports nothing heavy."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from unlabeled.app.cli import Outcome
+from unlabeled.app.tables import show, tables
+from unlabeled.evaluation.order import ordered
+from unlabeled.files import alike_cut
 
 
 class Compare(Callback):
@@ -19,44 +23,44 @@ class Compare(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         from rich.console import Console
-        from rich.table import Table
 
         Outcome.table = None
         sweep = Path(config.hydra.sweep.dir)
         folders = [path for path in sweep.glob("*-*") if path.name.split("-")[0].isdigit()]
-        results = [(path, _result(path)) for path in sorted(folders, key=lambda path: int(path.name.split("-")[0]))]
+        results = {path.name: _result(path) for path in sorted(folders, key=lambda path: int(path.name.split("-")[0]))}
         if not results:
             return
-        words = [dict(word.partition("=")[::2] for word in result["names"]["overrides"]) for _, result in results]
-        keys = list(dict.fromkeys(key for row in words for key in row))
-        varied = [key for key in keys if len({row.get(key) for row in words}) > 1] or keys
-        reached = [result.get("best") or result.get("last") or {} for _, result in results]
-        states = ["failed" if "error" in result else "pruned" if "pruned" in result else "" for _, result in results]
-        counts: dict[str, int] = {}
-        for row in reached:
-            for name in row:
-                told = name != "train/lr" and "/gradient_norm" not in name
-                counts[name] = counts.get(name, 0) + told
-        shown = sorted(counts, key=lambda name: (-counts[name], not name.startswith("val/"), name))[:6]
-        table = Table(title=f"{len(results)} runs in {sweep}")
-        for key in varied:
-            table.add_column(key)
-        for name in shown:
-            table.add_column(name, justify="right")
-        table.add_column("s", justify="right")
-        if any(states):
-            table.add_column("")
-        for chosen, values, entry, state in zip(words, reached, results, states, strict=True):
-            cells = [f"{values[name]:.4g}" if name in values else "" for name in shown]
-            cells += [f"{entry[1].get('seconds', '')}", *([state] if any(states) else [])]
-            table.add_row(*(_short(chosen.get(key, "")) for key in varied), *cells)
-        (sweep / "results.json").write_text(json.dumps({f.name: r for f, r in results}, indent=2))
+        (sweep / "results.json").write_text(json.dumps(results, indent=2))
         console = Console(highlight=False)
-        console.print(table)
-        for run, result in results:
+        console.print(f"{len(results)} runs in {sweep}", soft_wrap=True, markup=False)
+        show(console, tables(*summary(results), console.width, turns=True))
+        for run, result in results.items():
             if "error" in result:
                 Outcome.failed = Outcome.failed or 1  # it may have run in another process
-                console.print(f"failed: {run.name}: {result['error']}", soft_wrap=True, markup=False)
+                console.print(f"failed: {run}: {result['error']}", soft_wrap=True, markup=False)
+
+
+def summary(results: dict[str, dict[str, Any]], most: int = 6) -> tuple[list[str], list[list[str]]]:
+    """(heads, rows) of a sweep's table: what was varied, then what was reached, what is monitored first."""
+    words = [dict(word.partition("=")[::2] for word in result["names"]["overrides"]) for result in results.values()]
+    keys = list(dict.fromkeys(key for row in words for key in row))
+    varied = [key for key in keys if len({row.get(key) for row in words}) > 1] or keys
+    reached = [result.get("best") or result.get("last") or {} for result in results.values()]
+    counts: dict[str, int] = {}
+    for row in reached:
+        for name in row:
+            counts[name] = counts.get(name, 0) + 1
+    monitored = [result.get("monitor") for result in results.values()]
+    told = [name for name in ordered(counts, *monitored) if name != "train/lr" and "/gradient_norm" not in name]
+    told.sort(key=lambda name: (name not in monitored, -counts[name]))  # first what the most of them have
+    states = ["failed" if "error" in r else "pruned" if "pruned" in r else "" for r in results.values()]
+    columns = {"run": [name.partition("-")[0] for name in results]}
+    columns |= {key: _short([row.get(key, "") for row in words]) for key in varied}
+    columns |= {name: [f"{row[name]:.4g}" if name in row else "" for row in reached] for name in told[:most]}
+    columns["s"] = [f"{result.get('seconds', '')}" for result in results.values()]
+    if any(states):
+        columns["state"] = states
+    return list(columns), [list(row) for row in zip(*columns.values(), strict=True)]
 
 
 def _result(run: Path) -> dict[str, Any]:
@@ -69,12 +73,17 @@ def _result(run: Path) -> dict[str, Any]:
     return {"names": names, "error": "it ended without a word: killed, or out of memory?"}
 
 
-def _short(value: str) -> str:
-    """0.00015676677195 as 0.0001568; anything else as it is."""
-    try:
-        return value if len(value) < 10 else f"{float(value):.4g}"
-    except ValueError:
-        return value
+def _short(values: list[str]) -> list[str]:
+    """0.00015676677195 as 0.0001568, unless another would be the same then; paths without what they share."""
+
+    def rounded(value: str) -> str:
+        try:
+            return value if len(value) < 10 else f"{float(value):.4g}"
+        except ValueError:
+            return value
+
+    short = [rounded(value) for value in values]
+    return alike_cut(short if len(set(short)) == len(set(values)) else values)
 
 
 class CompareEvaluations(Callback):
@@ -115,7 +124,16 @@ class CompareEvaluations(Callback):
         if not files:
             return
         jobs = [json.loads(file.read_text()) for file in files]
-        comparison = side_by_side(jobs, f"{len(jobs)} evaluations")
+        failed = [job for job in jobs if "error" in job]
+        if failed:
+            Outcome.failed = Outcome.failed or 1  # it may have run in another process
+        if len(failed) == len(jobs):
+            for name in ("comparison.html", "comparison.json"):
+                (sweep / name).unlink(missing_ok=True)  # of evaluations before, in the same folder
+            what = f"all {len(jobs)} evaluations failed" if len(jobs) > 1 else "the evaluation failed"
+            print(f"error: {what}: there is nothing to compare", file=sys.stderr)
+            return
+        comparison = side_by_side(jobs)
         folders = [run["folder"] for run in comparison["runs"]]
         if len(set(folders)) < len(folders):
             comparison["notes"].append(
@@ -131,56 +149,29 @@ class CompareEvaluations(Callback):
         (sweep / "comparison.json").write_text(json.dumps(comparison, indent=2))
         (sweep / "comparison.html").write_text(render_comparison(comparison, pictures), encoding="utf-8")
         console = Console(highlight=False)
-        for table in tables(comparison, console.width):
-            console.print(table)
+        console.print(comparison["title"], soft_wrap=True, markup=False)
+        heads, rows = compared(comparison)
+        if rows:
+            show(console, tables(heads, rows, console.width, turns=True, wraps=range(1, len(heads))))
+        if any(any(number["best"]) for number in comparison["numbers"]):
+            console.print("* the best of those measured on the same images", soft_wrap=True)
         for note in comparison["notes"]:
-            console.print(f"note      {note}", soft_wrap=True)
+            console.print(f"note      {note}", soft_wrap=True, markup=False)
         for job in comparison["failed"]:
             console.print(f"failed    {job['name']}: {job['error']}", soft_wrap=True, markup=False)
-        console.print(f"page      {sweep / 'comparison.html'}", soft_wrap=True)
+        console.print(f"page      {sweep / 'comparison.html'}", soft_wrap=True, markup=False)
 
 
-def tables(comparison: dict[str, Any], width: int) -> list[Any]:
-    """A comparison for the screen: the longer of runs and numbers goes down; columns that do not fit go below."""
-    from rich.markup import escape
-    from rich.table import Table
+def compared(comparison: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """(heads, rows) of a comparison for the screen: a row a number, a column a run, and what they are held against."""
+    from unlabeled.evaluation.judgement import ARROWS, short
 
-    from unlabeled.evaluation.report import short
-
-    runs, numbers = [run["name"] for run in comparison["runs"]], comparison["numbers"]
-    if not runs or not numbers:
-        return []
-    titles = [f"{'↑' if n['better'] == 'higher' else '↓'} {n['name']}" for n in numbers]
-    cells = [  # (numbers, runs)
-        [f"[bold]{short(v)}[/bold]" if best else short(v) for v, best in zip(n["values"], n["best"], strict=True)]
-        for n in numbers
-    ]
-    if comparison["repeated"]:
-        runs = [*runs, "mean ± sd"]
-        for row, n in zip(cells, numbers, strict=True):
-            row.append(f"{short(n['mean'])} ± {n['sd']:.2g}")
-    down, across = titles, runs
-    if len(titles) <= len(runs):
-        down, across, cells = runs, titles, [list(column) for column in zip(*cells, strict=True)]
-    first = max(map(len, down)) + 3
-    found: list[Any] = []
-    room = 0
-    for column, name in enumerate(across):
-        words = [
-            *name.replace("[", " [").split(),
-            *(row[column].replace("[bold]", "").replace("[/bold]", "") for row in cells),
-        ]
-        need = max(map(len, words)) + 3
-        if not found or need > room:
-            table = Table(title=comparison["title"] if not found else None)
-            table.add_column("number" if down is titles else "run", no_wrap=True)
-            found.append((table, []))
-            room = width - first - 1
-        found[-1][1].append(column)
-        room -= need
-    for table, columns in found:
-        for column in columns:
-            table.add_column(escape(across[column].replace("[", " [")), justify="right")
-        for i, name in enumerate(down):
-            table.add_row(escape(name), *(cells[i][column] for column in columns))
-    return [table for table, _ in found]
+    heads = ["number", *(run["name"] for run in comparison["runs"])]
+    heads += [word for word, there in (("mean ± sd", comparison["repeated"]), ("beside", True)) if there]
+    rows = []
+    for number in comparison["numbers"]:
+        marked = [f"*{short(v)}" if best else short(v) for v, best in zip(number["values"], number["best"], strict=True)]
+        mean = [f"{short(number['mean'])} ± {number['sd']:.2g}"] if comparison["repeated"] else []
+        beside = ", ".join(f"{name} {value}" for name, value in number["beside"])
+        rows.append([f"{ARROWS[number['better']]} {number['name']}".strip(), *marked, *mean, beside])
+    return heads, rows

@@ -12,7 +12,6 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.table import Table
 
 from unlabeled import commands
 from unlabeled.app import stopping
@@ -22,12 +21,14 @@ from unlabeled.app.checks import devices
 from unlabeled.app.hidden import handed_down
 from unlabeled.app.plan import begun, failed, prepare, result_of, told_end
 from unlabeled.app.processes import agree, launch, lost, saved_first, together
+from unlabeled.app.tables import show, tables
 from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.callbacks.pace import Budget, Over
 from unlabeled.callbacks.pruning import Pruning
 from unlabeled.callbacks.records import Diverged, Records
 from unlabeled.commands import command, quoted
 from unlabeled.errors import UserError
+from unlabeled.evaluation.order import ordered
 from unlabeled.evaluation.pictures import code_width, curves, inverts
 from unlabeled.files import FULL, write
 
@@ -129,17 +130,18 @@ def report(
 ) -> float | None:
     """result.json, the curves, and the last lines on the screen."""
     records, checkpoints, seconds = part(trainer, Records), part(trainer, Checkpoints), part(trainer, Budget).seconds
+    monitor, mode = checkpoints.choice(trainer)
     metrics = folder / "metrics.csv"
     if metrics.is_file():
         with open(metrics, newline="") as file:
-            curves(list(csv.DictReader(file)), folder / "pictures" / "curves.png")
-    monitor, mode = checkpoints.choice(trainer)
+            curves(list(csv.DictReader(file)), folder / "pictures" / "curves.png", monitor)
     objective = records.best.get(monitor) if monitor else None
     result = {
         "names": config["names"],
         "seed": config["seed"],
         "batches": trainer.fit_loop.total_batch_idx + 1,
         "seconds": round(seconds, 1),
+        "monitor": monitor,
         "objective": objective,
         "last": records.latest,
         "best": records.best,
@@ -151,16 +153,14 @@ def report(
     console = Console(highlight=False)
     names = config["names"]
     title = f"{names['model']} on {names['data']}, {result['batches']} batches in {seconds:.0f} s"
-    table = Table(title=f"{title}, pruned {pruned}" if pruned else title)
-    table.add_column("quantity")
-    table.add_column("last", justify="right")
-    if records.best:
-        table.add_column(f"at the {mode} {monitor}", justify="right")
-    for name, value in sorted(records.latest.items()):
+    console.print(f"{title}, pruned {pruned}" if pruned else title, soft_wrap=True, markup=False)
+    heads = ["quantity", "last", *([f"at the {mode} {monitor}"] if records.best else [])]
+    rows = []
+    for name in ordered(records.latest, monitor):
         if name != "train/lr":
             best = [f"{records.best[name]:.4g}" if name in records.best else ""] if records.best else []
-            table.add_row(name, f"{value:.4g}", *best)
-    console.print(table)
+            rows.append([name, f"{records.latest[name]:.4g}", *best])
+    show(console, tables(heads, rows, console.width))
     if inverts(method) and trainer.world_size == 1:  # shared out among processes, a network needs them all
         shape = config["data"]["shape"]
         width = code_width(method.eval(), shape)

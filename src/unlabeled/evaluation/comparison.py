@@ -29,7 +29,7 @@ SEARCHED = 60_000  # images of the reference among which the nearest of a sample
 
 PAIRWISE = ("kid", "precision", "recall", "density", "coverage", "memorised")
 METRICS = ("fid", "inception_score", *PAIRWISE)
-LOWER = ("fid", "kid", "memorised")
+LOWER = ("fid", "kid")
 
 NEAREST = ("nearest",)  # study.once(NEAREST, lambda: None) gives `Nearest` to whoever draws it, on the leader
 
@@ -125,7 +125,9 @@ def compare(
             beside = {"floor": value, "baseline": "real images", "baseline_value": value} | floor_facts
         if unchanged is not None:
             beside |= {"baseline": "left as it is", "baseline_value": found["unchanged"].values[name]}
-        better: Literal["lower", "higher"] = "lower" if name in LOWER else "higher"
+        better: Literal["lower", "higher"] | None = "lower" if name in LOWER else "higher"
+        if name == "memorised":
+            better = None  # 50 is what unseen images have
         unit = "%" if name == "memorised" else ""
         label = f"{prefix}{name}[{extractor.name}]"
         numbers.append(Number(label, ours.values[name], unit, better, shared | ours.facts.get(name, {}) | beside))

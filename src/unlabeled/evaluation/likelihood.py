@@ -53,13 +53,13 @@ class Likelihood:
             reconstruction, kl = (float(term.mean()) for term in terms)
             numbers += [
                 Number("elbo_reconstruction", reconstruction, "nats", "higher", facts),
-                Number("elbo_kl", kl, "nats", "lower", facts),
+                Number("elbo_kl", kl, "nats", None, facts),
             ]
         if codes is not None:
             active = (codes.double().var(0, correction=0) > ACTIVE).sum()
             facts = {"split": study.split, "images": len(codes), "threshold": ACTIVE}
             facts |= {"baseline": "units in all", "baseline_value": codes.shape[1]}
-            numbers.append(Number("active_units", float(active), "", "higher", facts))
+            numbers.append(Number("active_units", float(active), "", None, facts))
         if weighted is not None:
             names = (f"iwae_bound[{self.draws}]", f"iwae_bits_per_dim[{self.draws}]")
             numbers += in_both_units(study, names, *weighted)

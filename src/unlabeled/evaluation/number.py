@@ -11,7 +11,7 @@ class Number:
     name: str  # the field's term: "psnr", "elbo", "knn_accuracy"
     value: float
     unit: str  # "dB", "nats", "bits/dim", "%", "" where it has none
-    better: Literal["higher", "lower"]
+    better: Literal["higher", "lower"] | None  # None: neither way, as of a count or of a rate that should be 50 %
     facts: dict[str, Any] = field(default_factory=dict)  # provenance: split, number of images, baseline, settings
 
 

@@ -67,5 +67,5 @@ class Reconstruction:
             width = code_width(study.method, study.data.shape)
             size = math.prod(study.data.shape)
             facts |= {"image_numbers": size, "code_numbers": width}
-            numbers.append(Number("compression", size / width, "", "higher", facts))
+            numbers.append(Number("compression", size / width, "", None, facts))
         return numbers

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,35 +10,10 @@ import yaml
 from PIL import Image
 
 from unlabeled.commands import command, quoted
+from unlabeled.evaluation.judgement import ARROWS, bare, beside, headline, headlines, short, verdict
 
 LARGE = 600_000  # bytes of a PNG above which 256 colours must do
 BUDGET = 10_000_000  # bytes of a page's pictures
-
-# The numbers that say most, the first first; a bracket behind them says what they were seen through.
-HEADLINES = (
-    "fid",
-    "cluster_accuracy",
-    "iwae_bound",
-    "linear_accuracy",
-    "finetune_accuracy",
-    "knn_accuracy",
-    "mig",
-    "anomaly_auroc",
-    "modes_covered",
-    "high_quality",
-    "translation_ssim",
-    "translation_fid",
-    "reconstruction_psnr",
-    "log_likelihood_bound",
-    "bits_per_dim",
-    "sample_accuracy",
-    "precision",
-    "recall",
-    "cycle_a_ssim",
-)
-
-# What a method worth its training beats; other numbers stand beside for their own sake.
-TO_BEAT = ("raw pixels", "untrained", "the mean image", "left as it is", "from scratch")
 
 LOOK = {
     "samples": "Draws from the model. Are they sharp, are they varied, does any image come twice?",
@@ -92,12 +66,11 @@ def render(content: Mapping[str, Any], pictures: Mapping[str, Picture], curves: 
     groups: dict[str, list[dict[str, Any]]] = {}
     for number in numbers:
         groups.setdefault(number.get("group") or "", []).append(line(number))
-    shown = headlines(numbers)
     return _page(
         "report.html",
         title=content.get("title") or title(provenance),
         facts=[(key, provenance[key]) for key in ("date", "epoch", "seed", "checkpoint") if key in provenance],
-        headlines=[line(number) for number in shown],
+        headlines=[headline(number) for number in headlines(numbers)],
         groups=groups,
         provenance=flat(provenance),
         notes=content.get("notes") or [],
@@ -119,7 +92,7 @@ def render_comparison(comparison: Mapping[str, Any], pictures: Mapping[str, Mapp
             continue
         room -= size
         shown.append((heading(name), explained(name), urls))
-    return _page("comparison.html", **comparison, pictures=shown, left_out=left_out, short=short)
+    return _page("comparison.html", **comparison, pictures=shown, left_out=left_out, short=short, arrows=ARROWS)
 
 
 def _page(template: str, **values: Any) -> str:
@@ -154,57 +127,21 @@ def explained(name: str) -> str:
     return LOOK.get(name, "Drawn by the method itself.")
 
 
-def short(value: Any) -> str:
-    """A number as people read it: four digits."""
-    if not isinstance(value, float):
-        return str(value)
-    if math.isfinite(value) and abs(value) >= 10_000:
-        return f"{value:,.0f}"
-    return f"{value:.4g}"
-
-
 def line(number: Mapping[str, Any]) -> dict[str, Any]:
     """A number as a row of the table."""
     facts = number["facts"]
-    compared = []
-    for name, value in beside(facts):
-        ahead = number["value"] - value if number["better"] == "higher" else value - number["value"]
-        judged = name in TO_BEAT and math.isfinite(ahead) and ahead != 0
-        compared.append((name, short(value), ("better" if ahead > 0 else "worse") if judged else ""))
     return {
         "name": number["name"],
-        "value": short(float(number["value"])),
-        "error": f"{facts['standard_error']:.2g}" if "standard_error" in facts else None,
+        "bare": bare(number["name"]),
+        "value": short(number["value"]),
+        "error": f"{facts['standard_error']:.2g}" if isinstance(facts.get("standard_error"), float) else None,
         "unit": number["unit"],
-        "better": number["better"],
-        "beside": compared,
+        "better": number["better"] or "",
+        "arrow": f"{ARROWS[number['better']]} {number['better']}" if number["better"] else "",
+        "beside": [(name, short(value), verdict(number, name, value)) for name, value in beside(facts)],
         "on": " ".join(str(facts[key]) for key in ("images", "split") if key in facts),
-        "facts": flat(facts),
+        "facts": [("name", number["name"]), *flat(facts)],
     }
-
-
-def beside(facts: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """What stands beside a number, by name: its baseline, its floor, an untrained network's."""
-    found = []
-    for key, value in facts.items():
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            if key.endswith("_value"):
-                name = key.removesuffix("_value")
-                found.append((str(facts.get(name, name)).replace("_", " "), float(value)))
-            elif key == "floor" and facts.get("baseline_value") != value:
-                found.append(("real images", float(value)))
-    return found
-
-
-def headlines(numbers: Sequence[Mapping[str, Any]], most: int = 4) -> list[Any]:
-    """The numbers that say most about the model; the first ones where none is known to."""
-    ranks = {name: rank for rank, name in enumerate(HEADLINES)}
-    known = [number for number in numbers if number["name"].split("[")[0] in ranks]
-    known.sort(key=lambda number: ranks[number["name"].split("[")[0]])
-    first: dict[str, Any] = {}  # of fid[a], fid[b], ... one
-    for number in known or numbers:
-        first.setdefault(number["name"].split("[")[0], number)
-    return list(first.values())[:most]
 
 
 def flat(facts: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:

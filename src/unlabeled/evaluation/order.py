@@ -1,0 +1,14 @@
+"""In which order recorded quantities are told. Imports nothing heavy."""
+
+from collections.abc import Iterable
+
+
+def ordered(names: Iterable[str], *monitored: str | None) -> list[str]:
+    """What is monitored first, then what validation found, losses before others; gradient norms and rates last."""
+
+    def rank(name: str) -> tuple[bool, bool, bool, bool, str]:
+        quantity = name.partition("/")[2]
+        last = quantity.startswith("gradient_norm") or quantity == "lr"
+        return name not in monitored, last, not name.startswith("val/"), "loss" not in quantity, name
+
+    return sorted(names, key=rank)

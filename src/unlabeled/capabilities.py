@@ -61,6 +61,17 @@ class BoundsLikelihood(Protocol):
 
 
 @runtime_checkable
+class ReadsProbabilities(Protocol):
+    """A likelihood of black and white pixels."""
+
+    def observe(self, x: Tensor) -> Tensor:
+        """What it reads of images x (B, C, H, W), in [-1, 1]."""
+
+    def highest(self, x: Tensor) -> Tensor:
+        """The log p(x|z) in nats (B,) that none exceeds, of images as `observe` gives them: 0 where none is grey."""
+
+
+@runtime_checkable
 class ElboTerms(Protocol):
     def elbo_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """log p(x|z) for a draw z ~ q(z|x), and KL(q(z|x) || p(z)), each (B,), in nats; no weight of training's."""

@@ -16,7 +16,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unlabeled.app import memory, stopping
+from unlabeled.app import log, memory, stopping
 from unlabeled.app.leaving import leave
 from unlabeled.app.refused import keep_others
 from unlabeled.commands import command, extra, quoted
@@ -61,6 +61,7 @@ def guard(work: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     A failed job of a sweep does not take the others with it.
     """
 
+    @log.kept()
     def job(config: DictConfig) -> Any:
         try:
             return work(config)
@@ -343,5 +344,5 @@ _EVALUATE = """Evaluate a checkpoint: every number that its method allows, as ta
     python evaluate.py samples=FOLDER reference=FOLDER evaluation.extractor=RUN
 
 Keys: weights=averaged|live, evaluation.split=test|val, evaluation.samples=N,
-evaluation.extractor=auto|inception|dinov2|clip|classifier|RUN|none, evaluation.probe_data=NAME, device=cpu|cuda|mps,
-devices=N, output=FOLDER, trust=[package]. --cfg job prints all."""
+evaluation.extractor=auto|inception|dinov2|clip|classifier|cells|RUN|none, evaluation.probe_data=NAME,
+device=cpu|cuda|mps, devices=N, output=FOLDER, trust=[package]. --cfg job prints all."""

@@ -12,13 +12,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from unlabeled.app import stopping
+from unlabeled.app import log, stopping
 from unlabeled.app.build import quiet
 from unlabeled.app.checkpoint import locate
 from unlabeled.app.cli import explain
 from unlabeled.app.folders import new_folder, stamp
 from unlabeled.app.hidden import hidden
-from unlabeled.app.plan import resolve
+from unlabeled.app.plan import resolve, result_of
 from unlabeled.app.processes import launch
 from unlabeled.app.provenance import described
 from unlabeled.app.publish import publish
@@ -27,9 +27,9 @@ from unlabeled.app.tables import show as show_tables
 from unlabeled.app.tables import tables
 from unlabeled.app.values import check_values
 from unlabeled.errors import UserError
-from unlabeled.evaluation.judgement import ARROWS
+from unlabeled.evaluation.judgement import ARROWS, heading
 from unlabeled.evaluation.number import Number
-from unlabeled.evaluation.pictures import curves_svg
+from unlabeled.evaluation.pictures import curves_svg, titled
 from unlabeled.evaluation.place import Place
 from unlabeled.evaluation.portrait import portray
 from unlabeled.evaluation.report import render
@@ -49,6 +49,7 @@ def evaluate(config: DictConfig) -> None:
         if config.samples is not None and config.reference is None:
             raise UserError("say reference=FOLDER too: the real images that the samples are held against")
         folder = output_folder(config)
+        log.into(folder, anew=True)
         plain = resolve(config) | {"overrides": given}
         if config.devices > 1:
             spread(plain, folder)
@@ -88,6 +89,7 @@ def measure(config: dict[str, Any], folder: Path, place: Place) -> None:
             seed_noise(config["seed"])
             found[name] = evaluator.measure(study)
     pictures = portray(study, config["evaluation"]["pictures"])
+    pictures = {name: titled(picture, f"{heading(name)}: {subject.title}") for name, picture in pictures.items()}
     if place.leads:
         content = hidden(described(config, subject, found))
         leave(folder, subject, content, pictures)
@@ -102,7 +104,7 @@ def leave(folder: Path, subject: Subject, content: dict[str, Any], pictures: dic
     metrics, curves = subject.home / "metrics.csv", ""
     if metrics.is_file():
         with open(metrics, newline="") as file:
-            curves = curves_svg(list(csv.DictReader(file)))
+            curves = curves_svg(list(csv.DictReader(file)), result_of(subject.home).get("monitor"))
     (folder / "report.html").write_text(render(content, pictures, curves), encoding="utf-8")
     (folder / "evaluation.json").write_text(json.dumps(content, indent=2, default=str))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from unlabeled.app import memory
+from unlabeled.app import log, memory
 from unlabeled.app.cli import explain
 from unlabeled.app.evaluate import measure
 from unlabeled.app.plan import resolve
@@ -15,14 +15,17 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation.place import Place
 
 
+@log.kept()
 def main(file: Path, folder: Path) -> None:
     memory.keep()
+    log.into(folder, head=False)
     config = resolve(OmegaConf.load(file))
     torch.distributed.init_process_group("gloo", timeout=timedelta(days=1))  # a classifier may be trained
     try:
         measure(config, folder, Place(torch.distributed.get_rank(), torch.distributed.get_world_size()))
     except UserError as error:
-        sys.exit(f"error: {explain(error)}")
+        print(f"error: {explain(error)}", file=sys.stderr)
+        sys.exit(1)
     finally:
         torch.distributed.destroy_process_group()
 

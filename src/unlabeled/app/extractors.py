@@ -20,9 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 from unlabeled.app.checkpoint import load
 from unlabeled.app.cli import composed
 from unlabeled.app.plan import resolve
-from unlabeled.batches import Images
+from unlabeled.batches import Images, Paired, Unpaired
 from unlabeled.errors import UserError, nearest
-from unlabeled.evaluation.extractors import CLIP, DINOv2, Extractor, Inception, Trained, sha256
+from unlabeled.evaluation.extractors import CLIP, Cells, DINOv2, Extractor, Inception, Trained, sha256
 from unlabeled.evaluation.place import Place
 
 LAYOUT = 1  # raise it when classifiers that were trained before should not count any more
@@ -52,7 +52,7 @@ FILES = {
         "the repository openai/CLIP",
     ),
 }
-NAMES = ("auto", *FILES, "classifier", "none")
+NAMES = ("auto", *FILES, "classifier", "cells", "none")
 
 
 def choose(
@@ -70,7 +70,7 @@ def choose(
     """The extractor that is asked for; it fits the images. Nothing is ever downloaded.
 
     "auto" is a classifier on the embedded digits; elsewhere one that was trained on this data before, or else
-    Inception where its file is there and images have colours, or else None.
+    Inception where its file is there and images have colours; then, for the domains of a translation, cells; or None.
     """
     if weights is not None and name not in FILES:
         raise UserError(f"{key}_weights is a file of {', '.join(FILES)}: say which as {key}=...")
@@ -110,6 +110,8 @@ class Shop:
             extractor = self.published(name, weights)
         elif name == "classifier":
             extractor = self.classifier()
+        elif name == "cells":
+            extractor = Cells(self.data.shape, self.device)
         elif path.exists() or os.sep in name or name.endswith(".ckpt"):
             extractor = self.trained(path)
         else:
@@ -127,6 +129,17 @@ class Shop:
         except UserError as error:
             notes.append(f"no FID and the like: {error}")
             return None
+        if self.data.batch in (Unpaired, Paired):  # between domains, colour and contrast are much of what differs
+            cells = Cells(self.data.shape, self.device)
+            ways = [f"{self.key}=RUN, a run whose method encodes such images"]
+            if self.data.shape[0] == 3:
+                file = self.data.root / "weights" / FILES["inception"].name
+                ways.append(f"{self.key}=inception with its file at {file}")
+            notes.append(
+                f"fid[{cells.name}] and the like see colour and contrast alone, and no shapes: for more say "
+                f"{' or '.join(ways)}"
+            )
+            return cells
         ways = []
         if not self.refusal():
             ways += [

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from unlabeled import commands
+from unlabeled.app import log
 from unlabeled.app.changes import approve, change, same_parts
 from unlabeled.app.checkpoint import batches, newest, whole
 from unlabeled.app.checks import check, check_devices
@@ -80,6 +81,7 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
         plain = resolve(config) | {"names": names}
         write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(hidden(plain))))
     except Exception as error:
+        log.into(folder)
         failed(folder, names, error)
         raise
     return {"config": plain, "how": "new"}

@@ -170,7 +170,9 @@ def compared(comparison: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     heads += [word for word, there in (("mean ± sd", comparison["repeated"]), ("beside", True)) if there]
     rows = []
     for number in comparison["numbers"]:
-        marked = [f"*{short(v)}" if best else short(v) for v, best in zip(number["values"], number["best"], strict=True)]
+        marked = [
+            f"*{short(v)}" if best else short(v) for v, best in zip(number["values"], number["best"], strict=True)
+        ]
         mean = [f"{short(number['mean'])} ± {number['sd']:.2g}"] if comparison["repeated"] else []
         beside = ", ".join(f"{name} {value}" for name, value in number["beside"])
         rows.append([f"{ARROWS[number['better']]} {number['name']}".strip(), *marked, *mean, beside])

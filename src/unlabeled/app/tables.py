@@ -42,7 +42,7 @@ def _parts(
     left: Sequence[int],
     most: int | None = None,  # tables
 ) -> list[Any]:
-    """Tables of as many columns as fit, each with the first one; nothing where one does not fit, or `most` are too few."""
+    """Tables of as many columns as fit, each with the first one; none where a column does not fit, or `most` are few."""
     columns = [list(column) for column in zip(heads, *rows, strict=True)]
     found: list[list[int]] = []
     for i in range(1, len(columns)):
@@ -54,8 +54,12 @@ def _parts(
             return []
     if most is not None and len(found) > most:
         return []
-    return [_table([columns[k] for k in (0, *part)], width, [k in wraps for k in (0, *part)], [k in left for k in (0, *part)])
-            for part in found]
+    return [
+        _table(
+            [columns[k] for k in (0, *part)], width, [k in wraps for k in (0, *part)], [k in left for k in (0, *part)]
+        )
+        for part in found
+    ]
 
 
 def _needs(cells: Sequence[str], wraps: bool) -> tuple[int, int]:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from lightning import Trainer
+from lightning import Callback, Trainer
 from omegaconf import DictConfig
 from rich.console import Console
 
 from unlabeled import commands
-from unlabeled.app import stopping
+from unlabeled.app import log, stopping
 from unlabeled.app.build import build, catch_up, finish, make_trainer, part, provide_extractors, quiet
 from unlabeled.app.checkpoint import batches, check_weights, read, trusting
 from unlabeled.app.checks import devices
@@ -47,6 +47,8 @@ def run(plain: dict[str, Any], how: str) -> float | None:
     if how == "over":
         print(f"over already: {folder}")
         return result_of(folder).get("objective")
+    if how == "new":
+        log.into(folder, head=group is None or group.rank == 0)
     try:
         with saved_first(), room(folder):
             if devices(plain) > 1 and group is None:
@@ -76,9 +78,24 @@ def spread(config: dict[str, Any], resume: bool = False) -> float | None:
     run = config["run"]
     stopped = f"stopped; to go on: {commands.resume(run)}"
     flags = ["--resume"] if resume else []
-    with handed_down(config):
-        launch(devices(config), "unlabeled.app.worker", run, *flags, what=run, stopped=stopped)
+    before = log.size(Path(run))
+    try:
+        with handed_down(config):
+            launch(devices(config), "unlabeled.app.worker", run, *flags, what=run, stopped=stopped)
+    finally:
+        if log.size(Path(run)) > before:  # otherwise nothing was trained, and the folder stays as it was
+            log.into(Path(run), head=False)
     return result_of(Path(run)).get("objective")
+
+
+class Begins(Callback):
+    """The log of a run that goes on: from the first batch, since a resume that is refused changes nothing."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def on_train_batch_start(self, trainer: Trainer, method: Any, batch: Any, batch_idx: int) -> None:
+        log.into(self.folder, head=trainer.is_global_zero)
 
 
 def fit(config: dict[str, Any], resume: bool = False) -> float | None:
@@ -87,6 +104,7 @@ def fit(config: dict[str, Any], resume: bool = False) -> float | None:
     folder = Path(config["run"])
     data, method = build(config)
     trainer = make_trainer(config, method)
+    trainer.callbacks.append(Begins(folder))  # type: ignore[attr-defined]
     provide_extractors(trainer, config, data)
     checkpoints = part(trainer, Checkpoints)
     loggers = trainer.loggers

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from unlabeled.app import memory
+from unlabeled.app import log, memory
 from unlabeled.app.hidden import taken_over
 from unlabeled.app.leaving import leave
 from unlabeled.app.plan import resolve
@@ -14,9 +14,12 @@ from unlabeled.callbacks.checkpoints import Interrupted
 from unlabeled.errors import UserError
 
 
+@log.kept()
 def main(folder: Path) -> int:
     """Returns the exit status."""
     memory.keep()
+    if "--resume" not in sys.argv:
+        log.into(folder, head=False)
     config = taken_over(resolve(OmegaConf.load(folder / "config.yaml")))
     try:
         fit(config, resume="--resume" in sys.argv)

@@ -9,7 +9,8 @@ from lightning.pytorch.utilities import move_data_to_device
 from unlabeled.batches import Images, Points
 from unlabeled.capabilities import Samples
 from unlabeled.evaluation.density import draw_points, strip
-from unlabeled.evaluation.pictures import draw, grid
+from unlabeled.evaluation.judgement import heading
+from unlabeled.evaluation.pictures import draw, grid, titled
 from unlabeled.loggers import picture, table
 from unlabeled.seeding import seed_noise
 
@@ -18,7 +19,7 @@ class Pictures(Callback):
     """After validation, at most `count` times over the run: pictures of the method at work on validation images.
 
     FOLDER/samples.png, ... are the newest; FOLDER/history/samples/batch-000100.png, ... all. The same images and the
-    same noise each time, so that pictures compare. Of data that are points, the density that the generator has come to,
+    same noise each time, so that pictures compare; the newest, and what loggers get, hold their title. Of data that are points, the density that the generator has come to,
     and FOLDER/density_over_time.png has ten of them side by side.
     """
 
@@ -45,6 +46,7 @@ class Pictures(Callback):
             history = self.folder / "history" / name
             history.mkdir(parents=True, exist_ok=True)
             image.save(history / f"batch-{done:06d}.png")
+            image = titled(image, f"{heading(name)}: {self.folder.parent.name}, batch {done:,}")
             image.save(self.folder / f"{name}.png")
             for logger in trainer.loggers:
                 picture(logger, name, image, done)
@@ -78,13 +80,14 @@ class NearestImages(Callback):
         from unlabeled.evaluation.study import Study
 
         found = copies(Study(method, data, split="val", codes=self.searched))
+        done = trainer.fit_loop.total_batch_idx + 1
         image = nearest_training(found)
+        image = titled(image, f"nearest training images: {self.folder.parent.name}, batch {done:,}")
         self.folder.mkdir(parents=True, exist_ok=True)
         image.save(self.folder / "nearest_training_images.png")
         rows = [
             [grid(sample[None], 1), grid(near[:1], 1), round(float(ratio[0]), 4)]
             for sample, near, ratio in zip(found.samples, found.images, found.ratio, strict=True)
         ]
-        done = trainer.fit_loop.total_batch_idx + 1
         for logger in trainer.loggers:
             table(logger, "nearest_training_images", ["sample", "nearest", "distance"], rows, image, done)

@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from unlabeled.capabilities import Judges, Samples
+from unlabeled.evaluation.pictures import lettering
 
 DRAWN = 10_000  # samples of a picture
 SHOWN = 1_000  # of them as dots
 BINS = 160  # a side of the plane
 EDGE = 1.5  # the picture shows [-EDGE, EDGE]
 WIDEST = 1600  # pixels of a strip
-LINE = 14  # pixels that a line of text takes
 
 
 @torch.no_grad()
@@ -64,7 +64,7 @@ def on_a_line(method: Any, x: Tensor, mixture: Any) -> Image.Image:
     density = height / max(len(values), 1) / (edges[1] - edges[0])
     axis.plot((edges[1:] + edges[:-1]) / 2, density, color="tab:green", linewidth=1, label="generator")
     axis.set(xlim=(-EDGE, EDGE), ylim=(0, 2 * float(mixture.log_density(place).exp().max())))
-    axis.tick_params(labelsize=7)
+    axis.tick_params(labelsize=9)
     lines = list(axis.lines)
     device = method.device
     if isinstance(method, Judges):
@@ -74,8 +74,8 @@ def on_a_line(method: Any, x: Tensor, mixture: Any) -> Image.Image:
         reach = 1.1 * max(1.0, float(score.abs().max()))
         right.set_ylim(-reach, reach)
         right.axhline(0, color="tab:blue", linewidth=0.4)
-        right.tick_params(labelsize=7, labelcolor="tab:blue")
-    axis.legend(lines, [str(line.get_label()) for line in lines], fontsize=7, frameon=False, loc="upper right")
+        right.tick_params(labelsize=9, labelcolor="tab:blue")
+    axis.legend(lines, [str(line.get_label()) for line in lines], fontsize=9, frameon=False, loc="upper right")
     figure.tight_layout()
     return rendered(figure)
 
@@ -94,10 +94,11 @@ def strip(frames: list[Path], most: int = 10, columns: int = 5) -> Image.Image:
     columns = min(columns, len(images))
     scale = min(1.0, WIDEST / (columns * images[0].width))
     width, height = (max(1, int(side * scale)) for side in images[0].size)
-    page = Image.new("RGB", (width * columns, (height + LINE) * -(-len(images) // columns)), "white")
-    pen, font = ImageDraw.Draw(page), ImageFont.load_default(size=11)
+    font, line = lettering(width * columns)
+    page = Image.new("RGB", (width * columns, (height + line) * -(-len(images) // columns)), "white")
+    pen = ImageDraw.Draw(page)
     for i, (path, image) in enumerate(zip(chosen, images, strict=True)):
-        x, y = i % columns * width, i // columns * (height + LINE)
-        page.paste(image.resize((width, height), Image.Resampling.LANCZOS), (x, y + LINE))
+        x, y = i % columns * width, i // columns * (height + line)
+        page.paste(image.resize((width, height), Image.Resampling.LANCZOS), (x, y + line))
         pen.text((x + 2, y), f"batch {int(path.stem.removeprefix('batch-')):,}", fill="black", font=font)
     return page

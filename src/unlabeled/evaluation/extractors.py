@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from unlabeled.batches import from_uint8
 from unlabeled.capabilities import Classifies, ClassifiesCodes, Encodes
@@ -190,6 +190,42 @@ class Trained:
         if isinstance(self.method, ClassifiesCodes):
             return h, self.method.classify_codes(codes).float()
         return h, self.method.classify(x).float() if isinstance(self.method, Classifies) else None
+
+
+class Cells:
+    """Mean and standard deviation of each channel in each cell of a grid: colour and contrast, and no shapes.
+
+    No network and no weights: where nobody has labelled images and no file is at hand, a distance of distributions
+    that a change of colour or texture cannot escape. An image whose sides are shorter than the grid has fewer cells.
+    """
+
+    GRID = 4  # cells a side
+
+    def __init__(self, shape: tuple[int, int, int], device: str | torch.device = "cpu"):
+        self.shape, self.device = shape, torch.device(device)
+        self.cells = (min(self.GRID, shape[1]), min(self.GRID, shape[2]))
+        self.name = f"cells-{self.cells[0]}x{self.cells[1]}"
+        self.dim = 2 * shape[0] * self.cells[0] * self.cells[1]
+        self.classes: int | None = None
+        self.facts: dict[str, Any] = {
+            "features": "mean and standard deviation of each channel in each cell, levels scaled to [0, 1]",
+            "sees": "colour and contrast by place, no shapes; no network, no weights",
+            "resize": "none",
+            "channels": "as they are",
+            "dtype": "float32",
+        }
+        self.digest = hashlib.sha256(f"{self.name} {self.facts}".encode()).hexdigest()
+
+    def check(self, shape: tuple[int, int, int]) -> None:
+        if shape[0] != self.shape[0]:
+            raise UserError(f"{self.name} was made for {self.shape[0]} channel(s), and these images have {shape[0]}")
+
+    @torch.no_grad()
+    def __call__(self, levels: Tensor) -> tuple[Tensor, Tensor | None]:
+        x = levels.to(self.device).float() / 255
+        mean = adaptive_avg_pool2d(x, self.cells)
+        deviation = (adaptive_avg_pool2d(x.square(), self.cells) - mean.square()).clamp(min=0).sqrt()
+        return torch.cat([mean.flatten(1), deviation.flatten(1)], 1), None
 
 
 def tensors(file: Path) -> dict[str, Tensor]:

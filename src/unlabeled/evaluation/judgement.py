@@ -31,7 +31,7 @@ HEADLINES = {
 }
 
 # What a method worth its training beats; other numbers stand beside for their own sake.
-TO_BEAT = ("raw pixels", "k-means on raw pixels", "neighbours of raw pixels", "untrained", "untrained network")
+TO_BEAT: tuple[str, ...] = ("raw pixels", "k-means on raw pixels", "neighbours of raw pixels", "untrained", "untrained network")
 TO_BEAT += ("the mean image", "the most common class", "left as it is", "from scratch")
 REACHED = re.compile(r"real images|\d+ points of the data")  # what a perfect method comes to
 NEAR, FAR = 0.8, 0.4  # of what real images reach: from here on good, and below that bad
@@ -129,3 +129,8 @@ def headlines(numbers: Sequence[Mapping[str, Any]], most: int = 4) -> list[Any]:
     for number in known or numbers:
         first.setdefault(number["name"].split("[")[0], number)
     return list(first.values())[:most]
+
+
+def heading(name: str) -> str:
+    words = {"a_to_b": "a to b", "b_to_a": "b to a", "interpolation": "four corners", "codes_map": "map of codes"}
+    return words.get(name, name.replace("_", " "))

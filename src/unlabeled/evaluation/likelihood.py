@@ -1,16 +1,18 @@
 """Lower bounds on the likelihood."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from unlabeled.batches import Images
-from unlabeled.capabilities import BoundsLikelihood, ElboTerms, Encodes, WeighsSamples
+from unlabeled.capabilities import BoundsLikelihood, ElboTerms, Encodes, ReadsProbabilities, WeighsSamples
 from unlabeled.errors import UserError
 from unlabeled.evaluation.number import Number
 
+GREY = "grey pixels are read as probabilities of white, so that this is not the likelihood of an image"
 ACTIVE = 0.01  # variance of its posterior mean over images above which a unit is active
 
 
@@ -25,7 +27,8 @@ class Likelihood:
         log 1/K sum_k w_k,  w_k = p(x, z_k) / q(z_k|x),  z_k ~ q(z|x).
 
     Densities are turned into probabilities of 8-bit levels by a level's width: bits/dim =
-    -(log p(x) / D + log width) / log 2. The facts say how the likelihood reads grey.
+    -(log p(x) / D + log width) / log 2. The facts say how the likelihood reads grey; where it takes grey for a
+    probability, none of these numbers is the likelihood of an image, and each says so, beside the highest possible.
     """
 
     def __init__(
@@ -44,10 +47,12 @@ class Likelihood:
         method = study.method
         bound, *terms = bounds(study)
         weighted = self.weighted(study) if isinstance(method, WeighsSamples) else None
+        highest = highest_possible(study)
         codes = study.codes(study.split).h if terms and isinstance(method, Encodes) else None
         if not study.leads:
             return []
         numbers = in_both_units(study, ("log_likelihood_bound", "bits_per_dim"), bound)
+        told = ["log_likelihood_bound", "bits_per_dim", *(["elbo_reconstruction"] if terms else [])]
         facts = {"split": study.split, "images": len(bound), "noise_seed": study.seed}
         if terms:
             reconstruction, kl = (float(term.mean()) for term in terms)
@@ -63,7 +68,18 @@ class Likelihood:
         if weighted is not None:
             names = (f"iwae_bound[{self.draws}]", f"iwae_bits_per_dim[{self.draws}]")
             numbers += in_both_units(study, names, *weighted)
-        return numbers
+            told += names
+        if highest is None:
+            return numbers
+        study.notes.append(
+            f"{', '.join(told)}: {GREY}: compare them among models that read the same images so, and with nothing "
+            f"else. No model exceeds {highest:.4g} nats here. A likelihood is had by training with "
+            "model.likelihood.binarisation=dynamic or threshold, or with another likelihood"
+        )
+        return [
+            qualified(number, highest, math.prod(study.data.shape)) if number.name in told else number
+            for number in numbers
+        ]
 
     def weighted(self, study: Any) -> tuple[Tensor, Tensor]:
         """The importance-weighted bound of `images` images and the ELBO of the same draws, each (N,), float64."""
@@ -94,6 +110,29 @@ def bounds(study: Any) -> tuple[Tensor, ...]:
 
     found: tuple[Tensor, ...] = study.once("bounds", lambda: study.rows(len(table), work, "bounding the likelihood"))
     return found
+
+
+def highest_possible(study: Any) -> float | None:
+    """The mean over the scored split that no model exceeds, in nats, where the likelihood takes grey for a probability.
+
+    None where it does not, or where no image is grey: then the numbers are likelihoods.
+    """
+    likelihood, table = getattr(study.method, "likelihood", None), study.table(study.split)
+    if not isinstance(likelihood, ReadsProbabilities):
+        return None
+
+    def work(index: Tensor) -> tuple[Tensor, ...]:
+        return (likelihood.highest(likelihood.observe(table.batch(index).x.to(study.device))).double(),)
+
+    (found,) = study.once("highest", lambda: study.rows(len(table), work, "reading grey"))
+    return float(found.mean()) if bool((found < 0).any()) else None
+
+
+def qualified(number: Number, highest: float, dimensions: int) -> Number:
+    """A number that is no likelihood says so, beside what none exceeds."""
+    limit = highest if number.unit == "nats" else -highest / dimensions / math.log(2)
+    name = "highest possible" if number.unit == "nats" else "lowest possible"
+    return replace(number, facts=number.facts | {"grey": GREY, "limit": name, "limit_value": limit})
 
 
 def log_weights(method: WeighsSamples, x: Tensor, draws: int, values: int = 2**20) -> Tensor:

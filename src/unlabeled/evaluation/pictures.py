@@ -23,10 +23,12 @@ from unlabeled.capabilities import (
     Translates,
     TranslatesBack,
 )
+from unlabeled.evaluation.order import ordered
 
 GAP = 2  # pixels between images of a grid
-LINE = 14  # pixels that a line of text takes
-WIDEST = 1600  # pixels of a picture: what a page and a slide show without scaling
+SIZE = 13  # pixels of a letter, of a picture that is shown as it is
+WIDEST = 1600  # pixels of a picture
+SHOWN = 1150  # pixels that a page has for a picture: letters of a wider one are larger, to be read when it is scaled
 CLASSES = 20  # rows of a picture, at most
 POINTS = 400  # of a curve: what a small plot can show
 
@@ -39,9 +41,10 @@ def grid(
     rows: list[str] | None = None,  # left of each row
     heads: list[str] | None = None,  # above each column
 ) -> Image.Image:
-    """Images as one picture. What would be wider than `WIDEST` is scaled down."""
-    font = ImageFont.load_default(size=11)
-    left = math.ceil(max(font.getlength(label) for label in rows)) + 6 if rows else 0
+    """Images as one picture. What would be wider than `WIDEST` is scaled down; letters are read at a page's width."""
+    estimated = columns * (max(side, 8) + GAP)
+    font, line = lettering(min(WIDEST, estimated * 1.15 if rows else estimated))
+    left = math.ceil(max(font.getlength(label) for label in rows)) + 8 if rows else 0
     images = shrunk(images.detach().cpu().float(), (WIDEST - left - GAP) // columns - GAP)
     n, _, height, width = images.shape
     room = max(width, (WIDEST - left - GAP) // columns - GAP)
@@ -50,8 +53,8 @@ def grid(
     if pixels.shape[1] == 1:
         pixels = pixels.expand(-1, 3, -1, -1)
     height, width = height * factor, width * factor
-    caption = LINE * max(1 + c.count("\n") for c in captions) if captions else 0
-    top = LINE if heads else 0
+    caption = line * max(1 + c.count("\n") for c in captions) if captions else 0
+    top = line if heads else 0
     deep = math.ceil(n / columns)
     size = (left + columns * (width + GAP) + GAP, top + deep * (height + caption + GAP) + GAP)
     page = Image.new("RGB", size, "white")
@@ -59,14 +62,38 @@ def grid(
     for column, head in enumerate((heads or [])[:columns]):
         draw.text((left + GAP + column * (width + GAP) + 1, 0), clipped(head, width, font), fill="black", font=font)
     for row, label in enumerate(rows or []):
-        middle = top + GAP + row * (height + caption + GAP) + (height - LINE) // 2
+        middle = top + GAP + row * (height + caption + GAP) + (height - line) // 2
         draw.text((2, max(middle, top)), label, fill="black", font=font)
     for i, image in enumerate(pixels):
         x, y = left + GAP + (i % columns) * (width + GAP), top + GAP + (i // columns) * (height + caption + GAP)
         page.paste(Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy())), (x, y))
         if captions:
-            lines = "\n".join(clipped(line, width, font) for line in captions[i].split("\n"))
-            draw.text((x + 1, y + height), lines, fill="black", font=font)
+            for n, words in enumerate(captions[i].split("\n")):
+                draw.text((x + 1, y + height + n * line), clipped(words, width, font), fill="black", font=font)
+    return page
+
+
+def lettering(width: float) -> tuple[Any, int]:
+    """The font of a picture of this width, and the height of a line."""
+    size = round(SIZE * max(1.0, width / SHOWN))
+    return ImageFont.load_default(size=size), math.ceil(1.3 * size)
+
+
+def titled(image: Image.Image, title: str) -> Image.Image:
+    """With its title above it, which stays where the file's name is lost: in a page, a dashboard, a slide."""
+    font, line = lettering(image.width)
+    lines, words = [""], title.split()
+    for word in words:
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= image.width - 8 or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    width = max(image.width, *(math.ceil(font.getlength(each)) + 8 for each in lines))
+    page = Image.new("RGB", (width, image.height + line * len(lines) + 6), "white")
+    page.paste(image.convert("RGB"), (0, line * len(lines) + 6))
+    for i, each in enumerate(lines):
+        ImageDraw.Draw(page).text((4, 2 + i * line), each, fill="black", font=font)
     return page
 
 
@@ -189,22 +216,22 @@ def nearest(h: Tensor, queries: Tensor, k: int) -> Tensor:
     return cosine.topk(min(k + 1, len(h)), dim=1).indices
 
 
-def curves(rows: list[dict[str, str]], path: Path) -> None:
-    """metrics.csv's rows as one small plot a quantity: training thin, validation with dots."""
-    figure = plotted(rows)
+def curves(rows: list[dict[str, str]], path: Path, monitored: str | None = None) -> None:
+    """metrics.csv's rows as one small plot a quantity, what is monitored first: training thin, validation with dots."""
+    figure = plotted(rows, monitored)
     if figure is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=110)
 
 
-def curves_svg(rows: list[dict[str, str]]) -> str:
+def curves_svg(rows: list[dict[str, str]], monitored: str | None = None) -> str:
     """The same for a page: an <svg> whose ink is seen on white and on black; "" where there is nothing to plot."""
     import matplotlib
 
     ink: Any = {f"{part}.color": "#808080" for part in ("text", "xtick", "ytick", "grid")}
     ink |= {"axes.edgecolor": "#808080", "axes.labelcolor": "#808080", "axes.titlecolor": "#808080"}
     with matplotlib.rc_context(ink | {"svg.fonttype": "none", "svg.hashsalt": "curves"}):
-        figure = plotted(rows)
+        figure = plotted(rows, monitored)
         if figure is None:
             return ""
         text = io.StringIO()
@@ -213,7 +240,8 @@ def curves_svg(rows: list[dict[str, str]]) -> str:
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
-def plotted(rows: list[dict[str, str]]) -> Any:
+def plotted(rows: list[dict[str, str]], monitored: str | None = None) -> Any:
+    """A learning rate that stays the same has no plot."""
     from matplotlib.figure import Figure
 
     series: dict[str, dict[str, list[tuple[float, float]]]] = {}
@@ -222,24 +250,30 @@ def plotted(rows: list[dict[str, str]]) -> Any:
             stage, _, quantity = name.partition("/")
             if quantity and value and math.isfinite(float(value)):
                 series.setdefault(quantity, {}).setdefault(stage, []).append((int(row["batch"]), float(value)))
+    if len({value for points in series.get("lr", {}).values() for _, value in points}) == 1:
+        del series["lr"]
     if not series:
         return None
+    # the stage that says most of a quantity decides where it stands
+    ranked = ordered((f"{stage}/{name}" for name, stages in series.items() for stage in stages), monitored)
+    order = list(dict.fromkeys(name.partition("/")[2] for name in ranked))
     columns = min(3, len(series))
     deep = math.ceil(len(series) / columns)
     figure = Figure(figsize=(4.2 * columns, 2.6 * deep))
     axes = figure.subplots(deep, columns, squeeze=False)
     for axis in axes.flat[len(series) :]:
         axis.axis("off")
-    for axis, (quantity, stages) in zip(axes.flat, sorted(series.items()), strict=False):
+    for axis, quantity in zip(axes.flat, order, strict=False):
+        stages = series[quantity]
         for stage, points in stages.items():
             style = {"marker": "o", "markersize": 2.5} if stage == "val" else {"linewidth": 1, "alpha": 0.8}
             axis.plot(*thinned(points), label=stage, **style)
-        axis.set_title(quantity.replace("_", " "), fontsize=10)
-        axis.set_xlabel("batch", fontsize=8)
-        axis.tick_params(labelsize=7)
+        axis.set_title(quantity.replace("_", " "), fontsize=11)
+        axis.set_xlabel("batch", fontsize=9)
+        axis.tick_params(labelsize=9)
         axis.grid(alpha=0.25)
         if len(stages) > 1:
-            axis.legend(fontsize=7, frameon=False)
+            axis.legend(fontsize=9, frameon=False)
     figure.tight_layout()
     return figure
 

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from unlabeled.commands import command, quoted
-from unlabeled.evaluation.judgement import ARROWS, bare, beside, headline, headlines, short, verdict
+from unlabeled.evaluation.judgement import ARROWS, bare, beside, heading, headline, headlines, short, verdict
 
 LARGE = 600_000  # bytes of a PNG above which 256 colours must do
 BUDGET = 10_000_000  # bytes of a page's pictures
@@ -110,11 +110,6 @@ def _page(template: str, **values: Any) -> str:
 def title(provenance: Mapping[str, Any]) -> str:
     names = provenance.get("names") or {}
     return f"{names.get('model', '?')} on {names.get('data', '?')}, {provenance.get('weights', '?')} weights"
-
-
-def heading(name: str) -> str:
-    words = {"a_to_b": "a to b", "b_to_a": "b to a", "interpolation": "four corners", "codes_map": "map of codes"}
-    return words.get(name, name.replace("_", " "))
 
 
 def ordered(names: Iterable[str]) -> list[str]:

@@ -8,7 +8,6 @@ it means (`mean`), and the width of one 8-bit grey level in its units (`level_wi
 """
 
 import math
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -77,7 +76,6 @@ class Bernoulli(nn.Module):
             raise UserError(f"binarisation={binarisation}: there are none, threshold and dynamic")
         self.binarisation = binarisation
         self._binarise = kinds[binarisation]
-        self._seen = False  # whether training has begun
 
     def extra_repr(self) -> str:
         return f"binarisation={self.binarisation}"
@@ -88,20 +86,16 @@ class Bernoulli(nn.Module):
 
     def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
         """log p(x|z) of observed images x, (..., C, H, W) -> (...)."""
-        if self.training and not self._seen:
-            self._seen = True
-            self._tell_of_grey(x)
         output = output.to(torch.promote_types(output.dtype, torch.float32))  # under bf16-mixed too
         return BernoulliLogProb.apply(output, (x + 1) / 2)
 
-    def _tell_of_grey(self, x: Tensor) -> None:
-        """One line for a run whose first images are not black and white alone."""
-        alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
-        leads = alone or torch.distributed.get_rank() == 0
-        if leads and not bool((x.abs() == 1).all()):
-            line = "Bernoulli reads grey as a probability, and its likelihood is none of any image"
-            choice = "likelihood.binarisation=dynamic or threshold, or another likelihood, has one"
-            print(f"note: {line}; model.{choice}", file=sys.stderr, flush=True)
+    def highest(self, x: Tensor) -> Tensor:
+        """The log_prob of observed images x that no output exceeds, (..., C, H, W) -> (...): 0 where none is grey.
+
+        The negative entropy of pixels whose grey p is the probability of white: p log p + (1 - p) log(1 - p).
+        """
+        p = (x + 1) / 2
+        return (torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)).sum(PIXELS)
 
     def mean(self, output: Tensor) -> Tensor:
         """The expected image in [-1, 1]."""

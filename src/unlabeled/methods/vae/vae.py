@@ -11,6 +11,7 @@ conf/model/. The logged and the evaluated ELBO is the ELBO whatever training pay
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -45,6 +46,19 @@ class VAE(Method):
         self.latent_dim = latent_dim
         self.optimizer = optimizer
         self.schedule = schedule
+
+    def setup(self, stage: str) -> None:
+        """Where decoder and likelihood allow it, what is decoded first is the mean of the training images.
+
+        It comes before a checkpoint's weights, which take its place.
+        """
+        start, output_of = getattr(self.decoder, "start_at", None), getattr(self.likelihood, "output_of", None)
+        if stage == "fit" and start and output_of:
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            table, total = data.table("train"), 0.0
+            for rows in torch.arange(len(table)).split(1000):
+                total = total + table.batch(rows).x.double().sum(0)
+            start(output_of((total / len(table)).float()))
 
     def infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """mu and log_var (B, Z) of q(z|x), or of the Gaussian that its flow starts from."""

@@ -58,6 +58,13 @@ class Notes(Callback):
         self.recorded.append(batch)
 
 
+class Apart(Callback):
+    """The second rank alone has rows to measure."""
+
+    def on_train_batch_start(self, trainer: Any, method: Any, *_: Any) -> None:
+        method.record(rows=trainer.global_rank, second=torch.tensor(2.0))
+
+
 class StopSecond(Callback):
     """The second rank alone is asked to stop, at a batch."""
 

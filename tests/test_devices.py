@@ -96,6 +96,8 @@ APART = ["trainer.sync_batchnorm=false", "callbacks=averaging", "callbacks.avera
 job("apart", words(ROWS["rotation"], *DDP, *QUIET, *APART))
 PROGRAM = words(ROWS["autoencoder"], "data.source.n=9", "callbacks.records.every=2", "budget.batches=3")
 job("program", [*PROGRAM, *DDP])
+FEW = ["data.source.n=3", "budget.epochs=null", "budget.images=9", "+callbacks.apart={_target_: tests.ranks.Apart}"]
+job("few", words(ROWS["autoencoder"], *DDP, *QUIET, *FEW))
 POOLS = words(ROWS["cyclegan"], *DDP, *QUIET, "callbacks.records.every=3", "budget.batches=6")
 job("pools", POOLS)
 job("pools-stopped", POOLS, stop=3)
@@ -318,6 +320,18 @@ def test_metrics_are_means_over_ranks_and_one_rank_writes_and_speaks(pair: Any) 
     assert len(batch.x) == 9 and float(rows[3]["val/loss"]) == pytest.approx(float(expected))
     assert first["said"] and (first["run"] / "pictures").is_dir()
     assert not second["said"] and not second["run"].exists()
+
+
+def test_what_is_counted_and_measured_is_there_on_any_rank(pair: Any) -> None:
+    """Three images a batch, two of them on the first rank, and a quantity that only the second has rows for."""
+    first, second = pair("few")
+    assert len(first["seeds"]) == len(second["seeds"]) == 3 and first["latest"] == second["latest"]
+    assert first["latest"]["train/second"] == 2
+    content = torch.load(first["run"] / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["callbacks"]["Budget"]["done"] == {"epochs": 3, "batches": 3, "images": 9, "steps": 3, "rows": 0}
+    losses = [[batch["train/loss"] for batch in rank["recorded"]] for rank in (first, second)]
+    mean = sum(2 * a + b for a, b in zip(*losses, strict=True)) / 9
+    assert first["latest"]["train/loss"] == pytest.approx(mean)
 
 
 def test_a_run_of_two_processes_goes_on_bitwise_with_each_ranks_pool(pair: Any) -> None:

@@ -21,6 +21,7 @@ import torch
 from tests.cases import CASES
 from tests.conftest import TINY, TINY_UNPAIRED
 from tests.kills import FORKS, NOTHING, Fate, run
+from unlabeled.errors import UserError
 from unlabeled.loggers import CSV, WandB, close
 
 ROOT = Path(__file__).parents[1]
@@ -258,6 +259,33 @@ def test_a_changed_config_is_refused_unless_asked_for(program: Any, tmp_path: Pa
     assert re.search(r"last.ckpt does not fit Autoencoder as it is now \(encoder\S+: .* and \d+ more\)", misfit.err)
 
 
+REFUSED = {  # of twelve batches that are over, and what the line says
+    "": "nothing left to do: 3 of 3 epochs are done; for more than budget.epochs=3, say budget.epochs=N",
+    "callbacks.records.every=7": "nothing left to do: 3 of 3 epochs",
+    "budget.epochs=9 budget.batches=10": "for more than budget.batches=10, say budget.batches=N",
+    "budget.images=24 budget.batches=5": "12 of 5 batches and 24 of 24 images are done",
+    "data.batch_size=4 budget.epochs=4": "data.batch_size=4 (was 2)",
+    "data.batch_size=1 resume_changed=true": "nothing left to do: 3 of 3 epochs",
+    "model.latent_dim=3 resume_changed=true budget.epochs=4": "does not fit Autoencoder",
+    "trainer.limit_train_batches=0.5 budget.epochs=4": "say a whole number of batches",
+    "callbacks.checkpoints.mode=middle budget.epochs=4": "say lowest or highest",
+}
+
+
+def test_a_refused_resume_leaves_the_folder_as_it_was(program: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert program("train", *small(run)).status == 0
+    with open(run / "metrics.csv", "a") as file:
+        file.write("14,torn")
+    holds = lambda: {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    before = holds()
+    for words, line in REFUSED.items():
+        refused = program("train", f"resume={run}", *words.split())
+        told = [word for word in refused.err.splitlines() if not word.startswith("note: changed")]
+        assert refused.status == 1 and line in told[-1] and len(told) == 1, refused.err
+        assert holds() == before, words
+
+
 def test_callbacks_may_change(program: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert program("train", *small(run), signals("SIGTERM", 5)).status == 143
@@ -319,6 +347,21 @@ def test_a_torn_line_of_the_csv_is_forgotten(tmp_path: Path) -> None:
         assert [row["batch"] for row in again.rows] == ["5", "10"]
     again.log_metrics({"train/loss": 1 / 15}, step=15)
     assert log.path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("damage", ["10,0", "1\udcff,0.1,7", "10,0.1,x", "10,0.1,7,8", "\0", "", "x" * 200_000, '"10'])
+def test_damaged_lines_of_the_csv_are_left_out_and_counted(damage: str, tmp_path: Path, capsys: Any) -> None:
+    log = CSV(tmp_path)
+    for batch in (5, 10, 15):
+        log.log_metrics({"train/loss": 1 / batch, "epoch": 7}, step=batch)
+    lines = log.path.read_bytes().split(b"\r\n")
+    lines[2] = damage.encode(errors="surrogateescape")
+    log.path.write_bytes(b"\r\n".join(lines))
+    assert [row["batch"] for row in CSV(tmp_path).rows] == ["5", "15"]
+    assert "left out 1 damaged of 3 lines" in capsys.readouterr().err
+    log.path.write_bytes(b"\r\n".join([b"batch,tra", *lines[1:]]))
+    with pytest.raises(UserError, match=r"metrics\.csv is damaged: mend its first line"):
+        CSV(tmp_path)
 
 
 # Asked to stop, and full

@@ -100,10 +100,11 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     lines = path.read_bytes().decode(errors="replace").splitlines(keepends=True)
     # a kill or a full disk may have torn the last
     header, *found = [_fields(line) for line in lines if line.endswith("\n")] or [["batch"]]
+    longer = sum(len(fields) > len(header) for fields in found)
     rows = [dict(zip(header, fields, strict=True)) for fields in found if len(fields) == len(header)]
-    rows = [row for row in rows if (row.get("batch") or "").isdecimal() and all(map(_number, row.values()))]
-    if found and ("batch" not in header or all(len(fields) > len(header) for fields in found)):
+    if "batch" not in header or 2 * longer > len(found):
         raise UserError(f"{path} is damaged: mend its first line, which names the columns, or move the file away")
+    rows = [row for row in rows if (row.get("batch") or "").isdecimal() and all(map(_number, row.values()))]
     if len(rows) < len(found):
         print(f"note: {path}: left out {len(found) - len(rows)} damaged of {len(found)} lines", file=sys.stderr)
     return [{name: value for name, value in row.items() if name and value} for row in rows]

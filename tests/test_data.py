@@ -945,6 +945,10 @@ def test_more_processes_than_images_end_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_place", lambda: (0, 4))
     with pytest.raises(UserError, match="3 training images do not go round 4 processes"):
         module.train_dataloader()
+    module = ImageData(Some(10), tmp_path, (1, 8, 8), 1, val=0.2, test=0)
+    monkeypatch.setattr(module, "_place", lambda: (0, 4))
+    with pytest.raises(UserError, match=r"2 validation images do not go round 4 processes: .* data\.val"):
+        module.val_dataloader()
 
 
 def test_an_unpaired_epoch_is_as_long_as_the_larger_domain():

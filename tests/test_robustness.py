@@ -286,6 +286,16 @@ def test_a_refused_resume_leaves_the_folder_as_it_was(program: Any, tmp_path: Pa
         assert holds() == before, words
 
 
+def test_a_longer_budget_that_was_interrupted_is_not_over(program: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert program("train", *small(run)).status == 0
+    longer = small(run, "resume=auto", "budget.epochs=5", signals("SIGTERM", 14))
+    assert program("train", *longer).status == 143 and json.loads((run / "result.json").read_text())["batches"] == 12
+    assert program("train", *longer).status == 0 and batches(run)[-1] == 20
+    over = program("train", *longer)
+    assert over.status == 0 and "over already" in over.out
+
+
 def test_callbacks_may_change(program: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert program("train", *small(run), signals("SIGTERM", 5)).status == 143

@@ -14,8 +14,8 @@ from yaml import YAMLError
 
 from unlabeled import commands
 from unlabeled.app import log
-from unlabeled.app.changes import approve, change, same_parts
-from unlabeled.app.checkpoint import batches, newest, whole
+from unlabeled.app.changes import ABOUT, approve, change, same_parts
+from unlabeled.app.checkpoint import Damaged, batches, newest, whole
 from unlabeled.app.checks import check, check_devices
 from unlabeled.app.cli import explain
 from unlabeled.app.folders import alone, kept, made, new_folder, slug, stamp
@@ -61,7 +61,7 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
         made(folder)
         held.enter_context(alone(folder))
         if config.resume == "auto":
-            if "error" not in result_of(folder, {"error": "none"}) and set(words) == set(words_of(folder)):
+            if set(words) == set(words_of(folder)) and is_over(folder):
                 return {"config": config_of(folder), "how": "over"}
             if begun(folder):
                 return {"config": resumed(config, folder, words, held), "how": "resumed"}
@@ -111,8 +111,9 @@ def resumed(config: DictConfig, folder: Path, words: list[str], held: ExitStack)
         line = f"after batch {batches(content)}: {', '.join(told)}"
         old["changes"] = [*(entry for entry in old.get("changes", []) if entry != line), line]
     old["names"]["overrides"] = after
-    settled = OmegaConf.create(old)
+    settled = OmegaConf.create({key: value for key, value in old.items() if key not in ABOUT})
     check_values(settled)
+    settled.update({key: value for key, value in old.items() if key in ABOUT})
     settle(settled)
     check_devices(settled)
     if told_end(folder, batches(content)):
@@ -161,6 +162,15 @@ def told_end(folder: Path, done: int) -> bool:
     """Whether result.json tells of the run's end after `done` batches: a run can be killed before it does."""
     result = result_of(folder, {"error": "none"})
     return "error" not in result and result.get("batches") == done
+
+
+def is_over(folder: Path) -> bool:
+    """Whether the newest training of a run came to its end; where nothing can be gone on from, what is told counts."""
+    if "error" in result_of(folder, {"error": "none"}):
+        return False
+    with suppress(Damaged):
+        return not begun(folder) or told_end(folder, batches(whole(folder)[0]))
+    return True
 
 
 def limits(config: dict[str, Any]) -> dict[str, int | None]:

@@ -99,7 +99,10 @@ def _named(*rows: tuple[Range, str]) -> dict[str, Range]:
 # 1 or more, and the rest not negative.
 WHOLE = _named(
     (Range(0, 2**63 - 1), "seed split_seed label_seed"),
-    (NOT_NEGATIVE, "only layers attention numbers pool searched unrolled_steps grace shown widest val test trial"),
+    (
+        NOT_NEGATIVE,
+        "only layers attention numbers pool searched unrolled_steps grace shown widest val test trial count",
+    ),
     (COUNT, "num_nodes check_val_every_n_epoch"),
 )
 REAL = _named(

@@ -69,11 +69,7 @@ class TableData(LightningDataModule):
         whole = self.trainer is not None and getattr(self.trainer.lightning_module, "one_pass", False)
         table = self.table("train") if whole else self.training()
         rank, world = self._place()
-        if len(table) < world:
-            raise UserError(
-                f"data={self.source.name}: {len(table)} training images do not go round {world} processes: "
-                "use fewer devices, or smaller data.val and data.test"
-            )
+        self._check_round(len(table), "training images", "smaller data.val and data.test")
         most = self.trainer.limit_train_batches if self.trainer else None
         if isinstance(most, float):
             if most < 1:
@@ -85,7 +81,18 @@ class TableData(LightningDataModule):
         return loader
 
     def val_dataloader(self) -> Loader:
-        return self.loader("val")
+        loader = self.loader("val")
+        if len(loader.table):
+            self._check_round(len(loader.table), "validation images", "a larger data.val, or data.val=0")
+        return loader
+
+    def _check_round(self, n: int, what: str, otherwise: str) -> None:
+        world = self._place()[1]
+        if n < world:
+            raise UserError(
+                f"data={self.source.name}: {n} {what} do not go round {world} processes: "
+                f"use fewer devices, or {otherwise}"
+            )
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -449,7 +449,7 @@ def test_without_a_key_or_the_package_the_workspace_says_so(tmp_path: Path, monk
     with pytest.raises(UserError, match="wandb login, or --json FILE"):
         dashboard.main([])
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
-    with pytest.raises(UserError, match=r"pip install .unlabeled\[workspaces\]"):
+    with pytest.raises(UserError, match=r"pip install -e .\.\[workspaces\]"):
         dashboard.main(["--json", str(tmp_path / "workspace.json")])
 
 

@@ -143,7 +143,7 @@ def test_a_launcher_that_is_not_installed_says_what_to_install(launcher: str, pr
     extra = launcher.partition("_")[0]
     if importlib.util.find_spec(f"hydra_plugins.hydra_{extra}_launcher") is None:
         complaint = program("train", "-m", f"hydra/launcher={launcher}", "seed=0,1").complaint
-        assert complaint == f'error: the launcher is not installed: pip install "unlabeled[{extra}]"'
+        assert complaint == f'error: the launcher is not installed: pip install -e ".[{extra}]" in the checkout'
 
 
 def test_stopping_the_program_stops_its_sweep_and_shows_what_is_there(program: Any, tmp_path: Path) -> None:

@@ -171,9 +171,11 @@ def explain(error: BaseException, words: Sequence[str] | None = None) -> str:
     if isinstance(error.__cause__, UserError):  # raised inside an instantiated target
         return explain(error.__cause__)
     text = str(error)
-    missing = re.search(r"Could not find '([\w@.]+)/([^']+)'", text)
+    missing = re.search(r"Could not find '([\w@.]+)/([^']*)'", text)
     if missing:
         group, name = missing[1].split("@")[0], missing[2]
+        if not name:
+            return f"{group}= is empty: say {group}=NAME, or leave it out"
         return f"there is no {group} named {name}: {nearest(name, options(group), listed=_HELP)}"
     override = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
     if override:
@@ -217,7 +219,7 @@ def unknown_key(key: str, words: Sequence[str]) -> str:
         known = []
     groups = [path.name for path in CONF.iterdir() if path.is_dir()]
     model = next((word.partition("=")[2] for word in words if word.startswith("model=")), "vae")
-    if _program() == "evaluate" and key.partition("@")[0].partition(".")[0] in (*groups, *PARTS) and "." not in key:
+    if _program() == "evaluate" and key.partition("@")[0] in groups:
         return f"there is no key {key}: model and data are those of the checkpoint; say checkpoint=RUN of another run"
     slot = key.partition("@")[2]
     if slot:
@@ -280,7 +282,7 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-keep_others(explain)
+keep_others(explain, is_choice)
 
 
 # Help

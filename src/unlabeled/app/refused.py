@@ -1,37 +1,63 @@
-"""A sweep's job whose words make no config: it alone fails, with its line, and the others run."""
+"""Sweeps over models that have not all the same keys: a job whose words make no config fails alone, with its line."""
 
 from collections.abc import Callable
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+MISTAKES = (HydraException, OmegaConfBaseException)
 
-def keep_others(explain: Callable[[BaseException, list[str]], str]) -> None:
-    """Have Hydra's launchers, which compose each job's config, go on where that fails: the job reads `refused`."""
-    load = ConfigLoaderImpl.load_sweep_config
-    if getattr(load, "keeps_others", False):
+
+def keep_others(explain: Callable[[BaseException, list[str]], str], is_choice: Callable[[str], bool]) -> None:
+    """Have Hydra go on where a config cannot be composed: the job finds why under `refused`.
+
+    The sweep's own config, in which nothing is chosen yet, need not know the keys that jobs alone have.
+    """
+    load_all, load_one = ConfigLoaderImpl.load_configuration, ConfigLoaderImpl.load_sweep_config
+    if getattr(load_one, "keeps_others", False):
         return
+
+    def load_configuration(
+        self: Any, config_name: str | None, overrides: list[str], run_mode: RunMode, **more: Any
+    ) -> DictConfig:
+        load = lambda words: load_all(self, config_name, words, run_mode, **more)
+        try:
+            return load(overrides)
+        except MISTAKES as error:
+            swept = any(is_choice(word) and "," in word for word in overrides)
+            if run_mode != RunMode.MULTIRUN or not swept or isinstance(error, OverrideParseException):
+                raise
+        return as_given(load, overrides)
 
     def load_sweep_config(self: Any, master: DictConfig, words: list[str]) -> DictConfig:
         try:
-            return load(self, master, words)
-        except (HydraException, OmegaConfBaseException) as error:
+            return load_one(self, master, words)
+        except MISTAKES as error:
             line = explain(error, words)
-        kept: list[str] = []  # that make one: they say where the job's folder is
-        for word in words:
-            try:
-                load(self, master, [*kept, word])
-            except (HydraException, OmegaConfBaseException):
-                continue
-            kept.append(word)
-        config = load(self, master, kept)
+        config = as_given(lambda kept: load_one(self, master, kept), words)
         with open_dict(config):
             config.refused = line
-            config.hydra.overrides.task = [word for word in words if not word.lstrip("+~").startswith("hydra")]
         return config
 
     load_sweep_config.keeps_others = True  # type: ignore[attr-defined]
+    ConfigLoaderImpl.load_configuration = load_configuration  # type: ignore[assignment, method-assign]
     ConfigLoaderImpl.load_sweep_config = load_sweep_config  # type: ignore[assignment, method-assign]
+
+
+def as_given(load: Callable[[list[str]], DictConfig], words: list[str]) -> DictConfig:
+    """The config of those words that make one; it says that it has all."""
+    kept: list[str] = []
+    for word in words:
+        try:
+            load([*kept, word])
+        except MISTAKES:
+            continue
+        kept.append(word)
+    config = load(kept)
+    with open_dict(config):
+        config.hydra.overrides.task = [word for word in words if not word.lstrip("+~").startswith("hydra")]
+    return config

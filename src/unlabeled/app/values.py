@@ -5,6 +5,7 @@ A value's type is what the constructor that takes it says, or stands in TYPES; i
 
 import inspect
 import math
+import shlex
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from hydra._internal.utils import _locate
 from omegaconf import DictConfig, OmegaConf
 
 from unlabeled.app.cli import composed, is_choice
+from unlabeled.commands import quoted
 from unlabeled.errors import UserError, nearest
 
 TYPES: dict[str, Any] = {  # of keys that no constructor takes
@@ -151,7 +153,10 @@ def _check(path: str, value: Any, wanted: Any, ours: bool) -> None:
     if value == "":
         raise UserError(f"{path}= is empty: say {path}=VALUE, or leave it out")
     if not fits(value, wanted):
-        raise UserError(f"{path}={_said(value)}: {path} wants {_kind(wanted)}")
+        hint = ""
+        if isinstance(value, list | dict) and fits("", wanted):
+            hint = f"; as a word it is {shlex.quote(quoted(path, _said(value)))}"
+        raise UserError(f"{path}={_said(value)}: {path} wants {_kind(wanted)}{hint}")
     name = path.rpartition(".")[2]
     span = _range(name, wanted, ours)
     for number in _numbers(value):

@@ -33,19 +33,20 @@ def keep_others(explain: Callable[[BaseException, list[str]], str], is_choice: C
                 raise
         return as_given(load, overrides)
 
-    def load_sweep_config(self: Any, master: DictConfig, words: list[str]) -> DictConfig:
+    def load_sweep_config(self: Any, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        load = lambda words: load_one(self, master_config, words)
         try:
-            return load_one(self, master, words)
+            return load(sweep_overrides)
         except MISTAKES as error:
-            line = explain(error, words)
-        config = as_given(lambda kept: load_one(self, master, kept), words)
+            line = explain(error, sweep_overrides)
+        config = as_given(load, sweep_overrides)
         with open_dict(config):
             config.refused = line
         return config
 
     load_sweep_config.keeps_others = True  # type: ignore[attr-defined]
-    ConfigLoaderImpl.load_configuration = load_configuration  # type: ignore[assignment, method-assign]
-    ConfigLoaderImpl.load_sweep_config = load_sweep_config  # type: ignore[assignment, method-assign]
+    ConfigLoaderImpl.load_configuration = load_configuration  # type: ignore[method-assign]
+    ConfigLoaderImpl.load_sweep_config = load_sweep_config  # type: ignore[method-assign]
 
 
 def as_given(load: Callable[[list[str]], DictConfig], words: list[str]) -> DictConfig:

@@ -227,6 +227,17 @@ def test_kernel_distance_is_that_of_torch_fidelity(shift, monkeypatch):
     assert pair(x, y)[1] == pytest.approx(tuple(theirs.values()), rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.parametrize("mean", [0, 10, 300])
+def test_pairs_far_from_0_are_as_precise_as_those_about_it(mean, monkeypatch):
+    monkeypatch.setattr(neighbourhoods, "SUBSET", 100)
+    x, y = features(300, 1, shift=0.1) + mean, features(250, 2) + mean
+    theirs = fidelity("kid").kid_features_to_metric(x.double(), y.double(), kid_subset_size=100, **QUIET)
+    cross, kid = pair(x, y)
+    assert kid == pytest.approx(tuple(theirs.values()), rel=1e-6)
+    distance, nearest = torch.cdist(x.double(), y.double()).min(1)
+    assert torch.equal(cross.nearest, nearest) and torch.allclose(cross.distance.sqrt(), distance, atol=1e-4)
+
+
 def test_kernel_distance_by_hand():
     x, y = torch.full((30, 1), 1.0), torch.full((20, 1), 3.0)
     assert pair(x, y)[1] == pytest.approx(((1 + 1) ** 3 + (9 + 1) ** 3 - 2 * (3 + 1) ** 3, 0), abs=1e-3)

@@ -13,18 +13,18 @@ from torch import Tensor
 MANIFOLD = 3  # neighbours whose distance is the radius in precision and recall (Kynkäänniemi et al.)
 BALL = 5  # neighbours whose distance is the radius in density and coverage (Naeem et al.)
 SUBSETS, SUBSET, SUBSET_SEED = 100, 1000, 2020  # torch-fidelity's, so that the kernel distance is its number
-STEP = 5_000_000  # pairs at a time: 20 MB
+STEP = 5_000_000  # pairs at a time: 20 MB of distances, 40 MB of the kernel
 
 
 class Cloud:
-    """Features (N, D) about a common centre: float32 distances between them would drown in a mean far from 0."""
+    """Features (N, D) about a common centre, without which a mean far from 0 would drown what float32 tells apart."""
 
     def __init__(self, h: Tensor, centre: Tensor, device: torch.device):
         x = h.double() - centre  # (N, D); centre (D,) float64
         self.x = x.float().to(device)
         self.norm = x.square().sum(1).float().to(device)  # |x|^2
         # h_i . h_j / D + 1 = x_i . x_j / D + shift_i + shift_j
-        self.shift = ((x @ centre + centre @ centre / 2) / h.shape[1] + 0.5).float().to(device)
+        self.shift = ((x @ centre + centre @ centre / 2) / h.shape[1] + 0.5).to(device)  # float64: its cube is large
 
     def __len__(self) -> int:
         return len(self.x)
@@ -62,28 +62,36 @@ def subsets(n: int, m: int) -> tuple[Tensor, Tensor]:
 
 
 def products(x: Cloud, y: Cloud) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Rows of x, and for each of them with all of y: squared distances and the kernel (x_i . y_j / D + 1)^3."""
+    """Rows of x, and for each of them with all of y: inner products and squared distances (b, M)."""
     step = max(1, STEP // len(y))
     for start in range(0, len(x), step):
         rows = slice(start, min(start + step, len(x)))
-        product = x.x[rows] @ y.x.T  # (b, M)
-        squared = torch.add(x.norm[rows, None] + y.norm, product, alpha=-2).clamp_(min=0)
-        base = product.div_(x.x.shape[1]).add_(x.shift[rows, None]).add_(y.shift)
-        yield rows, squared, base * base * base
+        product = x.x[rows] @ y.x.T
+        yield rows, product, torch.add(x.norm[rows, None] + y.norm, product, alpha=-2).clamp_(min=0)
+
+
+def kernel(x: Cloud, y: Cloud, rows: slice, product: Tensor) -> Tensor:
+    """(h_i . h_j / D + 1)^3 of these rows of x and all of y, (b, M).
+
+    In float64: where the mean lies far from 0, its values are large and differ by little.
+    """
+    base = product.double().div_(x.x.shape[1]).add_(x.shift[rows, None]).add_(y.shift)
+    return base.square().mul_(base)
 
 
 def within(x: Cloud, members: Tensor) -> Own:
     """members: (N, S), who is in which subset."""
-    members = members.to(x.x)
-    radii, kernel = [], torch.zeros(members.shape[1], dtype=torch.float64)
+    members = members.to(x.shift)
+    radii, sums = [], torch.zeros(members.shape[1], dtype=torch.float64)
     ks = [min(k, len(x) - 1) for k in (MANIFOLD, BALL)]
-    for rows, squared, similarity in products(x, x):
+    for rows, product, squared in products(x, x):
+        similarity = kernel(x, x, rows, product)
         own = torch.arange(rows.start, rows.stop, device=squared.device)
         similarity[own - rows.start, own] = 0  # a pair is of two
         radii.append(squared.topk(max(ks) + 1, largest=False).values[:, ks].cpu())
-        kernel += inside(similarity, members[rows], members)
+        sums += inside(similarity, members[rows], members)
     manifold, ball = torch.cat(radii).unbind(1)
-    return Own(manifold, ball, kernel)
+    return Own(manifold, ball, sums)
 
 
 def between(x: Cloud, y: Cloud, own: Own, reference: Own, members: tuple[Tensor, Tensor]) -> Cross:
@@ -96,19 +104,19 @@ def between(x: Cloud, y: Cloud, own: Own, reference: Own, members: tuple[Tensor,
     """
     device = x.x.device
     manifold_x, manifold_y, ball_y = (r.to(device) for r in (own.manifold, reference.manifold, reference.ball))
-    members_x, members_y = (part.to(x.x) for part in members)
+    members_x, members_y = (part.to(x.shift) for part in members)
     precise, dense = 0, 0
     recalled = torch.zeros(len(y), dtype=torch.bool, device=device)
     covered = recalled.clone()
-    kernel = torch.zeros(members_x.shape[1], dtype=torch.float64)
+    sums = torch.zeros(members_x.shape[1], dtype=torch.float64)
     nearest = []
-    for rows, squared, similarity in products(x, y):
+    for rows, product, squared in products(x, y):
         precise += int((squared <= manifold_y).any(1).sum())
         recalled |= (squared <= manifold_x[rows, None]).any(0)
         in_ball = squared <= ball_y
         dense += int(in_ball.sum())
         covered |= in_ball.any(0)
-        kernel += inside(similarity, members_x[rows], members_y)
+        sums += inside(kernel(x, y, rows, product), members_x[rows], members_y)
         nearest.append(torch.stack([part.cpu().double() for part in squared.min(1)]))
     distance, index = torch.cat(nearest, 1)
     return Cross(
@@ -116,7 +124,7 @@ def between(x: Cloud, y: Cloud, own: Own, reference: Own, members: tuple[Tensor,
         recall=float(recalled.double().mean()),
         density=dense / (min(BALL, len(y) - 1) * len(x)),
         coverage=float(covered.double().mean()),
-        kernel=kernel,
+        kernel=sums,
         distance=distance,
         nearest=index.long(),
     )
@@ -124,7 +132,7 @@ def between(x: Cloud, y: Cloud, own: Own, reference: Own, members: tuple[Tensor,
 
 def inside(similarity: Tensor, members_x: Tensor, members_y: Tensor) -> Tensor:
     """The sum of similarities (b, M) over each subset's pairs, (S,), float64 on the CPU."""
-    return ((similarity @ members_y) * members_x).double().sum(0).cpu()
+    return ((similarity @ members_y) * members_x).sum(0).cpu()
 
 
 def kernel_distance(x: Tensor, y: Tensor, cross: Tensor, size: int) -> tuple[float, float]:
@@ -149,7 +157,7 @@ def search(
     for part, own in zip(bank.split(10_000), numbers.split(10_000), strict=True):
         if not len(part):
             continue  # `split` gives one empty part of an empty bank
-        found = [squared.min(1) for _, squared, _ in products(x, Cloud(part, centre, x.x.device))]
+        found = [squared.min(1) for _, _, squared in products(x, Cloud(part, centre, x.x.device))]
         squared = torch.cat([each.values for each in found]).cpu().double()
         index = torch.cat([each.indices for each in found]).cpu()
         nearest = torch.where(squared < distance, own[index], nearest)

@@ -34,9 +34,11 @@ def vqvae(**settings):
     )  # fmt: skip
 
 
-def test_codes_are_the_nearest():
+@pytest.mark.parametrize("far", [0, 10_000])
+def test_codes_are_the_nearest(far):
     quantizer = used().eval()
-    z = torch.randn(5, 3, 2, 4)
+    quantizer.codebook += far
+    z = torch.randn(5, 3, 2, 4) + far
     quantized, index = quantizer(z)
     vectors = z.movedim(1, -1)
     want = (vectors[..., None, :] - quantizer.codebook).square().sum(-1).argmin(-1)

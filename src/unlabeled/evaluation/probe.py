@@ -212,6 +212,11 @@ def balanced(y: Tensor, share: float, classes: int, seed: int) -> Tensor:
     return torch.cat([order[y[order] == c][:each] for c in range(classes)]).sort().values
 
 
+def directions(h: Tensor) -> Tensor:
+    """Features (N, D) at length 1, in float64."""
+    return normalize(h.double(), dim=1)
+
+
 def neighbours(
     train: Features,
     queries: Tensor,  # (M, D)
@@ -224,11 +229,20 @@ def neighbours(
 
     Wu et al. 2018, https://arxiv.org/abs/1805.01978, section 3.4.
     """
-    bank = normalize(train.h, dim=1)
+    centre = torch.stack([directions(part).sum(0) for part in train.h.split(4096)]).sum(0) / len(train.h)
+
+    def about(h: Tensor) -> Tensor:
+        """Directions less their mean: cosines of features far from 0 differ by less than float32 can tell."""
+        return torch.cat([(directions(part) - centre).float() for part in h.split(4096)])
+
+    bank = about(train.h)
+    along = bank @ centre.float()
     most = min(max(k for k, _ in votes), len(bank))
     predicted: list[list[Tensor]] = [[] for _ in votes]
     for part in queries.split(chunk):
-        cosine, nearest = (normalize(part, dim=1) @ bank.T).topk(most, dim=1)  # (m, most), the nearest first
+        turned = about(part)
+        cosine, nearest = (turned @ bank.T + along).topk(most, dim=1)  # (m, most), the nearest first
+        cosine += (directions(part) @ centre).float()[:, None]
         for (k, temperature), found in zip(votes, predicted, strict=True):
             counted = torch.zeros(len(part), classes)
             counted.scatter_add_(1, train.y[nearest[:, :k]], (cosine[:, :k] / temperature).exp())

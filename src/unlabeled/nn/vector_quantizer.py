@@ -57,7 +57,9 @@ class VectorQuantizer(nn.Module):
 
     def nearest(self, vectors: Tensor) -> Tensor:
         """The number of the nearest code, (N, D) -> (N,)."""
-        return (self.codebook.square().sum(1) - 2 * vectors @ self.codebook.T).argmin(1)
+        centre = self.codebook.mean(0)  # far from 0, the differences of squares would be lost in their rounding
+        codes = self.codebook - centre
+        return (codes.square().sum(1) - 2 * (vectors - centre) @ codes.T).argmin(1)
 
     def look_up(self, index: Tensor) -> Tensor:
         """(B, h, w) -> (B, D, h, w)."""

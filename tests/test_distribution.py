@@ -463,6 +463,7 @@ def test_the_floor_is_of_held_out_images_at_the_same_count():
     assert number.facts["floor"] == pytest.approx(frechet(test, train), rel=1e-5) and number.facts["floor_images"] == 60
     more = Distribution(["fid"]).measure(study(samples=400))[0]
     assert more.facts["images"] == 400 and more.facts["floor_images"] == 150
+    assert number.facts["baseline"] == "real images" and more.facts["baseline"] == "150 real images"
     assert number.value > number.facts["floor"]
     kid = Distribution(["kid"]).measure(s)[0].facts
     train, test = (Eye()(levels)[0].double() for levels in (s.data.table("train").images, chosen))
@@ -566,6 +567,10 @@ def test_without_held_out_images_a_part_of_the_reference_gives_the_floor():
         facts = numbers[f"{name}[eye]"].facts
         assert facts["floor_images"] == 150 and facts["floor_of"] == "a part of train against the rest"
         assert facts["floor"] == pytest.approx(held_out, abs=0.15), name
+    part, _ = parted(0, extraction.extraction(s, images(s, "train"), 300), 150)
+    logits = Eye()(s.data.table("train").images[part.rows])[1]
+    theirs = fidelity("isc").isc_features_to_metric(logits)["inception_score_mean"]  # of as many, not of all
+    assert numbers["inception_score[eye]"].facts["floor"] == pytest.approx(theirs, rel=1e-5)
     real = extraction.extraction(s, images(s, "train"), 100)
     part, rest = parted(0, real, 30)
     assert (part.n, rest.n, len(rest.rows)) == (30, 270, 70)
@@ -574,6 +579,28 @@ def test_without_held_out_images_a_part_of_the_reference_gives_the_floor():
     others = torch.ones(300, dtype=torch.bool).index_fill_(0, part.rows, False)
     assert frechet(part.moments, rest.moments) == pytest.approx(frechet(gathered(h[part.rows]), gathered(h[others])))
     assert torch.allclose(rest.h, h[rest.rows], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("n", "unseen", "split"), [(10, 150, "test"), (19, 150, "test"), (150, 19, "test"), (5, 0, "train")]
+)
+def test_an_inception_score_that_is_1_by_construction_is_not_told(n, unseen, split):
+    s = study(data=Data(test=max(unseen, 2)), samples=n, split=split)
+    numbers = {number.name: number for number in Distribution().measure(s)}
+    found = numbers.get("inception_score[eye]")
+    if n < 20:
+        assert found is None and len([note for note in s.notes if "no inception_score[eye]" in note]) == 1
+        assert f"take 20 images or more, not {n}" in " ".join(s.notes)
+    else:
+        assert found.value > 1 and "floor" not in found.facts and "baseline_value" not in found.facts
+    assert {name.split("[")[0] for name in numbers} >= {"fid", "kid", "precision"}
+
+
+@pytest.mark.parametrize(("n", "real", "k"), [(4, 300, (3, 3, 5, 5)), (3, 300, (3, 2, 5, 5)), (60, 4, (3, 3, 3, 3))])
+def test_k_is_the_one_that_was_used(n, real, k):
+    s = study(data=Data(train=real), samples=n)
+    facts = {number.name.split("[")[0]: number.facts for number in Distribution(comparison.PAIRWISE).measure(s)}
+    assert tuple(facts[name]["k"] for name in ("precision", "recall", "density", "coverage")) == k
 
 
 # Kept on disk

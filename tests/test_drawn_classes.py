@@ -62,6 +62,7 @@ def test_what_is_drawn_is_what_was_asked_for(brightness: list[float], value: flo
     number, method = measured(brightness)
     assert (number.name, number.unit, number.value) == ("sample_accuracy[brightness]", "%", value)
     assert number.facts["baseline_value"] == 75 and number.facts["images"] == 250
+    assert number.facts["baseline_images"] == 100
     assert method.asked.bincount().tolist() == [125, 125]
 
 

@@ -58,7 +58,7 @@ class Anomaly:
             for kind, values in reached.items():
                 more = {"baseline_value": baseline[measure], "chance": chance[measure]}
                 if kind == "neighbours":
-                    more["k"] = NEAREST
+                    more["k"] = min(NEAREST, len(raw[0].h))
                 name = f"anomaly_{measure}[{kind}]"
                 numbers.append(Number(name, values[measure], "%", "higher", facts | more))
         return numbers

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unlabeled.errors import UserError
 from unlabeled.evaluation.extraction import Extraction, Stream, extraction, quantised, subset
-from unlabeled.evaluation.moments import Moments, frechet
+from unlabeled.evaluation.moments import SPLITS, ClassSums, Moments, frechet
 from unlabeled.evaluation.neighbourhoods import (
     BALL,
     MANIFOLD,
@@ -85,7 +85,7 @@ def compare(
     if real is None:
         return []  # only the leader has something to compare
     found = judge(study, {role: other for role, other in seen.items() if other is not None}, real, chosen)
-    ours, floor_facts = found["generated"], {}
+    ours, floor_facts = found["generated"], dict[str, Any]()
     if floor is not None:
         floor_facts = {"floor_images": floor.n, "floor_of": floor.name}
     elif real.n >= 4:
@@ -120,9 +120,11 @@ def compare(
         beside: dict[str, Any] = {}
         if name == "memorised":
             beside = {"baseline": "unseen images", "baseline_value": 50.0}
-        elif "floor" in found:
+        elif "floor" in found and name in found["floor"].values:
             value = found["floor"].values[name]
-            beside = {"floor": value, "baseline": "real images", "baseline_value": value} | floor_facts
+            n = floor_facts["floor_images"]
+            real_ones = "real images" if n == generated.n else f"{n:,} real images"
+            beside = {"floor": value, "baseline": real_ones, "baseline_value": value} | floor_facts
         if unchanged is not None:
             beside |= {"baseline": "left as it is", "baseline_value": found["unchanged"].values[name]}
         better: Literal["lower", "higher"] | None = "lower" if name in LOWER else "higher"
@@ -131,6 +133,11 @@ def compare(
         unit = "%" if name == "memorised" else ""
         label = f"{prefix}{name}[{extractor.name}]"
         numbers.append(Number(label, ours.values[name], unit, better, shared | ours.facts.get(name, {}) | beside))
+    if "inception_score" in chosen and "inception_score" not in ours.values:
+        study.notes.append(
+            f"no {prefix}inception_score[{extractor.name}]: it is a mean over {SPLITS} splits, and of a split with one "
+            f"image it is 1; take {2 * SPLITS} images or more, not {generated.n}"
+        )
     if "fid" in chosen:
         for what, n in (("generated", generated.n), ("real", reference.n)):
             if n <= extractor.dim:
@@ -149,11 +156,11 @@ def judge(study: Any, others: dict[str, Extraction], real: Extraction, metrics: 
         if "fid" in metrics:
             found[role].values["fid"] = frechet(other.moments, real.moments)
         if "inception_score" in metrics:
-            # A part of real images has no sums of its own: then those of all stand for it.
-            classes = other.classes or real.classes
+            classes = other.classes
             assert classes is not None
-            found[role].values["inception_score"], spread = classes.score()
-            found[role].facts["inception_score"] = {"splits": classes.splits, "spread": spread}
+            if classes.telling:
+                found[role].values["inception_score"], spread = classes.score()
+                found[role].facts["inception_score"] = {"splits": classes.splits, "spread": spread}
     if not set(metrics) & set(PAIRWISE):
         return found
 
@@ -178,9 +185,13 @@ def judge(study: Any, others: dict[str, Extraction], real: Extraction, metrics: 
         counts = {"compared": len(x), "compared_real": len(y)}
         values["kid"] = kid
         facts["kid"] = counts | {"subsets": SUBSETS, "subset_size": size, "spread": spread}
-        for name, k in (("precision", MANIFOLD), ("recall", MANIFOLD), ("density", BALL), ("coverage", BALL)):
+        # whose neighbours the radius is to: only the recall's balls are those of x
+        for name, k, n in (
+            ("precision", MANIFOLD, len(y)), ("recall", MANIFOLD, len(x)), ("density", BALL, len(y)),
+            ("coverage", BALL, len(y)),
+        ):  # fmt: skip
             values[name] = getattr(cross, name)
-            facts[name] = counts | {"k": min(k, len(x) - 1, len(y) - 1)}
+            facts[name] = counts | {"k": min(k, n - 1)}
         facts["memorised"] = {"compared": len(x), "searched": len(real.rows)}
         found[role] = Verdict(values, facts, distance, nearest)
     return found
@@ -192,10 +203,15 @@ def parted(seed: int, real: Extraction, n: int) -> tuple[Extraction, Extraction]
     held = torch.zeros(len(real.rows), dtype=torch.bool).index_fill_(0, subset(seed, len(real.rows), count), True)
     others = (~held).nonzero()[:, 0]
     others = others[subset(seed, len(others), COMPARED)]
-    some = Moments(real.h.shape[1])
+    some, classes, logits = Moments(real.h.shape[1]), None, None
     some.update(real.h[held])
-    part = Extraction(count, some, None, real.rows[held], real.h[held], real.first[:0])
+    if real.logits is not None:
+        logits = real.logits[held]
+        classes = ClassSums(count, logits.shape[1])
+        classes.update(torch.arange(count), logits)
+    none = real.first[:0]
+    part = Extraction(count, some, classes, real.rows[held], real.h[held], logits, none)
     rest = Extraction(
-        real.n - count, real.moments.without(some), real.classes, real.rows[others], real.h[others], real.first[:0]
-    )
+        real.n - count, real.moments.without(some), None, real.rows[others], real.h[others], None, none
+    )  # what it says of classes is not asked
     return part, rest

@@ -46,7 +46,8 @@ class DrawnClasses:
         seen, y = study.rows(len(table), real, "naming real images")
         if not study.leads:
             return []
-        accuracy, of_real = percent(found == asked), percent((seen == y)[torch.isin(y, kinds)])
+        real_ones = torch.isin(y, kinds)
+        accuracy, of_real = percent(found == asked), percent((seen == y)[real_ones])
         facts = {
             "split": study.split,
             "images": n,
@@ -54,6 +55,7 @@ class DrawnClasses:
             "seed": study.seed,
             "standard_error": (accuracy * (100 - accuracy) / n) ** 0.5,
             "baseline": "real images",
+            "baseline_images": int(real_ones.sum()),
             "baseline_value": of_real,
         }
         return [Number(f"sample_accuracy[{extractor.name}]", accuracy, "%", "higher", facts)]

@@ -19,7 +19,7 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation.moments import ClassSums, Moments
 from unlabeled.seeding import mix
 
-LAYOUT = 1  # raise it when what an extraction holds changes
+LAYOUT = 2  # raise it when what an extraction holds changes
 FIRST = 16  # images that are kept as they are
 
 
@@ -40,6 +40,7 @@ class Extraction(NamedTuple):
     classes: ClassSums | None  # of all images, where the extractor classifies
     rows: Tensor  # (m,) ascending: the images whose features are kept
     h: Tensor  # (m, D) float32, theirs
+    logits: Tensor | None  # (m, K) float32, theirs, where the extractor classifies
     first: Tensor  # (at most 16, C, H, W) uint8, the first of these images
 
 
@@ -85,7 +86,7 @@ def _seen(study: Any, stream: Stream, keep: int) -> Extraction | None:
     last = int(rows[:FIRST][-1])
     moments = Moments(extractor.dim)
     classes = ClassSums(n, extractor.classes) if extractor.classes else None
-    held: list[tuple[Tensor, Tensor, Tensor]] = []
+    held: list[tuple[Tensor, ...]] = []  # of each block: rows, features, first images, logits
     for index in study.blocks(n, f"{stream.name} through {extractor.name}"):
         x = stream.images(index)
         if not moments.n:
@@ -100,7 +101,8 @@ def _seen(study: Any, stream: Stream, keep: int) -> Extraction | None:
         chosen = kept[index]
         shown = index[chosen] <= last
         where = chosen.to(h.device)
-        held.append((index[chosen], h[where].float().cpu(), levels[chosen.to(levels.device)].cpu()[shown]))
+        block = (index[chosen], h[where].float().cpu(), levels[chosen.to(levels.device)].cpu()[shown])
+        held.append(block if classes is None else (*block, logits[where].float().cpu()))
     own = (moments.to("cpu"), classes, held)
     del held
     parts = study.place.gather(own)
@@ -113,8 +115,8 @@ def _seen(study: Any, stream: Stream, keep: int) -> Extraction | None:
     blocks = sorted(
         (block for *_, held in parts for block in held if len(block[0])), key=lambda block: int(block[0][0])
     )
-    h, first = (torch.cat([block[i] for block in blocks]) for i in (1, 2))
-    return Extraction(n, moments, classes, rows, h, first)
+    h, first, *logits = (torch.cat(each) for each in list(zip(*blocks, strict=True))[1:])
+    return Extraction(n, moments, classes, rows, h, logits[0] if logits else None, first)
 
 
 def quantised(x: Tensor, name: str, start: int) -> Tensor:
@@ -152,7 +154,7 @@ def _read(file: Path) -> Extraction | None:
         if "p" in held:
             classes = ClassSums(held["n"], held["p"].shape[1])
             classes.p, classes.entropy = held["p"], held["entropy"]
-        return Extraction(held["n"], moments, classes, held["rows"], held["h"], held["first"])
+        return Extraction(held["n"], moments, classes, held["rows"], held["h"], held.get("logits"), held["first"])
     except Exception:  # a file cut short raises whatever its reader came upon
         return None
 
@@ -167,7 +169,7 @@ def _write(file: Path, made: Extraction, notes: list[str]) -> None:
         "first": made.first,
     }
     if made.classes is not None:
-        held |= {"p": made.classes.p, "entropy": made.classes.entropy}
+        held |= {"p": made.classes.p, "entropy": made.classes.entropy, "logits": made.logits}
     name = None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -100,6 +100,11 @@ class ClassSums:
         self.p += other.p
         self.entropy += other.entropy
 
+    @property
+    def telling(self) -> bool:
+        """Whether the score says anything: of a single image in a split it is 1, whatever the image."""
+        return int(self.counts.min()) > 1
+
     def score(self) -> tuple[float, float]:
         """exp(mean KL(p(y|x) || p(y))): mean and spread (standard deviation) over the splits.
 

@@ -6,6 +6,7 @@ import itertools
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,11 @@ def test_imports_only_go_down(path: Path) -> None:
 
 
 def test_every_model_has_one_row() -> None:
-    assert sorted(case.model for case in CASES) == [path.stem for path in MODELS]
+    rows, files = Counter(case.model for case in CASES), {path.stem for path in MODELS}
+    missing, twice = sorted(files - set(rows)), sorted(name for name, count in rows.items() if count > 1)
+    assert not missing, f"tests/cases.py has no row for {', '.join(missing)}: add Case(...) of it"
+    assert not twice, f"tests/cases.py has more than one row for {', '.join(twice)}"
+    assert not set(rows) - files, f"conf/model/ has no {', '.join(sorted(set(rows) - files))}"
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)

@@ -19,9 +19,12 @@ from PIL import Image
 from rich.console import Console
 
 from unlabeled.app import results
-from unlabeled.app.sweep import CompareEvaluations, tables
+from unlabeled.app.cli import Outcome
+from unlabeled.app.sweep import CompareEvaluations, compared
+from unlabeled.app.tables import show, tables
 from unlabeled.errors import UserError
-from unlabeled.evaluation.report import LARGE, LOOK, beside, embedded, headlines, line, render, render_comparison, short
+from unlabeled.evaluation.judgement import beside, headline, headlines, short
+from unlabeled.evaluation.report import LARGE, LOOK, embedded, line, render, render_comparison
 from unlabeled.evaluation.side_by_side import side_by_side
 
 HOSTILE = "</title><script>alert('&amp; \"x\"')</script>"
@@ -73,7 +76,7 @@ def alone(text: str) -> Page:
     return page
 
 
-def number(name: str, value: float, better: str = "higher", unit: str = "", **facts: Any) -> dict[str, Any]:
+def number(name: str, value: float, better: str | None = "higher", unit: str = "", **facts: Any) -> dict[str, Any]:
     facts = {"split": "test", "images": 359} | facts
     return {"name": name, "value": value, "unit": unit, "better": better, "facts": facts}
 
@@ -132,12 +135,16 @@ def test_a_report_holds_everything_and_needs_nothing(tmp_path: Path) -> None:
     page = alone(render(content(), pictures, svg))
     for each in NUMBERS:
         assert each["name"] in page.text
-    for word in ("0.0156", "12.35", "95", "-95.18 ± 0.54 nats", "nan", "better than the mean image 0.0569",
-                 "worse than raw pixels 96.1", "better than untrained 91.25", "real images 1.5", "the ELBO -97",
+    for word in ("0.0156", "12.35 ↓ lower is better", "95", "-95.18 ± 0.54 nats", "nan",
+                 "better than the mean image 0.0569", "worse than raw pixels 96.1", "better than untrained 91.25",
+                 "worse than raw pixels, 96.1", "real images reach 1.5: 8.2 times as far", "the ELBO -97",
+                 "Fréchet distance of samples to real images, seen through classifier-digits",
                  "359 test", "extractor resize to 32", "versions torch 2.15.0", "say this=that", LOOK["samples"],
                  "latent_dim: 16", "vae on digits", "epoch 7", "loss"):  # fmt: skip
         assert word in page.text, word
-    assert page.text.count("real images 1.5") == 2  # in its tile and its row; the floor is not told twice
+    assert page.text.count("real images 1.5") == 1  # in its row; the floor is not told twice
+    assert page.text.index("lower is better") < page.text.index(LOOK["samples"]) < page.text.index("0.0156")
+    assert page.text.count("@ab12") == 1 and "name fid[classifier-digits@ab12]" in page.text  # in the details
     assert "python train.py seed=0" in page.text and "python evaluate.py checkpoint=/runs/vae/best.ckpt" in page.text
     assert "svg" in page.seen
     found = shown(page)  # in the order of what people look at, the method's own last
@@ -220,6 +227,51 @@ def test_numbers_as_people_read_them() -> None:
     assert [n["name"] for n in headlines(NUMBERS[-1:])] == ["odd"]
 
 
+RAW: Any = {"baseline": "raw pixels", "baseline_value": 96.0}
+UNTRAINED: Any = {"baseline": "untrained network", "baseline_value": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("given", "tone", "words"),
+    [
+        (number("fid[e@ab]", 1.6, "lower", floor=1.5), "good", "real images reach 1.5: 1.1 times as far"),
+        (number("fid[e@ab]", 3.0, "lower", floor=1.5), "fair", "real images reach 1.5: 2 times as far"),
+        (number("precision[e]", 0.2, floor=0.8), "bad", "real images reach 0.8: 25% of that"),
+        (number("knn_accuracy", 97.0, **RAW), "good", "better than raw pixels, 96"),
+        (number("mig", 0.1, **UNTRAINED), "bad", "worse than untrained network, 0.2"),
+        (number("mig", 0.2, **UNTRAINED), "", "untrained network 0.2"),
+        (number("kid[e]", 0.1, "lower", floor=-0.01), "", "real images -0.01"),
+        (number("memorised[e]", 17.0, None, baseline="unseen images", baseline_value=50.0), "", "unseen images 50"),
+        (number("linear_accuracy", 95.0, **RAW, untrained_value=91.0), "fair", "worse than raw pixels, 96"),
+        (number("fid[e]", math.nan, "lower", floor=1.5), "", "real images 1.5"),
+    ],
+)  # fmt: skip
+def test_a_headline_says_whether_a_number_is_good(given: Any, tone: str, words: str) -> None:
+    told = headline(given)
+    assert told["tone"] == tone and told["against"][0][0] == words
+    arrow = {"higher": "↑ higher is better", "lower": "↓ lower is better", None: ""}[given["better"]]
+    assert told["better"] == arrow and "@" not in told["words"]
+
+
+def test_a_distance_is_told_in_words() -> None:
+    facts = {"reference": "train b", "data": "scenes", "generated": "translations of test a", "extractor": {}}
+    told = headline(number("translation_fid[cells-4x4]", 1.0, "lower", **facts))
+    assert told["words"] == (
+        "Fréchet distance of translations of test a to training images of domain b of scenes, seen through cells-4x4"
+    )
+
+
+def test_what_has_no_better_has_no_arrow_anywhere() -> None:
+    given = content([number("compression", 16.0, None), number("elbo_kl", 8.0, None, untrained_value=9.0)])
+    page = alone(render(given, {}))
+    assert "↑" not in page.text and "↓" not in page.text and "than" not in page.text.partition("Green")[0]
+    jobs = [job("a", numbers=given["numbers"], model="x"), job("b", numbers=[number("compression", 4.0, None)])]
+    told = side_by_side(jobs)
+    assert told["numbers"][0]["best"] == [False, False] and "*" not in "".join(drawn(told, 80))
+    text = render_comparison(told, {})
+    assert "↑" not in text and "↓" not in text and 'figure best"' not in text
+
+
 # Several
 
 
@@ -258,7 +310,7 @@ def test_seeds_of_one_model_are_averaged() -> None:
     assert told["repeated"] and [run["name"] for run in told["runs"]] == ["seed=0", "seed=1", "seed=2"]
     psnr, ssim = told["numbers"]
     assert psnr["mean"] == 3 and psnr["sd"] == pytest.approx(math.sqrt((4 + 1 + 9) / 2)) and ssim["sd"] == 0
-    assert psnr["best"] == [False, False, True] and ssim["best"] == [True] * 3
+    assert psnr["best"] == [False, False, True] and ssim["best"] == [False] * 3  # all are the same
     classes = [job(str(c), numbers=[number("anomaly_auroc", 50.0 + c)], overrides=[f"data.only={c}"]) for c in (0, 1)]
     assert side_by_side(classes, "t")["numbers"][0]["mean"] == 50.5
     wider = [*jobs[:2], job("w", numbers=jobs[2]["evaluation"]["numbers"], seed=2, overrides=["model.latent_dim=8"])]
@@ -277,7 +329,7 @@ def test_only_numbers_of_the_same_images_compete() -> None:
     fewer = [job("a", numbers=[number("psnr", 1.0)], model="x"), job("b", numbers=[number("psnr", 2.0, images=10)])]
     assert side_by_side(fewer, "t")["numbers"][0]["best"] == [False, False]
     broken = [job("a", numbers=[number("psnr", math.nan)], seed=1), job("b", numbers=[number("psnr", 2.0)], seed=2)]
-    column = side_by_side(broken, "t")["numbers"][0]
+    column = side_by_side(broken)["numbers"][0]
     assert column["best"] == [False, False] and math.isnan(column["mean"]) and math.isnan(column["sd"])
 
 
@@ -303,7 +355,11 @@ def sweep(tmp_path: Path) -> Path:
         folder = tmp_path / f"run{i}" / "evaluation"
         folder.mkdir(parents=True)
         picture(i).save(folder / "samples.png")
-        numbers = [number("psnr", value, unit="dB"), number("fid[e]", better, "lower"), number("[b]old", 3.0)]
+        numbers = [
+            number("psnr", value, unit="dB", baseline="raw pixels", baseline_value=7.0 + i),
+            number("fid[e]", better, "lower"),
+            number("[b]old", 3.0),
+        ]
         held = {"folder": str(folder), "evaluation": content(numbers, seed=i)}
         (tmp_path / f"{10 * i}.json").write_text(json.dumps(held))
     picture(2).save(tmp_path / "run1" / "evaluation" / "traversals.png")
@@ -322,7 +378,7 @@ def test_a_multirun_ends_with_a_table_and_a_page(sweep: Path, capsys: Any, monke
     callback.on_job_end(config_of(sweep, num=10), JobReturn())  # left its numbers: they stay
     callback.on_multirun_end(config_of(sweep))
     printed = capsys.readouterr().out
-    for word in ("3 evaluations", "seed=0", "seed=1", "mean ± sd", "1.5 ± 0.71", "↑ psnr", "↓ fid", "[e]", "[b]old"):
+    for word in ("vae on digits: seed=0, seed=1", "mean ± sd", "1.5 ± 0.71", "↑ psnr", "↓ fid", "[e]", "[b]old", "*4"):
         assert word in printed, word
     assert "failed    checkpoint=gone seed=1:" in printed and str(sweep / "comparison.html") in printed
     held = json.loads((sweep / "comparison.json").read_text())
@@ -330,6 +386,7 @@ def test_a_multirun_ends_with_a_table_and_a_page(sweep: Path, capsys: Any, monke
     text = (sweep / "comparison.html").read_text(encoding="utf-8")
     page = alone(text)
     assert "1.5 ± 0.71" in page.text and "checkpoint=gone" in page.text and "dB" in page.text
+    assert page.text.startswith("vae on digits: seed=0, seed=1") and "raw pixels 7 to 8" in page.text
     assert re.search(r'<td class="figure best">2</td>', text) and re.search(r'<td class="figure">1</td>', text)
     found = shown(page)  # what only one of them has is not beside anything
     assert len(found) == 2 and np.array_equal(np.asarray(found[1]), np.asarray(picture(1)))
@@ -341,8 +398,19 @@ def test_single_runs_and_empty_sweeps_leave_nothing(tmp_path: Path, capsys: Any)
     callback.on_multirun_end(config_of(tmp_path))
     assert capsys.readouterr().out == "" and not list(tmp_path.iterdir())
     callback.on_job_end(config_of(tmp_path / "new"), JobReturn())
-    callback.on_multirun_end(config_of(tmp_path / "new"))  # all failed
-    assert "The runs share no number" in alone((tmp_path / "new" / "comparison.html").read_text("utf-8")).text
+
+
+def test_evaluations_that_all_failed_are_one_line_and_no_page(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Outcome, "failed", 0)
+    (tmp_path / "comparison.html").write_text("of a sweep before")
+    for num in (0, 1):
+        CompareEvaluations().on_job_end(config_of(tmp_path, num=num), JobReturn())
+    CompareEvaluations().on_multirun_end(config_of(tmp_path))
+    told = capsys.readouterr()
+    assert told.out == "" and told.err == "error: all 2 evaluations failed: there is nothing to compare\n"
+    assert Outcome.failed == 1 and sorted(path.name for path in tmp_path.iterdir()) == ["0.json", "1.json"]
 
 
 def test_a_folder_that_two_jobs_wrote_to_is_named(sweep: Path, capsys: Any) -> None:
@@ -354,8 +422,8 @@ def test_a_folder_that_two_jobs_wrote_to_is_named(sweep: Path, capsys: Any) -> N
 def drawn(comparison: dict[str, Any], width: int) -> list[str]:
     file = io.StringIO()
     console = Console(file=file, width=width)
-    for table in tables(comparison, width):
-        console.print(table)
+    heads, rows = compared(comparison)
+    show(console, tables(heads, rows, width, turns=True, wraps=range(1, len(heads))))
     return file.getvalue().splitlines()
 
 

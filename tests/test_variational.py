@@ -183,18 +183,14 @@ def test_other_numbers_than_a_likelihood_reads_are_refused(kind: Any, outputs: i
         LogisticMixture(outputs=4)
 
 
-def test_grey_under_bernoulli_is_told_of_once_when_training_begins(capsys: pytest.CaptureFixture) -> None:
-    black, grey, output = -torch.ones(2, 1, 2, 2), torch.zeros(2, 1, 2, 2), torch.zeros(2, 1, 2, 2)
-    for kind in ("dynamic", "threshold", "none"):
-        likelihood = Bernoulli(kind)
-        likelihood.log_prob(output, likelihood.observe(black if kind == "none" else grey))
-    Bernoulli().eval().log_prob(output, grey)
-    assert capsys.readouterr().err == ""
-    likelihood = Bernoulli()
-    for _ in range(2):
-        likelihood.log_prob(output, grey)
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("note: ") and "binarisation=dynamic" in lines[0]
+def test_no_output_exceeds_what_is_called_the_highest(capsys: pytest.CaptureFixture) -> None:
+    grey = torch.rand(3, 1, 4, 4) * 2 - 1
+    likelihood = Bernoulli().train()
+    best = likelihood.log_prob(torch.logit((grey + 1) / 2), grey)
+    assert torch.allclose(likelihood.highest(grey), best, atol=1e-5) and (best < 0).all()
+    assert (likelihood.log_prob(torch.randn_like(grey), grey) < best).all()
+    assert likelihood.highest(grey.sign()).tolist() == [0, 0, 0]
+    assert capsys.readouterr().err == ""  # it is told beside the numbers, not when training begins
 
 
 # Flows

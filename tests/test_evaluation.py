@@ -15,6 +15,9 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from unlabeled.app.evaluate import refuse_idle
+from unlabeled.errors import UserError
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -28,6 +31,35 @@ def write(folder: Path, levels: np.ndarray) -> Path:
     for i, image in enumerate(levels):
         Image.fromarray(image).save(folder / f"{i:04}.png")
     return folder
+
+
+@pytest.mark.parametrize(
+    ("mode", "word", "said"),
+    [
+        ("checkpoint", "size=32", "size has no effect"),
+        ("checkpoint", "reference=x", "reference has no effect"),
+        ("checkpoint", "+data.batch_size=3", "data.batch_size has no effect"),
+        ("checkpoint", "data.root=x", None),
+        ("checkpoint", "size=null", None),
+        ("checkpoint", "evaluation=finetune", None),
+        ("checkpoint", "~evaluation.evaluators.probe", None),
+        ("samples", "weights=live", "weights has no effect"),
+        ("samples", "evaluation.split=val", "of evaluation it takes extractor and extractor_weights alone"),
+        ("samples", "evaluation=finetune", "evaluation has no effect"),
+        ("samples", "~evaluation.evaluators.probe", "evaluation.evaluators.probe has no effect"),
+        ("samples", "+data.size=3", "of data it takes root and packed alone"),
+        ("samples", "evaluation.extractor=none", None),
+        ("samples", "data.packed=x", None),
+        ("samples", "size=32", None),
+        ("samples", "devices=2", None),
+    ],
+)
+def test_options_without_effect_are_refused(mode: str, word: str, said: str | None) -> None:
+    if said is None:
+        return refuse_idle([f"{mode}=x", word], mode)
+    with pytest.raises(UserError, match=said) as error:
+        refuse_idle([f"{mode}=x", word], mode)
+    assert str(error.value).startswith(word) and str(error.value).endswith("leave it out")
 
 
 @pytest.fixture(scope="session")

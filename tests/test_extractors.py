@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 from tests.cases import CASES
-from tests.conftest import TINY
+from tests.conftest import TINY, TINY_UNPAIRED
 from unlabeled.app import cli, extractors
 from unlabeled.app.build import build as built
 from unlabeled.app.extractors import choose
@@ -26,7 +26,7 @@ from unlabeled.app.train import fit
 from unlabeled.batches import Images, from_uint8
 from unlabeled.errors import UserError
 from unlabeled.evaluation.dinov2 import VisionTransformer
-from unlabeled.evaluation.extractors import CLIP, DINOv2, Inception, Trained, digest
+from unlabeled.evaluation.extractors import CLIP, Cells, DINOv2, Inception, Trained, digest
 from unlabeled.evaluation.place import Place
 from unlabeled.methods.supervised.classifier import Classifier
 from unlabeled.nn.vgg import VGG
@@ -511,6 +511,34 @@ def test_auto_takes_what_is_at_hand(ask: Any, run: Any, tmp_path: Path, monkeypa
     monkeypatch.setitem(extractors.FILES, "inception", stands_in)
     assert ask("auto", notes=notes, **colour).name.startswith(file.name) and len(notes) == 4
     assert ask("auto", notes=notes, root=colour["root"]) is None  # these are grey
+
+
+def test_cells_see_colour_and_contrast_without_a_network() -> None:
+    """Stripes of the same mean are told from plain grey, which a mean alone does not do."""
+    plain = torch.full((1, 3, 8, 8), 100, dtype=torch.uint8)
+    striped = plain.clone()
+    striped[..., ::2], striped[..., 1::2] = 50, 150
+    cells = Cells((3, 8, 8))
+    (a, none), (b, _) = cells(plain), cells(striped)
+    assert cells.name == "cells-4x4" and none is None and a.shape == (1, cells.dim) == (1, 96)
+    assert torch.allclose(a[:, :48], b[:, :48]) and torch.allclose(a[:, :48], torch.tensor(100 / 255))
+    assert a[:, 48:].abs().max() < 1e-3 and torch.allclose(b[:, 48:], torch.tensor(50 / 255), atol=1e-5)
+    assert Cells((1, 2, 9)).name == "cells-2x4" and Cells((1, 2, 9))(plain[:, :1, :2])[0].shape == (1, 16)
+    assert cells.digest == Cells((3, 8, 8)).digest
+    with pytest.raises(UserError, match="these images have 1"):
+        cells.check((1, 8, 8))
+
+
+def test_auto_measures_translations_by_cells(resolve: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """No weights, no labels, nothing to train."""
+    monkeypatch.setattr(extractors, "fit", no_training)
+    config = resolve("model=cyclegan", *TINY_UNPAIRED)
+    data = built(config)[0]
+    data.prepare_data()
+    notes: list[str] = []
+    chosen = choose("auto", None, config, data, tmp_path, "cpu", (), notes)
+    assert chosen is not None and chosen.name == "cells-4x4" and "colour and contrast alone" in notes[0]
+    assert choose("none", None, config, data, tmp_path, "cpu", (), notes) is None and len(notes) == 1
 
 
 def test_a_run_is_an_extractor(ask: Any, run: Any, tmp_path: Path) -> None:

@@ -212,6 +212,30 @@ def test_grey_that_is_drawn_is_drawn_once_for_all_draws() -> None:
         assert 0.4 < (seen[0] > 0).float().mean() < 0.6
 
 
+@pytest.mark.parametrize("binarisation", ["none", "threshold", "dynamic"])
+def test_where_grey_is_a_probability_each_number_says_that_it_is_no_likelihood(binarisation: str) -> None:
+    torch.manual_seed(0)
+    encoder, decoder = FullyConnectedEncoder((1, 4, 4), 3, 2), FullyConnectedDecoder((1, 4, 4), 3)
+    vae = VAE(encoder, decoder, Bernoulli(binarisation), *plain(3), 3, torch.optim.Adam, Constant()).eval()
+    grey = torch.rand(6, 1, 4, 4) * 2 - 1
+    p = ((grey + 1) / 2).double()
+    highest = float((p * p.log() + (1 - p) * (1 - p).log()).sum((1, 2, 3)).mean())
+    study = Study(vae, Data(grey))
+    found = measured(study, draws=2)
+    concerned = {name for name in found if name not in ("elbo_kl", "active_units")}
+    said = {name for name, number in found.items() if "grey" in number.facts}
+    assert said == (concerned if binarisation == "none" else set())
+    if binarisation == "none":
+        assert len(study.notes) == 1 and all(name in study.notes[0] for name in concerned)
+        assert found["log_likelihood_bound"].facts["limit_value"] == pytest.approx(highest, rel=1e-5)
+        assert found["bits_per_dim"].facts["limit_value"] == pytest.approx(-highest / 16 / math.log(2), rel=1e-5)
+        assert found["iwae_bound[2]"].value < highest
+        black = Study(vae, Data(grey.sign()))
+        assert "grey" not in measured(black, draws=2)["bits_per_dim"].facts and not black.notes
+    else:
+        assert not study.notes
+
+
 def test_the_images_of_many_draws_are_spread_over_the_split() -> None:
     x = torch.tensor([-1.0, 1, 1, -1, 1, 1, 1, -1, 1, 1]).view(10, 1, 1, 1)  # rows 0, 3 and 6 of 10: -1, -1, 1
     found = measured(Study(Told(), Data(x)), draws=2, images=3)["iwae_bound[2]"]

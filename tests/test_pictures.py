@@ -16,7 +16,20 @@ from unlabeled.data.tables import ImageTable, UnpairedTable
 from unlabeled.evaluation import pictures, portrait
 from unlabeled.evaluation.comparison import NEAREST, Nearest
 from unlabeled.evaluation.latent import direction, is_gaussian, lerp, separation, slerp, traversals
-from unlabeled.evaluation.pictures import WIDEST, curves, curves_svg, distinct, draw, grid, inverts, nearest, thinned
+from unlabeled.evaluation.pictures import (
+    WIDEST,
+    curves,
+    curves_svg,
+    distinct,
+    draw,
+    grid,
+    inverts,
+    lettering,
+    nearest,
+    plotted,
+    thinned,
+    titled,
+)  # fmt: skip
 from unlabeled.evaluation.place import Place
 from unlabeled.evaluation.portrait import copies, portray
 from unlabeled.evaluation.study import Study
@@ -467,10 +480,10 @@ def test_words_leave_the_images_as_they_are() -> None:
     images = -torch.ones(4, 3, 16, 16)
     plain, told = grid(images, 2, side=64), grid(images, 2, ["a", "b\nc", "", "d"], 64, ["row", "row"], ["one", "two"])
     levels = np.asarray(told.convert("L"))
-    assert told.width > plain.width and told.height == plain.height + 14 + 2 * 28
+    assert told.width > plain.width and told.height == plain.height + 17 + 2 * 34
     left = told.width - plain.width
-    assert (levels[16 : 16 + 64, left + 2 : left + 66] == 0).all() and levels[:14, left:].min() < 100
-    assert levels[16:80, :left].min() < 100  # the row's label
+    assert (levels[19 : 19 + 64, left + 2 : left + 66] == 0).all() and levels[:17, left:].min() < 100
+    assert levels[19:83, :left].min() < 100  # the row's label
     long = grid(images, 2, ["a caption that is much too long for its image"] * 4)
     assert long.size == grid(images, 2, ["a"] * 4).size
     assert grid(images[:1], 1, heads=["x", "too many"]).width == grid(images[:1], 1).width
@@ -497,6 +510,25 @@ def test_training_pictures_stay_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(order[0][:10], batch.x[(h[0] @ h.T).argsort(descending=True)[:10]])
 
 
+@pytest.mark.parametrize(("side", "columns"), [(16, 1), (64, 8), (128, 8), (256, 16)])
+def test_letters_are_read_at_the_width_of_a_page(side: int, columns: int) -> None:
+    """What is wider than a page is scaled down to it, and its letters with it."""
+    page = grid(torch.zeros(columns, 1, side, side), columns, side=side, rows=["image"])
+    for width in (page.width, WIDEST):
+        font, line = lettering(width)
+        assert font.size * min(1, 1150 / width) >= 12.5 and line > font.size
+
+
+def test_a_title_stays_with_its_picture() -> None:
+    image = Image.new("RGB", (200, 50), "black")
+    short, long = titled(image, "samples: x"), titled(image, "samples: a name that is longer than its picture is")
+    word = titled(Image.new("L", (20, 50)), "samples")
+    for page in (short, long, word):
+        inside = np.asarray(page.convert("L"))
+        assert (inside[-50:, : min(page.width, 200)][:, :20] == 0).all() and 0 < (inside[:-50] < 100).sum() < 2000
+    assert short.width == long.width == 200 and long.height > short.height and word.width > 20
+
+
 # Curves
 
 
@@ -516,6 +548,26 @@ def test_curves_are_a_picture_in_a_run_and_ink_in_a_page(tmp_path: Any) -> None:
     assert curves_svg([]) == "" and curves_svg([{"batch": "1", "epoch": "0"}]) == ""
     curves([], tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
+
+
+def test_curves_begin_with_what_is_monitored_and_leave_out_a_rate_that_stays() -> None:
+    rows = [
+        {
+            "batch": str(i),
+            "train/gradient_norm": str(i),
+            "train/a": "1",
+            "train/lr": rate,
+            "val/kl": "1",
+            "val/loss": "2",
+        }
+        for i, rate in enumerate(["0.1", "0.1", "0.1"])
+    ]
+    plots = [axis.get_title() for axis in plotted(rows, "val/kl").axes if axis.get_title()]
+    assert plots == ["kl", "loss", "a", "gradient norm"]
+    assert next(axis.get_title() for axis in plotted(rows).axes) == "loss"
+    rows[2]["train/lr"] = "0.05"
+    assert [axis.get_title() for axis in plotted(rows).axes if axis.get_title()][-1] == "lr"
+    assert plotted([{"batch": "1", "train/lr": "0.1"}]) is None
 
 
 def test_long_curves_are_thinned_by_means() -> None:

@@ -21,6 +21,8 @@ def tables(
     turned = list(zip(heads, *cells, strict=True))
     across = range(1, len(turned[0]))
     ways: list[Callable[[], list[Any]]] = [
+        lambda: _parts(heads, cells, width, (), left, 1),
+        lambda: _parts(heads, narrow, width, (), left, 1),
         lambda: _parts(heads, cells, width, wraps, left, 1),
         lambda: _parts(heads, narrow, width, wraps, left, 1),
     ]

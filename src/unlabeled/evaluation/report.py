@@ -85,8 +85,8 @@ def render_comparison(comparison: Mapping[str, Any], pictures: Mapping[str, Mapp
     """The page of several. comparison: `side_by_side`'s; pictures: name -> run's name -> picture."""
     shown, left_out, room = [], [], BUDGET
     for name, by_run in pictures.items():
-        urls = [(run, embedded(picture)[0]) for run, picture in by_run.items()]
-        size = sum(len(url) for _, url in urls)
+        urls = [(run, *embedded(picture)) for run, picture in by_run.items()]
+        size = sum(len(url) for _, url, _ in urls)
         if size > room:
             left_out.append(heading(name))
             continue

@@ -135,7 +135,9 @@ def test_classification_is_of_labelled_images_only(made):
     torch.testing.assert_close(loss, cross_entropy(method.classify(x[5:]), y[5:]))
     wrong = (method.classify(x[5:]).argmax(1) != y[5:]).float().mean()
     torch.testing.assert_close(method.recorded[-1]["val/wrong"], wrong)
+    assert int(method.recorded[-1].rows) == 3
     none = method.classification_loss(x, torch.full((8,), -1), torch.tensor(0))
+    assert int(method.recorded[-1].rows) == 0  # so that nothing is recorded of it
     none.backward()
     assert none == 0 and all(p.grad.abs().sum() == 0 for p in method.encoder.parameters())
 

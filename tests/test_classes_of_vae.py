@@ -212,6 +212,9 @@ def test_the_second_stage_written_out(build: Build) -> None:
 @pytest.mark.parametrize("y", [[-1] * 8, [0, 1] * 4])
 def test_batches_with_no_labels_or_with_nothing_else_have_a_finite_loss(build: Build, y: list[int]) -> None:
     method, _, loss = second(build, y)
+    names = [name for recorded in method.recorded for name in recorded]
+    absent = {"train/labelled_loss", "train/cross_entropy"} if y[0] < 0 else {"train/unlabelled_loss"}
+    assert not absent & set(names) and len(names) == 3 - len(absent)
     assert torch.isfinite(loss) and moved_by(method, loss) == {"prior"}
 
 

@@ -18,6 +18,7 @@ from tests.test_pca import digits, seen_images, trainer
 from tests.test_probe import Shrink, Split, halves
 from unlabeled.errors import UserError
 from unlabeled.evaluation.clustering import Clustering, agreement, matched
+from unlabeled.evaluation.probe import Probe
 from unlabeled.evaluation.study import Study
 from unlabeled.methods.autoencoder.dec import DEC, student_t, target
 from unlabeled.methods.autoencoder.gmm import GMM
@@ -265,6 +266,30 @@ def test_a_methods_own_clusters_are_scored():
     facts = numbers["cluster_ari"].facts
     assert (facts["clusters"], facts["images"], facts["baseline"]) == (3, 120, "k-means on raw pixels")
     assert facts["baseline_value"] == numbers["ari"].facts["baseline_value"]
+
+
+def test_codes_that_coincide_are_a_note_and_no_warning(recwarn):
+    class Flat(Half):
+        def encode(self, x: Tensor) -> Tensor:
+            return torch.zeros(len(x), 2)
+
+    study = Study(Flat(), Split(halves(20, 0), halves(40, 1)))
+    found = {number.name: number.value for number in [*Clustering().measure(study), *Probe().measure(study)]}
+    most = 100 * max(study.table("test").labels.bincount().tolist()) / 40
+    assert found["nmi"] == 0 and found["kmeans_accuracy"] == most
+    assert study.notes[0].startswith("k-means found 1 of 2 clusters") and not recwarn.list
+
+
+def test_one_class_has_no_clusters(recwarn):
+    one = halves(40, 1)
+    study = Study(Half(), Split(halves(20, 0), one._replace(y=one.y * 0)))
+    assert Clustering().measure(study) == [] and "images of two classes" in study.notes[0] and not recwarn.list
+
+
+@pytest.mark.filterwarnings("error")
+def test_kmeans_of_images_that_are_too_much_alike_is_refused():
+    with pytest.raises(UserError, match=r"model\.clusters=3: 2 of the training images differ"):
+        KMeans((1, 4, 4), 3).solve(torch.eye(2, 16).repeat(10, 1), 0)
 
 
 def test_clusters_without_a_partner_are_wrong():

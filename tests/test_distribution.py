@@ -409,6 +409,19 @@ class Both(Method):
         return (x * 0.8).clamp(-1, 1)
 
 
+@pytest.mark.parametrize(
+    ("samples", "test", "measured"),
+    [(1, 9, set()), (None, 1, set()), (9, 1, {"fid"}), (2, 2, {"fid", "reconstruction_fid"})],
+)
+def test_a_distribution_takes_two_images(samples, test, measured):
+    s = study(Both(), Data(train=20, test=test), samples=samples)
+    found = values(Distribution().measure(s))
+    assert {name.partition("[")[0] for name in found} & {"fid", "reconstruction_fid"} == measured
+    assert all(np.isfinite(value) for value in found.values())
+    notes = [note for note in s.notes if "takes two images at least, and there is 1 of" in note]
+    assert len(notes) == 2 - len(measured)
+
+
 def test_two_processes_find_the_same_numbers(tmp_path):
     alone = values(Distribution().measure(study(Both(), Data(train=317, test=143), samples=205)))
     command = [sys.executable, "-c", WORKER]

@@ -26,11 +26,13 @@ class Data:
 
     batch, shape, keys = Images, (1, 128, 128), {}  # of which a block has 25: an odd number
 
-    def __init__(self, only: list[int] | None = None):
+    def __init__(self, only: list[int] | None = None, labelled: bool = True):
         self.only = only
         y = torch.tensor([0, 1, 1, 0] * 25 + [-1] * 7)
         bright = torch.tensor([0, 1, 1, 1] * 25 + [0] * 7)
-        self.images = ImageTable((255 * bright).to(torch.uint8)[:, None, None, None].expand(-1, 1, 4, 4), y)
+        self.images = ImageTable(
+            (255 * bright).to(torch.uint8)[:, None, None, None].expand(-1, 1, 4, 4), y if labelled else y * 0 - 1
+        )
 
     def table(self, split: str) -> Any:
         return self.images
@@ -47,9 +49,9 @@ class Drawer:
         return (2 * self.brightness[y] - 1)[:, None, None, None].expand(-1, 1, 4, 4)
 
 
-def measured(brightness: list[float], **data: Any) -> tuple[Any, Drawer]:
+def measured(brightness: list[float], samples: int = 250, **data: Any) -> tuple[Any, Drawer]:
     method = Drawer(brightness)
-    (number,) = DrawnClasses().measure(Study(method, Data(**data), extractor=Brightness(), samples=250))
+    (number,) = DrawnClasses().measure(Study(method, Data(**data), extractor=Brightness(), samples=samples))
     return number, method
 
 
@@ -64,6 +66,13 @@ def test_what_is_drawn_is_what_was_asked_for(brightness: list[float], value: flo
     assert number.facts["baseline_value"] == 75 and number.facts["images"] == 250
     assert number.facts["baseline_images"] == 100
     assert method.asked.bincount().tolist() == [125, 125]
+
+
+def test_without_a_labelled_image_nothing_stands_beside_it() -> None:
+    number, _ = measured([0.0, 1.0], labelled=False)
+    assert number.value == 100 and not any(key.startswith("baseline") for key in number.facts)
+    one, _ = measured([0.0, 1.0], samples=1)
+    assert one.value == 100 and one.facts["standard_error"] is None and one.facts["standard_error_reason"]
 
 
 def test_only_classes_that_were_trained_on_are_asked_for() -> None:

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,19 @@ from sklearn.datasets import load_digits
 
 from unlabeled.app.evaluate import refuse_idle
 from unlabeled.errors import UserError
+from unlabeled.evaluation.place import Place
+from unlabeled.files import write_json
 
 ROOT = Path(__file__).parents[1]
 
 
+def content_of(folder: Path) -> dict[str, Any]:
+    """evaluation.json, as a reader takes it who knows no NaN."""
+    return json.loads((folder / "evaluation.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+
+
 def numbers_of(folder: Path) -> dict[str, dict[str, Any]]:
-    content = json.loads((folder / "evaluation.json").read_text())
-    return {number["name"]: number for number in content["numbers"]}
+    return {number["name"]: number for number in content_of(folder)["numbers"]}
 
 
 def write(folder: Path, levels: np.ndarray) -> Path:
@@ -124,6 +132,100 @@ def test_codes_are_probed_on_other_data(program: Any, trained: Path, tmp_path: P
     assert program("evaluate", f"checkpoint={trained}", *words).status == 0
     numbers = numbers_of(tmp_path / "e")
     assert numbers["linear_accuracy[digits]"]["value"] == numbers["linear_accuracy"]["value"]  # its own data again
+
+
+LEAN = ["evaluation.extractor=none", "~evaluation.evaluators.probe", "~evaluation.evaluators.distribution"]
+
+
+def test_what_fails_takes_nothing_with_it(program: Any, trained: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """An evaluator and a picture fail, the one in the middle of the others, the other among the rest."""
+    before: list[dict[str, Any]] = []
+
+    def burst(self: Any, study: Any) -> Any:
+        before.append(content_of(tmp_path / "e"))
+        raise RuntimeError("it burst\nat the seams")
+
+    def flat(*_: Any) -> Any:
+        raise ValueError("no plane")
+
+    monkeypatch.setattr("unlabeled.evaluation.likelihood.Likelihood.measure", burst)
+    monkeypatch.setattr("unlabeled.evaluation.portrait.codes_map", flat)
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "codes_map.png").write_bytes(b"an earlier one")
+    result = program("evaluate", f"checkpoint={trained}", f"output={tmp_path / 'e'}", *LEAN)
+    assert result.status == 1
+    assert "error: likelihood failed: RuntimeError: it burst at the seams (the other" in result.err
+    assert before[0]["unfinished"] == ["likelihood", "clustering", "pictures"]
+    assert "reconstruction_mse" in {number["name"] for number in before[0]["numbers"]}  # written as it came
+    content, numbers = content_of(tmp_path / "e"), numbers_of(tmp_path / "e")
+    assert content["failed"] == {"likelihood": "RuntimeError: it burst at the seams"} and "unfinished" not in content
+    assert {"reconstruction_mse", "nmi"} <= set(numbers) and "elbo_kl" not in numbers
+    line = "the picture codes_map could not be drawn: ValueError: no plane"
+    page = (tmp_path / "e" / "report.html").read_text()
+    assert line in result.out and line in page and "likelihood failed: RuntimeError: it burst" in page
+    assert (tmp_path / "e" / "samples.png").exists() and not (tmp_path / "e" / "codes_map.png").exists()
+
+
+def test_numbers_are_written_before_anything_is_drawn(
+    program: Any, trained: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unlabeled.app.evaluate.portray", killed)
+    assert program("evaluate", f"checkpoint={trained}", f"output={tmp_path / 'e'}", *LEAN).status == 130
+    assert content_of(tmp_path / "e")["unfinished"] == ["pictures"] and len(numbers_of(tmp_path / "e")) > 5
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"a": 1.5, "b": [1, "x", None, True]}, {"a": 1.5, "b": [1, "x", None, True]}),
+        ({"a": math.nan}, {"a": None, "a_reason": "not a number"}),
+        ({"a": {"b": math.inf}}, {"a": {"b": None, "b_reason": "infinite"}}),
+        ({"a": [{"b": -math.inf}]}, {"a": [{"b": None, "b_reason": "minus infinity"}]}),
+        ({"a": (1.0, math.nan)}, {"a": [1.0, None], "a_reason": "not a number"}),
+        ({"a": np.float64("nan"), "a_reason": "of one"}, {"a": None, "a_reason": "of one"}),
+        ({"a": Path("x")}, {"a": "x"}),
+    ],
+)
+def test_json_is_strict(given: Any, told: Any, tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", given)
+    assert json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail) == told
+    write_json(tmp_path / "x.json", {})  # whole, or what was there before
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+@pytest.mark.parametrize("fails", [(0,), (1,), (0, 1), ()])
+def test_a_process_that_fails_tells_the_others(fails: tuple[int, ...]) -> None:
+    """On one of two, between two passes: neither waits for the other, and the next work begins together."""
+    sent: list[Any] = [None, None]
+    turn = threading.Barrier(2, timeout=20)
+
+    class Thread(Place):
+        def exchange(self, own: Any) -> list[Any]:
+            sent[self.rank] = own
+            turn.wait()
+            held = list(sent)
+            turn.wait()
+            return held
+
+    def work(place: Place) -> list[Any]:
+        first = place.gather(place.rank)
+        if place.rank in fails:
+            raise UserError(f"{place.rank} is not well")
+        return first + place.gather(place.rank + 10)
+
+    def both(rank: int) -> list[Any]:
+        place = Thread(rank, 2)
+        return [place.together(lambda: work(place)), place.together(lambda: place.gather("next"))]
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(both, range(2)))
+    assert all(later == (["next", "next"], None) for _, later in found)
+    for rank, (first, _) in enumerate(found):
+        who = rank if rank in fails else next(iter(fails), None)
+        assert first == (([0, 1, 10, 11], None) if who is None else (None, f"{who} is not well"))
 
 
 class TestFolders:

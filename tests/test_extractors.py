@@ -1,10 +1,12 @@
 """What image metrics see through: published networks beside torch-fidelity's own, and networks trained here."""
 
 import copy
+import json
 import math
 import pickle
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,15 +17,17 @@ from hydra.core.global_hydra import GlobalHydra
 from lightning import Trainer
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, interpolate
+from torch.nn.functional import cross_entropy, interpolate, one_hot
 
 from tests.cases import CASES
 from tests.conftest import TINY, TINY_UNPAIRED
+from tests.tiny import Tiny
 from unlabeled.app import cli, extractors
 from unlabeled.app.build import build as built
 from unlabeled.app.extractors import choose
 from unlabeled.app.train import fit
 from unlabeled.batches import Images, from_uint8
+from unlabeled.data.tables import ImageTable
 from unlabeled.errors import UserError
 from unlabeled.evaluation.dinov2 import VisionTransformer
 from unlabeled.evaluation.extractors import CLIP, Cells, DINOv2, Inception, Trained, digest
@@ -333,6 +337,89 @@ def test_a_classifier_learns_from_labelled_images_alone() -> None:
         network(classes=None)
 
 
+def test_what_a_classifier_records_is_of_labelled_images_and_weighs_as_many() -> None:
+    method = network().eval()
+    x = torch.randn(6, 1, 16, 16)
+    answers = method.classify(x).argmax(1)
+    for y in (answers, torch.where(torch.arange(6) == 2, (answers + 1) % 3, -1), torch.full((6,), -1)):
+        method.validation_step(Images(x, y), 0)
+    assert [int(recorded.rows) for recorded in method.recorded] == [6, 1, 0]
+    assert [float(recorded["val/accuracy"]) for recorded in method.recorded[:2]] == [1, 0]
+    expected = cross_entropy(method.classify(x[2:3]), (answers[2:3] + 1) % 3)
+    torch.testing.assert_close(method.recorded[1]["val/loss"], expected)
+
+
+class WithoutVal(Tiny):
+    """Validation images have no labels."""
+
+    def fingerprint(self, root: Path) -> str:
+        return "without val"
+
+    def read(self, root: Path, split: str) -> Any:
+        found = super().read(root, split)
+        return found._replace(labels=found.labels * 0 - 1) if split == "val" else found
+
+
+def test_a_best_checkpoint_is_never_chosen_by_what_was_not_measured(run: dict[str, Any], tmp_path: Path) -> None:
+    run["data"]["source"] = {"_target_": f"{__name__}.WithoutVal"}
+    fit(short(run, tmp_path / "run"))
+    kept = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert "last.ckpt" in kept and "best.ckpt" not in kept
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["best"] == {} and result["objective"] is None
+    assert "train/accuracy" in result["last"] and "val/loss" not in result["last"]
+
+
+class Eyes:
+    """A classifier that is right where an image's first pixel is bright."""
+
+    name, classes = "eyes", 3
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] = {}
+
+    def check(self, shape: Any) -> None:
+        pass
+
+    def __call__(self, levels: Tensor) -> tuple[Tensor, Tensor]:
+        right, y = levels[:, 0, 0, 0] == 255, levels[:, 0, 0, 1].long()
+        return levels.flatten(1).float(), one_hot(torch.where(right, y, (y + 1) % 3), 3).float()
+
+
+@pytest.mark.parametrize(
+    ("counts", "right", "accuracy", "refused"),
+    [
+        ((20, 20, 20), 60, 100.0, False),
+        ((20, 20, 20), 31, 100 * 31 / 60, False),  # just above: of the 40 errors of one class, 30 are three quarters
+        ((20, 20, 20), 30, 50.0, True),
+        ((20, 20, 20), 19, 100 * 19 / 60, True),  # chance
+        ((54, 3, 3), 54, 90.0, True),  # what the most frequent class alone gives
+        ((54, 3, 3), 58, 100 * 58 / 60, False),
+        ((5, 5, 5), 0, 0.0, False),  # too few to judge by
+        ((60, 0, 0), 0, 0.0, False),  # one class
+        ((0, 0, 0), 0, None, False),  # no label
+    ],
+)
+def test_an_extractor_says_how_often_it_is_right(
+    counts: tuple[int, ...], right: int, accuracy: float | None, refused: bool
+) -> None:
+    y = torch.tensor([c for c, n in enumerate(counts) for _ in range(n)] + [-1] * 7)
+    images = torch.zeros(len(y), 1, 4, 4, dtype=torch.uint8)
+    images[:right, 0, 0, 0] = 255
+    images[:, 0, 0, 1] = y.clamp(min=0)
+    table = ImageTable(images, y)
+    data = SimpleNamespace(batch=Images, shape=(1, 4, 4), table=lambda split: table)
+    eyes, shop = Eyes(), SimpleNamespace(data=data, title="d", key="evaluation.extractor")
+    if refused:
+        with pytest.raises(
+            UserError, match=rf"eyes is right on {accuracy:.1f} % of 60 val .*say evaluation.extractor="
+        ):
+            extractors.Shop.judge(shop, eyes)
+    else:
+        extractors.Shop.judge(shop, eyes)
+    assert eyes.facts.get("accuracy") == (None if accuracy is None else pytest.approx(accuracy))
+
+
 # By name
 
 
@@ -545,6 +632,8 @@ def test_a_run_is_an_extractor(ask: Any, run: Any, tmp_path: Path) -> None:
     fit(short(run, tmp_path / "trained"))
     extractor = ask(str(tmp_path / "trained"))
     assert extractor.name == f"m-d@{extractor.digest[:6]}" and extractor.facts["val_accuracy"] <= 1
+    assert extractor.facts["accuracy_on"] == "8 val images" and extractor.facts["accuracy"] in 12.5 * np.arange(9)
+    assert "accuracy" not in ask(str(tmp_path / "trained"), source=run["data"]["source"] | {"n": 12}).facts  # others
     assert ask(str(tmp_path / "trained" / "checkpoints" / "last.ckpt")).digest  # a file as well as a folder
     with pytest.raises(UserError, match=r"1 channel\(s\), and these have 3"):
         ask(str(tmp_path / "trained"), shape=[3, 16, 16])

@@ -13,6 +13,7 @@ from torch.nn.functional import softplus
 
 from tests.cases import CASES
 from tests.test_contract import run
+from unlabeled.batches import Images
 from unlabeled.errors import UserError
 from unlabeled.losses import penalty
 from unlabeled.losses.mutual_information import Codes
@@ -294,6 +295,19 @@ def test_acgan_names_fakes_by_the_classes_that_they_were_drawn_for(build: Any) -
     assert torch.equal(real, seen.batch.x) and torch.equal(y, seen.batch.y)
     assert torch.equal(drawn, redrawn) and torch.equal(drawn, seen.codes[0][:, -2:].argmax(1))
     assert not torch.equal(drawn, y) and not fake.requires_grad and again.requires_grad
+
+
+@pytest.mark.parametrize(("hidden", "rows"), [(0, 8), (5, 3), (8, 0)])
+def test_acgans_accuracy_is_of_images_with_a_class(hidden: int, rows: int, build: Any) -> None:
+    method, *_ = build(ROWS["acgan"])
+    method.eval()
+    x = torch.randn(8, 1, 16, 16)
+    y = method.classify(x).argmax(1)
+    y[-1] = 1 - y[-1]  # one is wrong
+    method.validation_step(Images(x, torch.where(torch.arange(8) < hidden, -1, y)), 0)
+    (recorded,) = method.recorded
+    assert int(recorded.rows) == rows
+    assert not rows or float(recorded["val/accuracy"]) == pytest.approx((rows - 1) / rows)
 
 
 # --- InfoGAN

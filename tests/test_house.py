@@ -33,7 +33,7 @@ FLOORS = {
     "files": {"errors"},
     "seeding": set(),
     "loggers": {"commands", "errors", "files"},
-    "dashboard": {"commands", "errors", "loggers"},
+    "dashboard": {"commands", "errors", "files", "loggers"},
     "batches": set(),
     "capabilities": set(),
     "nn": {"nn", "errors"},

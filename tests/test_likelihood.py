@@ -291,6 +291,14 @@ def test_numbers_that_are_too_small_are_refused(settings: dict[str, int]) -> Non
         Likelihood(**settings)
 
 
+def test_one_image_has_a_bound_and_no_error() -> None:
+    vae, x, _ = linear_gaussian(0.1)
+    one, two = (measured(Study(vae, Data(x[:n])), draws=2) for n in (1, 2))
+    assert all(math.isfinite(number.value) for number in [*one.values(), *two.values()])
+    assert one["log_likelihood_bound"].facts["standard_error"] is None and "active_units" not in one
+    assert two["log_likelihood_bound"].facts["standard_error"] > 0 and "active_units" in two
+
+
 # The network of Burda et al. 2016
 
 

@@ -418,6 +418,51 @@ def test_everything_that_applies_is_shown_the_same_each_time(kind: Any, plain_ma
         assert other["samples"].tobytes() != shown["samples"].tobytes()
 
 
+class Collapsed(VAE):
+    def encode(self, x: Tensor) -> Tensor:
+        return torch.ones(len(x), Z)
+
+
+class Diverged(VAE):
+    def encode(self, x: Tensor) -> Tensor:
+        return torch.full((len(x), Z), torch.nan)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return torch.full((len(z), 1, 8, 8), torch.nan)
+
+
+class Broken(VAE):
+    def sample(self, n: int) -> Tensor:
+        raise RuntimeError("out of memory\nagain")
+
+
+OF_CODES = {"neighbours", "codes_map"}
+COSTS = [  # method, images of a split, pictures that cannot be drawn
+    (VAE, 1, {"codes_map"}),
+    (VAE, 2, set()),
+    (Autoencoder, 1, {"codes_map"}),
+    (Generator, 1, set()),
+    (Collapsed, 20, {"codes_map"}),
+    (Diverged, 20, OF_CODES | {"anomalies"}),
+    (Broken, 20, {"samples", "nearest_training_images"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "n", "lost"), COSTS, ids=lambda value: getattr(value, "__name__", None))
+def test_a_picture_that_fails_is_a_line_and_costs_nothing_else(kind: Any, n: int, lost: set[str]) -> None:
+    study = Study(kind(), Data(n=n))
+    shown = portray(study)
+    assert set(shown.failed) == lost and not lost & set(shown)
+    few = {"interpolation", "interpolations", "traversals", "class_arithmetic"}  # take two images, or four
+    wanted = SHOWN.get(kind, SHOWN[VAE]) - lost
+    of_codes = few - {"interpolation"} if kind is Diverged else set()
+    assert wanted - (few if n < 4 and kind is not Generator else of_codes) <= set(shown)
+    assert all("\n" not in note for note in shown.notes()) and len(shown.notes()) == len(lost)
+    batch = study.table("test").batch(torch.arange(n))
+    drawn = draw(kind(), batch)  # as training does
+    assert set(drawn.failed) == lost & {"samples"} and ("reconstructions" in drawn) == (kind is not Generator)
+
+
 def test_translations_are_shown_both_ways() -> None:
     shown = portray(Study(Translator(), Domains()))
     assert set(shown) == {"a_to_b", "b_to_a"}

@@ -26,6 +26,7 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation.judgement import beside, headline, headlines, short
 from unlabeled.evaluation.report import LARGE, LOOK, embedded, line, render, render_comparison
 from unlabeled.evaluation.side_by_side import side_by_side
+from unlabeled.files import strict
 
 HOSTILE = "</title><script>alert('&amp; \"x\"')</script>"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -481,6 +482,30 @@ def test_runs_of_several_seeds_are_one_result(tmp_path: Path, capsys: Any) -> No
     text = capsys.readouterr().out
     assert "| 1. vae on digits | mig 12 ± 2.8" in text and "| 2 runs, each 1,200 batches of 64, 1.5 min |" in text
     assert "\npython train.py -m model=vae seed=0,1\n" in text and "mig 99" in text
+
+
+def test_what_is_no_number_is_null_and_readers_take_it(tmp_path: Path, capsys: Any) -> None:
+    lost = strict(number("mig", math.nan, standard_error=math.nan, baseline="raw pixels", baseline_value=math.inf))
+    assert (lost["value"], lost["facts"]["standard_error"]) == (None, None)
+    jobs = [job("a", numbers=[number("mig", 1.0)]), job("b", numbers=[lost])]
+    jobs[1] |= {"name": "b", "error": "likelihood failed"}  # and its other numbers count
+    jobs[1]["evaluation"]["failed"] = {"likelihood": "it burst"}
+    page = alone(render(jobs[1]["evaluation"], {}))
+    assert "not a number" in page.text and "likelihood failed: it burst" in page.text
+    told = side_by_side(jobs, "t")
+    assert values(told["others"], "mig") == [[1.0, None]] and told["failed"] == [
+        {"name": "b", "error": "likelihood failed"}
+    ]
+    alone(render_comparison(told, {}))
+    folders = [
+        run_folder(tmp_path, str(seed), overrides=["model=vae"], seed=seed, numbers=[each])
+        for seed, each in enumerate((number("mig", 1.0), lost))
+    ]
+    results.main([str(folder) for folder in folders])
+    assert "mig not a number" in capsys.readouterr().out
+    (folders[0] / "evaluation" / "evaluation.json").write_text(json.dumps(content() | {"unfinished": ["probe"]}))
+    with pytest.raises(UserError, match="ended before probe"):
+        results.main([str(folders[0])])
 
 
 def test_the_last_checkpoint_is_a_result_of_its_own(tmp_path: Path, capsys: Any) -> None:

@@ -330,6 +330,39 @@ def test_planes_are_principal_components_and_tsne():
     assert len(planes(h[:5], 0)) == 1  # too few for t-SNE
 
 
+@pytest.mark.parametrize(
+    ("h", "line"),
+    [
+        (np.ones((1, 3)), "two codes at least"),
+        (np.full((40, 3), 0.3), "all 40 codes are equal"),
+        (np.ones((40, 2)), "all 40 codes are equal"),
+        (np.array([[0.0, np.nan, 1.0]] * 20), "not finite"),
+    ],
+)
+def test_codes_that_make_no_map_say_so(h, line):
+    """t-SNE of equal codes starts at NaN, and ends the process."""
+    with pytest.raises(UserError, match=line):
+        planes(h, 0)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_a_map_is_that_of_codes_in_any_unit(scale):
+    h = blobs(30, dim=5, apart=3).h.double().numpy() * scale
+    h[:10] = h[0]  # as they are where a code has collapsed in part
+    found = planes(h, 0)
+    assert len(found) == 2 and all(np.isfinite(points).all() and np.ptp(points) > 0 for points in found.values())
+
+
+def test_codes_of_two_numbers_stand_beside_pca_and_tsne_of_the_pixels(monkeypatch):
+    shown = []
+    monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda self, title, **_: shown.append(title))
+    for dim in (2, 3):
+        codes_map(blobs(30, dim=dim, apart=3), 3, 0, torch.randn(30, 1, 4, 4))
+    words = [title.partition(",")[0] for title in shown]
+    first = ["the codes", "PCA of the pixels", "t-SNE of the pixels"]
+    assert words == [*first, "first two principal components", "t-SNE", "PCA of the pixels"]
+
+
 def test_maps_are_pictures_and_repeat():
     features = blobs(150, dim=2, apart=3)
     colours = {"classes": codes_map(features, 3, 0), "none": codes_map(features, None, 0)}

@@ -4,13 +4,13 @@ One section per family of methods, with what tells most about it. `--json` write
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from unlabeled.commands import extra
 from unlabeled.errors import UserError
+from unlabeled.files import write_json
 
 
 class Family(NamedTuple):
@@ -123,7 +123,7 @@ def main(words: list[str]) -> None:
     entity, _, project = given.project.rpartition("/")
     if given.json:
         made = workspace(entity or "entity", project)
-        given.json.write_text(json.dumps(made._spec, indent=2) + "\n")
+        write_json(given.json, made._spec)
         print(given.json)
         return
     from unlabeled.loggers import wandb_key

@@ -18,6 +18,14 @@ def several(rows: Any, who: str) -> None:
         raise UserError(f"{who} compares the images of a batch, and here it has one: data.batch_size=2 or more")
 
 
+def told(error: Exception) -> str:
+    """A failure in one line. What asked the program to stop is raised again."""
+    if getattr(error, "signal_number", None) is not None:
+        raise error
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
 def nearest(name: str, names: Iterable[str], n: int = 3, listed: str = "see --help") -> str:
     """`did you mean a, b?`; or all names where none is near; or, where they are many, where they are `listed`."""
     names = sorted(set(names))

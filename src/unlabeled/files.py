@@ -1,10 +1,13 @@
 """Files that appear whole or not at all, folders that settings name, and what paths are called among others."""
 
 import errno
+import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from unlabeled.errors import UserError
 
@@ -71,3 +74,30 @@ def _shared(parts: Sequence[Sequence[str]], most: int) -> int:
     while count < most and len({part[count] for part in parts}) == 1:
         count += 1
     return count
+
+
+def write_json(path: Path, content: Any) -> None:
+    """`write`, as JSON that every reader takes (RFC 8259): see `strict`. What JSON has no word for is a string."""
+    write(path, json.dumps(strict(content), indent=2, default=str, allow_nan=False) + "\n")
+
+
+def strict(tree: Any) -> Any:
+    """The same with null for every float that is not finite; beside such a KEY of a mapping, KEY_reason says why."""
+    if isinstance(tree, Mapping):
+        found = {}
+        for key, value in tree.items():
+            found[key] = strict(value)
+            reason = next(filter(None, map(_reason, value if isinstance(value, list | tuple) else [value])), None)
+            if reason and f"{key}_reason" not in tree:
+                found[f"{key}_reason"] = reason
+        return found
+    if isinstance(tree, list | tuple):
+        return [strict(value) for value in tree]
+    return None if _reason(tree) else tree
+
+
+def _reason(value: Any) -> str | None:
+    """Why a float cannot be told."""
+    if not isinstance(value, float) or math.isfinite(value):
+        return None
+    return "not a number" if math.isnan(value) else "infinite" if value > 0 else "minus infinity"

@@ -3,6 +3,9 @@
 import csv
 import json
 import os
+import traceback
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from PIL.Image import Image
 from rich.console import Console
 
 from unlabeled.app import log, stopping
@@ -26,13 +30,15 @@ from unlabeled.app.subjects import Subject, checkpointed, collected
 from unlabeled.app.tables import show as show_tables
 from unlabeled.app.tables import tables
 from unlabeled.app.values import check_values
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, told
 from unlabeled.evaluation.judgement import ARROWS, heading
-from unlabeled.evaluation.number import Number
-from unlabeled.evaluation.pictures import curves_svg, titled
-from unlabeled.evaluation.place import Place
+from unlabeled.evaluation.number import Evaluator, Number
+from unlabeled.evaluation.pictures import Album, curves_svg, titled
+from unlabeled.evaluation.place import Elsewhere, Place
 from unlabeled.evaluation.portrait import portray
 from unlabeled.evaluation.report import render
+from unlabeled.evaluation.study import Study
+from unlabeled.files import strict, write, write_json
 from unlabeled.seeding import seed_noise
 
 
@@ -56,14 +62,17 @@ def evaluate(config: DictConfig) -> None:
             spread(plain, folder)
         else:
             measure(plain, folder, Place())
-        job |= {"folder": str(folder), "evaluation": json.loads((folder / "evaluation.json").read_text())}
+        content = json.loads((folder / "evaluation.json").read_text())
+        job |= {"folder": str(folder), "evaluation": content}
+        if failed := content.get("failed"):
+            raise UserError(f"{failures(failed)} (the other numbers are written)")
     except Exception as error:
         job["error"] = explain(error)
         raise
     finally:
         if hydra.mode == RunMode.MULTIRUN:  # for the table at its end
             Path(hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
-            (Path(hydra.sweep.dir) / f"{hydra.job.num}.json").write_text(json.dumps(job))
+            write_json(Path(hydra.sweep.dir) / f"{hydra.job.num}.json", job)
 
 
 IDLE = {"checkpoint": ("size", "reference", "data.batch_size"), "samples": ("weights",)}
@@ -97,35 +106,96 @@ def spread(config: dict[str, Any], folder: Path) -> None:
 
 @torch.no_grad()
 def measure(config: dict[str, Any], folder: Path, place: Place) -> None:
-    """Measure, as one of `place.world` processes; the leader writes and prints."""
+    """Measure, as one of `place.world` processes; the leader writes and prints.
+
+    What is measured is in evaluation.json before anything is drawn, and after each evaluator. One that fails is named
+    there, and takes nothing else with it.
+    """
     quiet()
     device = choose_device(config["device"])
     subject = (checkpointed if config["checkpoint"] else collected)(config, device, place)
     study = subject.study
     found: dict[str, list[Number]] = {}
-    for name, evaluator in subject.evaluators.items():
-        if evaluator.applies(study):
-            seed_noise(config["seed"])
-            found[name] = evaluator.measure(study)
+    failed: dict[str, str] = {}
+    due = {name: evaluator for name, evaluator in subject.evaluators.items() if evaluator.applies(study)}
+    for i, (name, evaluator) in enumerate(due.items(), 1):
+        seed_noise(config["seed"])
+        numbers, problem = place.together(partial(measured, evaluator, study))
+        if problem:
+            failed[name] = problem
+        else:
+            found[name] = numbers or []
+        if place.leads and found:
+            save(folder, config, subject, found, failed, [*list(due)[i:], "pictures"])
+    if failed and not found:
+        raise UserError(failures(failed))
     pictures = portray(study, config["evaluation"]["pictures"])
-    pictures = {name: titled(picture, f"{heading(name)}: {subject.title}") for name, picture in pictures.items()}
     if place.leads:
-        content = hidden(described(config, subject, found))
-        leave(folder, subject, content, pictures)
+        curves = kept_pictures(folder, subject, pictures)
+        content = save(folder, config, subject, found, failed)
+        write(folder / "report.html", render(content, pictures, curves))
         publish(subject.home, content, folder / "report.html")
         show(folder, subject, [number for several in found.values() for number in several], list(pictures))
 
 
-def leave(folder: Path, subject: Subject, content: dict[str, Any], pictures: dict[str, Any]) -> None:
-    """evaluation.json, the pictures, and both as one page."""
-    for name, picture in pictures.items():
-        picture.save(folder / f"{name}.png")
-    metrics, curves = subject.home / "metrics.csv", ""
-    if metrics.is_file():
-        with open(metrics, newline="") as file:
-            curves = curves_svg(list(csv.DictReader(file)), result_of(subject.home).get("monitor"))
-    (folder / "report.html").write_text(render(content, pictures, curves), encoding="utf-8")
-    (folder / "evaluation.json").write_text(json.dumps(content, indent=2, default=str))
+def failures(failed: dict[str, str]) -> str:
+    """Which evaluators failed, and why, in one line."""
+    names: dict[str, list[str]] = {}
+    for name, why in failed.items():
+        names.setdefault(why, []).append(name)
+    return "; ".join(f"{', '.join(each)} failed: {why}" for why, each in names.items())
+
+
+def measured(evaluator: Evaluator, study: Study) -> list[Number]:
+    """Its numbers. A bug leaves its traceback on the screen."""
+    try:
+        return evaluator.measure(study)
+    except (UserError, Elsewhere):
+        raise
+    except Exception:
+        traceback.print_exc()
+        raise
+
+
+def save(
+    folder: Path,
+    config: dict[str, Any],
+    subject: Subject,
+    found: dict[str, list[Number]],
+    failed: dict[str, str],  # evaluator -> why
+    unfinished: Sequence[str] = (),  # what is still to come: evaluators, pictures
+) -> dict[str, Any]:
+    """evaluation.json, and its content."""
+    content: dict[str, Any] = hidden(described(config, subject, found))
+    content |= {"failed": failed} if failed else {}
+    content |= {"unfinished": list(unfinished)} if unfinished else {}
+    write_json(folder / "evaluation.json", content)
+    return strict(content)
+
+
+def kept_pictures(folder: Path, subject: Subject, pictures: Album) -> str:
+    """Writes the pictures, and gives the run's curves as an <svg>. What fails is a note."""
+    metrics, drawn = subject.home / "metrics.csv", list(pictures.items())
+    for name, picture in drawn:
+        pictures.draw(name, partial(saved, picture, f"{heading(name)}: {subject.title}", folder / f"{name}.png"))
+    for name in pictures.failed:
+        (folder / f"{name}.png").unlink(missing_ok=True)  # an earlier evaluation's
+    curves = ""
+    try:
+        if metrics.is_file():
+            with open(metrics, newline="") as file:
+                curves = curves_svg(list(csv.DictReader(file)), result_of(subject.home).get("monitor"))
+    except Exception as error:
+        pictures.failed["curves"] = told(error)
+    subject.study.notes.extend(pictures.notes())
+    return curves
+
+
+def saved(picture: Image, title: str, file: Path) -> Image:
+    """The picture below its title, which is in the file too."""
+    page = titled(picture, title)
+    page.save(file)
+    return page
 
 
 def show(folder: Path, subject: Subject, numbers: list[Number], pictures: list[str]) -> None:
@@ -136,6 +206,11 @@ def show(folder: Path, subject: Subject, numbers: list[Number], pictures: list[s
         show_tables(console, tables(*listed(numbers), console.width, wraps=(2,), left=(0, 1, 2)))
     else:
         console.print("no number of this version applies to what this method can do")
+    eyes = subject.study.extractor
+    if eyes is not None and "accuracy" in eyes.facts and any(eyes.name in number.name for number in numbers):
+        right, common = (f"{eyes.facts[key]:.1f} %" for key in ("accuracy", "accuracy_of_the_most_frequent_class"))
+        line = f"{eyes.name} is right on {right} of {eyes.facts['accuracy_on']} (the most frequent class has {common})"
+        console.print(f"extractor {line}", soft_wrap=True, markup=False)
     for note in subject.study.notes:
         console.print(f"note      {note}", soft_wrap=True, markup=False)
     console.print(f"numbers   {folder / 'evaluation.json'}", soft_wrap=True)

@@ -20,13 +20,17 @@ from omegaconf import DictConfig, OmegaConf
 from unlabeled.app.checkpoint import load
 from unlabeled.app.cli import composed
 from unlabeled.app.plan import resolve
-from unlabeled.batches import Images, Paired, Unpaired
+from unlabeled.batches import Images, Paired, Unpaired, to_uint8
 from unlabeled.errors import UserError, nearest
+from unlabeled.evaluation.extraction import subset
 from unlabeled.evaluation.extractors import CLIP, Cells, DINOv2, Extractor, Inception, Trained, sha256
+from unlabeled.evaluation.finetune import known
+from unlabeled.evaluation.linear import percent
 from unlabeled.evaluation.place import Place
 
-LAYOUT = 1  # raise it when classifiers that were trained before should not count any more
+LAYOUT = 2  # raise it when classifiers that were trained before should not count any more
 FEWEST, MOST = 25_000, 200_000  # images that a classifier is trained on: 20 epochs, within these
+SAME = ("_target_", "source", "classes", "val", "test", "split_seed")  # settings: equal ones hold out equal images
 PIXELS = 8e5  # pixels a second that it is trained on, on one core
 
 
@@ -174,18 +178,45 @@ class Shop:
             )
         return wanted.build(file, self.device)
 
-    def trained(self, path: Path) -> Extractor:
-        """A checkpoint's network."""
+    def trained(self, path: Path, own: bool = False) -> Extractor:
+        """A checkpoint's network. own: trained on this data, wherever it lay then."""
         method, run, facts = load(path, device=self.device, trust=self.trust)
         names = run.get("names") or {}
         model, data = names.get("model") or type(method).__name__.lower(), names.get("data") or "unknown"
         file = Path(facts["checkpoint"])
         result = file.parent.with_name("result.json")
         if file.parent.name == "checkpoints" and result.is_file():
-            best = json.loads(result.read_text()).get("best") or {}
-            facts |= {"val_accuracy": best["val/accuracy"]} if "val/accuracy" in best else {}
+            reached = (json.loads(result.read_text()).get("best") or {}).get("val/accuracy")
+            facts |= {} if reached is None else {"val_accuracy": reached}
         channels, height, width = run["data"]["shape"]
-        return Trained(method, f"{model}-{data}", (channels, height, width), facts)
+        extractor = Trained(method, f"{model}-{data}", (channels, height, width), facts)
+        if own or all(run["data"].get(key) == self.settings.get(key) for key in SAME):
+            self.judge(extractor)
+        return extractor
+
+    def judge(self, extractor: Trained) -> None:
+        """Its accuracy on held-out images of the data that it learned from is a fact; where that is poor, UserError.
+
+        Poor: three quarters or more of the errors that are made by always naming the most frequent class. Without a
+        labelled image there is no accuracy, and of few images, or of one class, no judgement.
+        """
+        if self.data.batch is not Images or not extractor.classes:
+            return
+        extractor.check(self.data.shape)
+        counts = [accuracy(extractor, self.data.table(split), split) for split in ("val", "test")]
+        told = [found for found in counts if found]
+        if not told:
+            return
+        found = next((one for one in told if one.judges), told[0])
+        extractor.facts |= {"accuracy": found.percent, "accuracy_on": f"{found.images} {found.split} images"}
+        extractor.facts |= {"accuracy_of_the_most_frequent_class": found.common}
+        if found.judges and 100 - found.percent >= 0.75 * (100 - found.common):
+            raise UserError(
+                f"{extractor.name} is right on {found.percent:.1f} % of {found.images} {found.split} images, of which "
+                f"{found.common:.1f} % have the most frequent class: nothing can be seen through it; train a better "
+                f"one, python train.py model=classifier data={self.title} run=FOLDER, and say {self.key}=FOLDER, or "
+                f"say {self.key}=none"
+            )
 
     # A classifier for this data
 
@@ -238,7 +269,7 @@ class Shop:
         problem = self.provide() if self.place.leads else None
         if problem := self.place.gather(problem)[0]:
             raise UserError(problem)
-        return self.trained(self.kept)
+        return self.trained(self.kept, own=True)
 
     def provide(self) -> str | None:
         """See that a whole one lies there; what went wrong, if anything did."""
@@ -274,6 +305,35 @@ class Shop:
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         return None
+
+
+class Accuracy(NamedTuple):
+    """Of a classifier on images that it did not learn from."""
+
+    percent: float
+    common: float  # that of always naming the class that most of these images have, in %
+    images: int
+    split: str
+    judges: bool  # whether the images are enough, and of more than one class
+
+
+def accuracy(extractor: Trained, table: Any, split: str) -> Accuracy | None:
+    """On 2,000 labelled images of a split at most; None where there is none."""
+    if table.labels.ndim != 1:
+        return None
+    rows = known(table)
+    rows = rows[subset(0, len(rows), 2000)]
+    if not len(rows):
+        return None
+    pairs = []
+    for index in rows.split(100):
+        batch = table.batch(index)
+        logits = extractor(to_uint8(batch.x))[1]
+        pairs.append(torch.stack([logits.argmax(1).cpu(), batch.y.cpu()]))  # type: ignore[union-attr]
+    seen, y = torch.cat(pairs, 1)
+    counts, n = y.bincount(), len(y)
+    judges = n >= 20 and int((counts > 0).sum()) > 1
+    return Accuracy(percent(seen == y), 100 * int(counts.max()) / n, n, split, judges)
 
 
 @cache

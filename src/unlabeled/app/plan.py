@@ -24,7 +24,7 @@ from unlabeled.app.processes import together
 from unlabeled.app.values import check_values
 from unlabeled.callbacks.pace import check_left, counted
 from unlabeled.errors import UserError
-from unlabeled.files import write
+from unlabeled.files import write, write_json
 
 
 def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
@@ -206,4 +206,4 @@ def failed(folder: Path, names: dict[str, Any], error: Exception) -> None:
     """Leave word of it, unless the folder holds what was reached before."""
     if "error" in result_of(folder, {"error": "none"}):
         with suppress(UserError):  # the error at hand says more than a full disk
-            write(folder / "result.json", json.dumps({"names": names, "error": hidden(explain(error))}))
+            write_json(folder / "result.json", {"names": names, "error": hidden(explain(error))})

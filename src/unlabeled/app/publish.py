@@ -19,7 +19,8 @@ def publish(home: Path, content: dict[str, Any], report: Path) -> None:
     file = home / "config.yaml"
     if not file.is_file():
         return
-    values = {f"evaluation/{number['name']}": float(number["value"]) for number in content["numbers"]}
+    numbers = [number for number in content["numbers"] if number["value"] is not None]
+    values = {f"evaluation/{number['name']}": float(number["value"]) for number in numbers}
     loggers: list[Any] = []
     try:
         config = config_of(home)

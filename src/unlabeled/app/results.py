@@ -75,6 +75,8 @@ def read(folder: Path) -> Run:
         raise UserError(
             f"{folder}: no {Path(error.filename).name}; run {command('evaluate', quoted('checkpoint', folder))}"
         ) from error
+    if missing := [name for name in evaluation.get("unfinished", []) if name != "pictures"]:
+        raise UserError(f"{folder}: its evaluation ended before {', '.join(missing)}: run evaluate.py again")
     return Run(evaluation, result)
 
 
@@ -102,9 +104,12 @@ def mean(each: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Of one number in several runs: the mean, and of what stands beside it too; its error is the runs' deviation."""
     facts = dict(each[0]["facts"])
     for key, value in facts.items():
-        if isinstance(value, int | float) and not isinstance(value, bool) and all(key in n["facts"] for n in each):
-            facts[key] = statistics.mean(n["facts"][key] for n in each)
+        values = [number["facts"].get(key) for number in each]
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+            facts[key] = statistics.mean(values)
     values = [number["value"] for number in each]
+    if None in values:  # not a number in one of them
+        return {**each[values.index(None)], "facts": facts}
     facts["standard_error"] = statistics.stdev(values)
     return {**each[0], "value": statistics.mean(values), "facts": facts}
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from unlabeled.app.cli import Outcome
 from unlabeled.app.tables import show, tables
 from unlabeled.evaluation.order import ordered
-from unlabeled.files import alike_cut
+from unlabeled.files import alike_cut, write_json
 
 
 class Compare(Callback):
@@ -30,7 +30,7 @@ class Compare(Callback):
         results = {path.name: _result(path) for path in sorted(folders, key=lambda path: int(path.name.split("-")[0]))}
         if not results:
             return
-        (sweep / "results.json").write_text(json.dumps(results, indent=2))
+        write_json(sweep / "results.json", results)
         console = Console(highlight=False)
         console.print(f"{len(results)} runs in {sweep}", soft_wrap=True, markup=False)
         show(console, tables(*summary(results), console.width, turns=True))
@@ -45,7 +45,7 @@ def summary(results: dict[str, dict[str, Any]], most: int = 6) -> tuple[list[str
     words = [dict(word.partition("=")[::2] for word in result["names"]["overrides"]) for result in results.values()]
     keys = list(dict.fromkeys(key for row in words for key in row))
     varied = [key for key in keys if len({row.get(key) for row in words}) > 1] or keys
-    reached = [result.get("best") or result.get("last") or {} for result in results.values()]
+    reached = [_numbers(result.get("best") or result.get("last") or {}) for result in results.values()]
     counts: dict[str, int] = {}
     for row in reached:
         for name in row:
@@ -71,6 +71,11 @@ def _result(run: Path) -> dict[str, Any]:
     if (run / "config.yaml").is_file():
         names = OmegaConf.to_container(OmegaConf.load(run / "config.yaml").names)
     return {"names": names, "error": "it ended without a word: killed, or out of memory?"}
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    """Without what is not finite, which is null with a reason."""
+    return {name: value for name, value in values.items() if isinstance(value, int | float)}
 
 
 def _short(values: list[str]) -> list[str]:
@@ -111,7 +116,7 @@ class CompareEvaluations(Callback):
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
             name = " ".join(hydra.overrides.task)
-            file.write_text(json.dumps({"name": name, "error": "left nothing; its message was on the screen"}))
+            write_json(file, {"name": name, "error": "left nothing; its message was on the screen"})
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         from rich.console import Console
@@ -146,7 +151,7 @@ class CompareEvaluations(Callback):
             found = {run: path for run, path in found.items() if path.is_file()}
             if len(found) > 1:
                 pictures[name] = found
-        (sweep / "comparison.json").write_text(json.dumps(comparison, indent=2))
+        write_json(sweep / "comparison.json", comparison)
         (sweep / "comparison.html").write_text(render_comparison(comparison, pictures), encoding="utf-8")
         console = Console(highlight=False)
         console.print(comparison["title"], soft_wrap=True, markup=False)

@@ -1,8 +1,8 @@
 """One run: fit, and tell what was reached."""
 
 import csv
-import json
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,10 +27,10 @@ from unlabeled.callbacks.pace import Budget, Over
 from unlabeled.callbacks.pruning import Pruning
 from unlabeled.callbacks.records import Diverged, Records
 from unlabeled.commands import command, quoted
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, told
 from unlabeled.evaluation.order import ordered
 from unlabeled.evaluation.pictures import code_width, curves, inverts
-from unlabeled.files import FULL, write
+from unlabeled.files import FULL, write_json
 
 
 def train(config: DictConfig) -> float | None:
@@ -140,6 +140,17 @@ def fit(config: dict[str, Any], resume: bool = False) -> float | None:
     return report(config, folder, trainer, method)
 
 
+def draw_curves(folder: Path, monitor: str | None) -> None:
+    """metrics.csv as a picture. Where that fails, a line says so, and nothing else is lost."""
+    metrics = folder / "metrics.csv"
+    try:
+        if metrics.is_file():
+            with open(metrics, newline="") as file:
+                curves(list(csv.DictReader(file)), folder / "pictures" / "curves.png", monitor)
+    except Exception as error:
+        print(f"note: the picture curves could not be drawn: {told(error)}", file=sys.stderr, flush=True)
+
+
 def report(
     config: dict[str, Any],
     folder: Path,
@@ -149,10 +160,6 @@ def report(
     """result.json, the curves, and the last lines on the screen."""
     records, checkpoints, seconds = part(trainer, Records), part(trainer, Checkpoints), part(trainer, Budget).seconds
     monitor, mode = checkpoints.choice(trainer)
-    metrics = folder / "metrics.csv"
-    if metrics.is_file():
-        with open(metrics, newline="") as file:
-            curves(list(csv.DictReader(file)), folder / "pictures" / "curves.png", monitor)
     objective = records.best.get(monitor) if monitor else None
     result = {
         "names": config["names"],
@@ -167,7 +174,8 @@ def report(
     pruned = next((c.pruned for c in trainer.callbacks if isinstance(c, Pruning)), None)  # type: ignore[attr-defined]
     if pruned:
         result["pruned"] = pruned
-    write(folder / "result.json", json.dumps(result, indent=2))
+    write_json(folder / "result.json", result)
+    draw_curves(folder, monitor)
     console = Console(highlight=False)
     names = config["names"]
     title = f"{names['model']} on {names['data']}, {result['batches']} batches in {seconds:.0f} s"

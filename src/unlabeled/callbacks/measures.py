@@ -1,7 +1,5 @@
 """Numbers of an evaluation while training goes on."""
 
-import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -17,6 +15,7 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation.number import Number
 from unlabeled.evaluation.place import Place
 from unlabeled.evaluation.study import Study
+from unlabeled.files import write_json
 from unlabeled.seeding import seed_noise
 
 
@@ -115,9 +114,7 @@ class Measures(Callback):
         self._told |= set(notes)
         content = {"epoch": self.epochs, "numbers": {k: asdict(n) for k, n in numbers.items()}, "notes": notes}
         self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self.folder / "measures.json.part"
-        unfinished.write_text(json.dumps(content, indent=2, default=str))
-        os.replace(unfinished, self.folder / "measures.json")
+        write_json(self.folder / "measures.json", content)
 
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": self.epochs}

@@ -1,5 +1,6 @@
 """Pictures in the run folder while training goes on, and in every logger that shows images."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,17 @@ from unlabeled.batches import Images, Points
 from unlabeled.capabilities import Samples
 from unlabeled.evaluation.density import draw_points, strip
 from unlabeled.evaluation.judgement import heading
-from unlabeled.evaluation.pictures import draw, grid, titled
+from unlabeled.evaluation.pictures import Album, draw, grid, titled
 from unlabeled.loggers import picture, table
 from unlabeled.seeding import seed_noise
+
+
+def told(album: Album, before: set[str]) -> set[str]:
+    """Says which pictures could not be drawn, each line once in a run."""
+    for note in album.notes():
+        if note not in before:
+            print(f"note: {note}", file=sys.stderr, flush=True)
+    return before | set(album.notes())
 
 
 class Pictures(Callback):
@@ -29,6 +38,7 @@ class Pictures(Callback):
         self.count = count
         self.images = images
         self._drawn = 0
+        self._told: set[str] = set()
 
     def on_validation_end(self, trainer: Trainer, method: Any) -> None:
         if trainer.sanity_checking or not trainer.is_global_zero:
@@ -53,7 +63,10 @@ class Pictures(Callback):
                 picture(logger, name, image, done)
         if "density" in drawn:
             frames = sorted((self.folder / "history" / "density").glob("batch-*.png"))
-            strip(frames).save(self.folder / "density_over_time.png")
+            drawn.draw("density_over_time", lambda: strip(frames))
+        if "density_over_time" in drawn:
+            drawn["density_over_time"].save(self.folder / "density_over_time.png")
+        self._told = told(drawn, self._told)
 
     def state_dict(self) -> dict[str, int]:
         return {"drawn": self._drawn}
@@ -80,10 +93,19 @@ class NearestImages(Callback):
         from unlabeled.evaluation.portrait import copies, nearest_training  # start-up need not wait for these
         from unlabeled.evaluation.study import Study
 
-        found = copies(Study(method, data, split="val", codes=self.searched))
+        album, held = Album(), []
         done = trainer.fit_loop.total_batch_idx + 1
-        image = nearest_training(found)
-        image = titled(image, f"nearest training images: {self.folder.parent.name}, batch {done:,}")
+
+        def make() -> Any:
+            held.append(copies(Study(method, data, split="val", codes=self.searched)))
+            title = f"nearest training images: {self.folder.parent.name}, batch {done:,}"
+            return titled(nearest_training(held[0]), title)
+
+        album.draw("nearest_training_images", make)
+        told(album, set())
+        if not album:
+            return
+        (found,), (image,) = held, album.values()
         self.folder.mkdir(parents=True, exist_ok=True)
         image.save(self.folder / "nearest_training_images.png")
         rows = [

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from unlabeled.capabilities import Classifies
 from unlabeled.evaluation.linear import percent
-from unlabeled.evaluation.number import Number
+from unlabeled.evaluation.number import Number, error_of_share
 from unlabeled.evaluation.probe import classified
 
 
@@ -36,7 +36,7 @@ class Classification:
             "split": study.split,
             "images": n,
             "labels": getattr(study.data, "labels", None) or "all",
-            "standard_error": (accuracy * (100 - accuracy) / n) ** 0.5,
+            **error_of_share(accuracy, n),
             "baseline": "the most common class",
         }
         return [

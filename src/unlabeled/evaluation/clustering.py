@@ -8,6 +8,7 @@ from torch import Tensor
 
 from unlabeled.capabilities import Clusters, Encodes
 from unlabeled.evaluation.features import Features
+from unlabeled.evaluation.fits import quiet
 from unlabeled.evaluation.kept import kept
 from unlabeled.evaluation.number import Number
 from unlabeled.evaluation.probe import MOST_CLASSES, classified
@@ -42,9 +43,15 @@ class Clustering:
         ours = self.scores(study, codes)
         if not ours:
             study.notes.append(
-                f"k-means needs more labelled {study.split} images than classes, which are {MOST_CLASSES} at most"
+                f"k-means needs more labelled {study.split} images than classes, which are {MOST_CLASSES} at most, and "
+                "images of two classes"
             )
             return []
+        if ours["clusters"] < study.data.classes:
+            study.notes.append(
+                f"k-means found {ours['clusters']} of {study.data.classes} clusters: the codes of the "
+                f"{study.split} images take no more values than that"
+            )
         facts = {"split": study.split, "images": int((codes.y >= 0).sum()), "clusters": study.data.classes}
         facts |= {"starts": self.starts, "seed": study.seed, "dimension": codes.h.shape[1], "baseline": "raw pixels"}
         numbers = [
@@ -67,29 +74,29 @@ class Clustering:
         return study.features(lambda x: study.method.assign(x)[:, None], study.split, f"clustering {study.split}")
 
     def scores(self, study: Any, features: Features) -> dict[str, float]:
-        """The leader's; empty where there is nothing to cluster."""
+        """The leader's, and how many clusters were found; empty where there is nothing to cluster."""
         known = features.y >= 0
         h, y, classes = features.h[known], features.y[known].numpy(), study.data.classes
-        if not study.leads or len(y) <= classes or classes > MOST_CLASSES:
+        if not study.leads or len(y) <= classes or classes > MOST_CLASSES or len(np.unique(y)) < 2:
             return {}
         from sklearn.cluster import KMeans
-        from threadpoolctl import threadpool_limits
 
-        with threadpool_limits(1):
+        with quiet():
             model = KMeans(classes, n_init=self.starts, random_state=mix(study.seed, 3) % 2**32)
             cluster = model.fit_predict(h.numpy())
-        return dict(zip(NAMES, agreement(cluster, y), strict=True))
+        return dict(zip(NAMES, agreement(cluster, y), strict=True)) | {"clusters": len(np.unique(cluster))}
 
 
 def agreement(cluster: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
     """Accuracy in %, NMI and ARI of clusters (N,) with classes (N,)."""
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-    return (
-        matched(torch.from_numpy(cluster), torch.from_numpy(y), int(y.max()) + 1),
-        float(normalized_mutual_info_score(y, cluster)),
-        float(adjusted_rand_score(y, cluster)),
-    )
+    with quiet():
+        return (
+            matched(torch.from_numpy(cluster), torch.from_numpy(y), int(y.max()) + 1),
+            float(normalized_mutual_info_score(y, cluster)),
+            float(adjusted_rand_score(y, cluster)),
+        )
 
 
 def matched(cluster: Tensor, y: Tensor, classes: int) -> float:

@@ -5,10 +5,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from unlabeled.errors import UserError
 from unlabeled.evaluation.features import Features
+from unlabeled.evaluation.fits import quiet
 from unlabeled.seeding import mix
 
 MOST = 2000  # points: t-SNE takes some ten seconds for as many
+FEWEST = 11  # points of a t-SNE
 LEGEND = 20  # classes at most that a legend names
 
 
@@ -23,9 +26,10 @@ def codes_map(
     seed: int,
     images: Tensor | None = None,  # (n, C, H, W), of the `mapped` rows; their plane is shown beside
 ) -> Image.Image:
-    """Codes by their two principal components and by t-SNE, coloured by class; of two dimensions, as they are.
+    """Codes by their two principal components and by t-SNE, coloured by class; of one or two dimensions, as they are.
 
-    Beside them what PCA makes of the pixels. van der Maaten & Hinton 2008, https://jmlr.org/papers/v9/vandermaaten08a.html
+    Beside them what PCA makes of the pixels; beside those of one or two dimensions, t-SNE too (van der Maaten & Hinton
+    2008, https://jmlr.org/papers/v9/vandermaaten08a.html). Raises UserError where there is nothing to map.
     """
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -36,7 +40,10 @@ def codes_map(
     h = features.h[rows].double().numpy()
     panels = planes(h, mix(seed, 5) % 2**32)
     if images is not None:
-        panels |= pixel_plane(images.flatten(1).double().numpy(), mix(seed, 5) % 2**32)
+        x = images.flatten(1).double().numpy()
+        panels |= pixel_plane(x, mix(seed, 5) % 2**32)
+        if h.shape[1] < 3:  # which need no t-SNE to be a plane: that of the pixels is what they compare with
+            panels |= pixel_tsne(x, mix(seed, 5) % 2**32)
     colours = np.full((len(h), 3), 0.6)
     handles = []
     if classes and features.y.ndim == 1:
@@ -60,33 +67,55 @@ def codes_map(
 def planes(h: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Codes (n, D) as points (n, 2), by what the plane is."""
     from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
 
+    if len(h) < 2:
+        raise UserError(f"a map takes two codes at least, and this is {len(h)}")
+    if not np.isfinite(h).all():
+        raise UserError("some codes are not finite numbers")
+    if (h == h[0]).all():
+        raise UserError(f"all {len(h)} codes are equal: they have collapsed, and say nothing of their images")
     if h.shape[1] == 1:
         return {"the codes' one dimension, twice": h.repeat(2, 1)}
     if h.shape[1] == 2:
         return {"the codes": h}
-    with threadpool_limits(1):
+    with quiet():
         pca = PCA(min(50, *h.shape), svd_solver="full").fit(h)
         components = pca.transform(h)  # distances among the first 50 are those that t-SNE sees
         share = pca.explained_variance_ratio_[:2].sum()
         found = {f"first two principal components, {share:.0%} of the variance": components[:, :2]}
-        if len(h) > 10:
-            tsne = TSNE(init="pca", perplexity=min(30, (len(h) - 1) / 3), random_state=seed)
-            found["t-SNE"] = tsne.fit_transform(components)
+        if len(h) >= FEWEST:
+            found["t-SNE"] = tsne(components, seed)
     return found
 
 
 def pixel_plane(x: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Images (n, D) as points (n, 2): what a code of two numbers is, without any network."""
     from sklearn.decomposition import PCA
-    from threadpoolctl import threadpool_limits
 
     if min(x.shape) < 2 or not x.std(0).any():
         return {}
-    with threadpool_limits(1):
+    with quiet():
         # randomised: the first two alone, in a second also of large images
         pca = PCA(2, svd_solver="randomized", random_state=seed)
         points = pca.fit_transform(x)
     return {f"PCA of the pixels, {pca.explained_variance_ratio_.sum():.0%} of the variance": points}
+
+
+def pixel_tsne(x: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """The same by t-SNE of the first 50 components."""
+    from sklearn.decomposition import PCA
+
+    if min(x.shape) < 2 or len(x) < FEWEST or not x.std(0).any():
+        return {}
+    with quiet():
+        components = PCA(min(50, *x.shape), svd_solver="randomized", random_state=seed).fit_transform(x)
+        return {"t-SNE of the pixels": tsne(components, seed)}
+
+
+def tsne(components: np.ndarray, seed: int) -> np.ndarray:
+    """Principal components (n, D) as points (n, 2)."""
+    from sklearn.manifold import TSNE
+
+    # no unit changes the map, and its float32 sums take neither very large nor very small ones
+    scaled = components / components[:, 0].std()
+    return TSNE(init="pca", perplexity=min(30, (len(scaled) - 1) / 3), random_state=seed).fit_transform(scaled)

@@ -69,6 +69,8 @@ def compare(
     the reference, in %: 50 where samples are as near as unseen images are, 100 for copies. After Meehan et al. 2020,
     https://arxiv.org/abs/2004.05675, section 3.1.
     """
+    if floor is not None and floor.n < 2:
+        floor = None
     extractor = study.extractor
     chosen = list(METRICS if metrics is None else metrics)
     if "inception_score" in chosen and not extractor.classes:

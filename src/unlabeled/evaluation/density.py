@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from unlabeled.capabilities import Judges, Samples
-from unlabeled.evaluation.pictures import lettering
+from unlabeled.evaluation.pictures import Album, lettering
 
 DRAWN = 10_000  # samples of a picture
 SHOWN = 1_000  # of them as dots
@@ -20,12 +20,17 @@ WIDEST = 1600  # pixels of a strip
 
 
 @torch.no_grad()
-def draw_points(method: Any, data: Any) -> dict[str, Image.Image]:
+def draw_points(method: Any, data: Any) -> Album:
     """`density`, of a method that samples points on a line or in the plane; of more dimensions, the first two."""
-    if not isinstance(method, Samples):
-        return {}
+    album = Album()
+    if isinstance(method, Samples):
+        album.draw("density", lambda: density(method, data.source))
+    return album
+
+
+def density(method: Samples, mixture: Any) -> Image.Image:
     x = torch.cat([method.sample(DRAWN // 10) for _ in range(10)]).cpu()
-    return {"density": on_a_line(method, x, data.source) if x.shape[1] == 1 else in_the_plane(x, data.source)}
+    return on_a_line(method, x, mixture) if x.shape[1] == 1 else in_the_plane(x, mixture)
 
 
 def in_the_plane(x: Tensor, mixture: Any) -> Image.Image:

@@ -20,6 +20,7 @@ from unlabeled.batches import Images
 from unlabeled.capabilities import Encodes
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features import Features
+from unlabeled.evaluation.fits import quiet
 from unlabeled.evaluation.number import Number
 from unlabeled.seeding import mix
 
@@ -147,7 +148,8 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Of every column of a (N, D) with every column of b (N, F), all indices: (D, F), in nats."""
     from sklearn.metrics import mutual_info_score
 
-    return np.array([[mutual_info_score(x, y) for y in b.T] for x in a.T])
+    with quiet():
+        return np.array([[mutual_info_score(x, y) for y in b.T] for x in a.T])
 
 
 def entropies(y: Factors) -> np.ndarray:
@@ -193,7 +195,9 @@ def separability(h_train: Codes, y_train: Factors, h_test: Codes, y_test: Factor
 
     accuracy = np.zeros((h_train.shape[1], y_train.shape[1]))
     for i, j in np.ndindex(accuracy.shape):
-        model = LinearSVC(C=0.01, class_weight="balanced", dual=False).fit(h_train[:, [i]], y_train[:, j])
+        model = LinearSVC(C=0.01, class_weight="balanced", dual=False)
+        with quiet():
+            model.fit(h_train[:, [i]], y_train[:, j])
         accuracy[i, j] = (model.predict(h_test[:, [i]]) == y_test[:, j]).mean()
     return accuracy
 
@@ -206,14 +210,13 @@ def boosted(h_train: Codes, y_train: Factors, h_test: Codes, y_test: Factors, ro
     forests, whose importances are less concentrated.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
-    from threadpoolctl import threadpool_limits
 
     importance, right = np.zeros((h_train.shape[1], y_train.shape[1])), []
     for j in range(y_train.shape[1]):
         model = HistGradientBoostingClassifier(
             max_iter=rounds, max_depth=3, max_leaf_nodes=None, min_samples_leaf=1, early_stopping=False, random_state=0
         )
-        with threadpool_limits(1):  # the same sums on every machine
+        with quiet():
             model.fit(h_train, y_train[:, j])
         # scikit-learn states no importance of these trees; their nodes are in no public attribute
         for tree in (tree for one_round in model._predictors for tree in one_round):

@@ -46,13 +46,13 @@ class Distribution:
             n = min(images(study, split).n, LIMIT) if study.samples is None else study.samples
             if isinstance(method, Samples):
                 real, floor = images(study, reference), self.floor(study, n)
-                found = compare(study, drawn(study, n), real, floor, metrics=self.metrics)
+                found = measured(study, drawn(study, n), real, floor, metrics=self.metrics)
                 numbers += [replace(number, facts=number.facts | {"sampler": study.sampler}) for number in found]
             if isinstance(method, Reconstructs) and "fid" in (self.metrics or METRICS):
                 real = images(study, split, n=n)
                 floor = self.floor(study, real.n, reference)
                 given = changed(study, real, "reconstructions", method.reconstruct)
-                numbers += compare(study, given, real, floor, "reconstruction_", ("fid",))
+                numbers += measured(study, given, real, floor, "reconstruction_", ("fid",))
         else:
             limit = LIMIT if study.samples is None else study.samples
             chosen = [name for name in CLOSENESS if name in (self.metrics or METRICS)]
@@ -63,12 +63,25 @@ class Distribution:
                 source = images(study, split, start, limit)
                 given = changed(study, source, "translations", translate)
                 real, floor = images(study, reference, end), self.floor(study, source.n, domain=end)
-                numbers += compare(study, given, real, floor, prefix, chosen, unchanged=source)
+                numbers += measured(study, given, real, floor, prefix, chosen, unchanged=source)
         return numbers
 
     def floor(self, study: Any, n: int, split: str | None = None, domain: str = "x") -> Stream | None:
         """As many real images that the reference does not hold."""
         return None if study.split == self.reference else images(study, split or study.split, domain, n)
+
+
+def measured(
+    study: Any, generated: Stream, reference: Stream, floor: Stream | None, prefix: str = "", *metrics: Any, **more: Any
+) -> list[Number]:
+    """`compare`, where there are images enough; else a note."""
+    few = next((stream for stream in (generated, reference) if stream.n < 2), None)
+    if few is None:
+        return compare(study, generated, reference, floor, prefix, *metrics, **more)
+    study.notes.append(
+        f"no {prefix}fid and the like: a distribution takes two images at least, and there is {few.n} of {few.name}"
+    )
+    return []
 
 
 class Folders:

@@ -9,15 +9,15 @@ from unlabeled.batches import Images, to_uint8
 from unlabeled.capabilities import SamplesClasses
 from unlabeled.evaluation.distribution import LIMIT, images
 from unlabeled.evaluation.linear import percent
-from unlabeled.evaluation.number import Number
+from unlabeled.evaluation.number import Number, error_of_share
 
 
 class DrawnClasses:
     """sample_accuracy: % of images drawn for a class that the extractor, a classifier of these classes, gives to it.
 
     The GAN-test of Shmelkov, Schmid & Alahari 2018, https://arxiv.org/abs/1807.09499, section 3.2; the classes take
-    turns. Beside it, the extractor's accuracy on real images of the scored split. One image of each class is enough
-    for 100 %: it tells nothing of variety, which recall and coverage do.
+    turns. Beside it, the extractor's accuracy on the scored split's images with a class. One image of each class is
+    enough for 100 %: it tells nothing of variety, which recall and coverage do.
     """
 
     def applies(self, study: Any) -> bool:
@@ -46,16 +46,14 @@ class DrawnClasses:
         seen, y = study.rows(len(table), real, "naming real images")
         if not study.leads:
             return []
-        real_ones = torch.isin(y, kinds)
-        accuracy, of_real = percent(found == asked), percent((seen == y)[real_ones])
+        accuracy, known = percent(found == asked), (seen == y)[torch.isin(y, kinds)]  # of the images with a class
         facts = {
             "split": study.split,
             "images": n,
             "extractor": {"name": extractor.name, "digest": extractor.digest, **extractor.facts},
             "seed": study.seed,
-            "standard_error": (accuracy * (100 - accuracy) / n) ** 0.5,
-            "baseline": "real images",
-            "baseline_images": int(real_ones.sum()),
-            "baseline_value": of_real,
+            **error_of_share(accuracy, n),
         }
+        if len(known):
+            facts |= {"baseline": "real images", "baseline_value": percent(known), "baseline_images": len(known)}
         return [Number(f"sample_accuracy[{extractor.name}]", accuracy, "%", "higher", facts)]

@@ -55,6 +55,11 @@ def short(value: Any) -> str:
     return f"{value:.4g}"
 
 
+def told(number: Mapping[str, Any]) -> str:
+    """A number's value; where it is none, why."""
+    return number.get("value_reason", "none") if number["value"] is None else short(number["value"])
+
+
 def bare(name: str) -> str:
     """fid[classifier-digits@ab12cd] without the weights' hash."""
     return re.sub(r"@[0-9a-f]+\]$", "]", name)
@@ -107,10 +112,12 @@ def headline(number: Mapping[str, Any]) -> dict[str, Any]:
         else:
             against.append((f"{name} {short(other)}", ""))
     through = bare(f"[{rest}")[1:-1] if "extractor" in facts else ""
+    if "accuracy" in (facts.get("extractor") or {}):
+        through += f", right on {facts['extractor']['accuracy']:.3g} % of {facts['extractor']['accuracy_on']}"
     return {
         "name": title,
         "words": plain(title, facts) + (f", seen through {through}" if through else ""),
-        "value": short(number["value"]),
+        "value": told(number),
         "unit": number["unit"],
         "better": f"{ARROWS[number['better']]} {number['better']} is better" if number["better"] else "",
         "against": against,

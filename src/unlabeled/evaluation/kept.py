@@ -59,9 +59,13 @@ def read(path: Path, key: dict[str, Any]) -> Any:
 def write(path: Path, content: dict[str, Any]) -> None:
     """All or nothing, also where several runs write at once. A folder that cannot be written is left alone."""
     try:
+        text = json.dumps(content, allow_nan=False)
+    except ValueError:  # a value that is not finite
+        return
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
-            json.dump(content, file)
+            file.write(text)
         os.replace(file.name, path)
     except OSError:
         return

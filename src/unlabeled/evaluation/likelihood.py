@@ -10,7 +10,7 @@ from torch import Tensor
 from unlabeled.batches import Images
 from unlabeled.capabilities import BoundsLikelihood, ElboTerms, Encodes, ReadsProbabilities, WeighsSamples
 from unlabeled.errors import UserError
-from unlabeled.evaluation.number import Number
+from unlabeled.evaluation.number import Number, standard_error
 
 GREY = "grey pixels are read as probabilities of white, so that this is not the likelihood of an image"
 ACTIVE = 0.01  # variance of its posterior mean over images above which a unit is active
@@ -60,7 +60,7 @@ class Likelihood:
                 Number("elbo_reconstruction", reconstruction, "nats", "higher", facts),
                 Number("elbo_kl", kl, "nats", None, facts),
             ]
-        if codes is not None:
+        if codes is not None and len(codes) > 1:  # one image does not tell what varies
             active = (codes.double().var(0, correction=0) > ACTIVE).sum()
             facts = {"split": study.split, "images": len(codes), "threshold": ACTIVE}
             facts |= {"baseline": "units in all", "baseline_value": codes.shape[1]}
@@ -155,7 +155,7 @@ def in_both_units(study: Any, names: tuple[str, str], bound: Tensor, elbo: Tenso
 
     def number(name: str, unit: str, better: Any, read: Any) -> Number:
         values = read(bound)
-        more: dict[str, Any] = {"standard_error": float(values.std() / math.sqrt(len(values)))}
+        more = standard_error(values)
         if elbo is not None:
             more |= {"baseline": "the ELBO of the same draws", "baseline_value": float(read(elbo).mean())}
         return Number(name, float(values.mean()), unit, better, facts | more)

@@ -4,7 +4,6 @@ Both see features standardised by those they learn from, and both write their pe
 that one chosen on some of them holds for all.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from unlabeled.evaluation.features import Features
+from unlabeled.evaluation.fits import quiet
 from unlabeled.seeding import mix
 
 
@@ -89,13 +89,11 @@ class Logistic:
     def __init__(self, h: Tensor, y: Tensor, penalty: float):
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
-        from threadpoolctl import threadpool_limits
 
         # The usual tolerance of 1e-4 stops up to 7% early.
         self.model = LogisticRegression(C=1 / (penalty * len(y)), tol=1e-6, max_iter=2000)
         # one thread: small products, where BLAS threads that wait for each other cost many times the work
-        with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", ConvergenceWarning)
+        with quiet() as caught:
             self.model.fit(h.numpy(), y.numpy())
         self.converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
 

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unlabeled.evaluation.fits import quiet
+
 MANIFOLD = 3  # neighbours whose distance is the radius in precision and recall (Kynkäänniemi et al.)
 BALL = 5  # neighbours whose distance is the radius in density and coverage (Naeem et al.)
 SUBSETS, SUBSET, SUBSET_SEED = 100, 1000, 2020  # torch-fidelity's, so that the kernel distance is its number
@@ -169,5 +171,6 @@ def nearer(samples: Tensor, unseen: Tensor) -> float:
     """P(a sample is nearer than an unseen image is to its own nearest), in %; ties count half. Mann & Whitney's U."""
     from scipy.stats import mannwhitneyu
 
-    u = mannwhitneyu(unseen.numpy(), samples.numpy(), method="asymptotic").statistic
+    with quiet():
+        u = mannwhitneyu(unseen.numpy(), samples.numpy(), method="asymptotic").statistic
     return 100 * float(u) / (len(samples) * len(unseen))

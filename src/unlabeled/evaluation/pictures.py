@@ -2,7 +2,8 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,36 @@ from unlabeled.capabilities import (
     Translates,
     TranslatesBack,
 )
+from unlabeled.errors import told
 from unlabeled.evaluation.order import ordered
+
+
+class Album(dict[str, Image.Image]):
+    """Pictures by name. One that cannot be drawn costs a line, and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failed: dict[str, str] = {}  # name -> why it is not here
+
+    def draw(self, name: str, make: Callable[[], Image.Image | None]) -> None:
+        """Hold what `make` gives; nothing for None."""
+        try:
+            made = make()
+        except Exception as error:
+            self.pop(name, None)
+            self.failed[name] = told(error)
+            return
+        if made is not None:
+            self[name] = made
+
+    def add(self, other: "Album") -> None:
+        self.update(other)
+        self.failed |= other.failed
+
+    def notes(self) -> list[str]:
+        """A line for each that is not here."""
+        return [f"the picture {name} could not be drawn: {why}" for name, why in self.failed.items()]
+
 
 GAP = 2  # pixels between images of a grid
 SIZE = 13  # pixels of a letter, of a picture that is shown as it is
@@ -126,47 +156,71 @@ def corners(codes: Tensor, steps: int = 8) -> Tensor:
 
 
 @torch.no_grad()
-def draw(method: Any, batch: Images | Unpaired | Paired) -> dict[str, Image.Image]:
-    """Everything the method can show on this batch, by name. The method is in evaluation mode, without gradients."""
-    pictures: dict[str, Image.Image] = {}
+def draw(method: Any, batch: Images | Unpaired | Paired) -> Album:
+    """Everything the method can show on this batch. The method is in evaluation mode, without gradients."""
+    album = Album()
     if isinstance(method, Samples):
-        pictures["samples"] = grid(method.sample(64), 8)
+        album.draw("samples", lambda: grid(method.sample(64), 8))
     if isinstance(method, SamplesClasses):
-        y = torch.arange(min(method.classes, CLASSES), device=batch[0].device)
-        images = method.sample_class(y.repeat_interleave(10))
-        pictures["classes"] = grid(images, 10, rows=[f"class {label}" for label in y.tolist()])
+        album.draw("classes", lambda: of_classes(method, batch[0].device))
     if isinstance(batch, Images):
         x = batch.x[:64]
         if isinstance(method, Reconstructs):
-            columns = min(16, len(x))
-            again = pairs(x, method.reconstruct(x))
-            rows = ["image", "reconstruction"] * math.ceil(len(again) / columns / 2)
-            pictures["reconstructions"] = grid(again, columns, rows=rows)
+            album.draw("reconstructions", lambda: reconstructed(method, x))
         if isinstance(method, Decodes):
-            codes = corner_codes(method, batch)
-            if codes is not None:
-                pictures["interpolation"] = grid(method.decode(corners(codes)), 8)
+            album.draw("interpolation", lambda: interpolated(method, batch))
         if isinstance(method, Encodes) and not isinstance(method, Reconstructs):
-            order = nearest(method.encode(x).float(), torch.arange(min(8, len(x))), 9)
-            pictures["neighbours"] = grid(x[order.flatten()], order.shape[1])
+            album.draw("neighbours", lambda: neighbours(method, x))
         if isinstance(method, Shows):
-            for title, (images, captions) in method.show(x).items():
-                pictures[title] = grid(images, 8, captions, side=96)
+            album.draw("the method's own", lambda: show(method, x, album))
     if isinstance(batch, Unpaired | Paired):
         a, b = batch.a[:16], batch.b[:16]
-        if isinstance(method, Translates):
-            fake_b = method.translate(a)
-            bands = {"a": a, "to b": fake_b}
-            if isinstance(method, TranslatesBack):
-                bands["and back"] = method.translate_back(fake_b)
-            pictures["a_to_b"] = banded(bands)
-        if isinstance(method, TranslatesBack):
-            fake_a = method.translate_back(b)
-            bands = {"b": b, "to a": fake_a}
-            if isinstance(method, Translates):
-                bands["and back"] = method.translate(fake_a)
-            pictures["b_to_a"] = banded(bands)
-    return pictures
+        there = method.translate if isinstance(method, Translates) else None
+        back = method.translate_back if isinstance(method, TranslatesBack) else None
+        if there:
+            album.draw("a_to_b", lambda: translated(a, there, back, ("a", "to b")))
+        if back:
+            album.draw("b_to_a", lambda: translated(b, back, there, ("b", "to a")))
+    return album
+
+
+def of_classes(method: SamplesClasses, device: torch.device) -> Image.Image:
+    """A row of samples for each class."""
+    y = torch.arange(min(method.classes, CLASSES), device=device)
+    return grid(method.sample_class(y.repeat_interleave(10)), 10, rows=[f"class {label}" for label in y.tolist()])
+
+
+def reconstructed(method: Reconstructs, x: Tensor) -> Image.Image:
+    """Images, and below each what comes back from its code."""
+    columns = min(16, len(x))
+    again = pairs(x, method.reconstruct(x))
+    return grid(again, columns, rows=["image", "reconstruction"] * math.ceil(len(again) / columns / 2))
+
+
+def interpolated(method: Decodes, batch: Images) -> Image.Image | None:
+    """Four codes in the corners, and what is between them."""
+    codes = corner_codes(method, batch)
+    return None if codes is None else grid(method.decode(corners(codes)), 8)
+
+
+def neighbours(method: Encodes, x: Tensor) -> Image.Image:
+    """Rows: an image, then those of the batch whose codes are nearest in angle."""
+    order = nearest(method.encode(x).float(), torch.arange(min(8, len(x))), 9)
+    return grid(x[order.flatten()], order.shape[1])
+
+
+def show(method: Shows, x: Tensor, album: Album) -> None:
+    """The method's own pictures, into the album."""
+    for title, (images, captions) in method.show(x).items():
+        album.draw(title, partial(grid, images, 8, captions, side=96))
+
+
+def translated(x: Tensor, there: Any, back: Any, names: tuple[str, str]) -> Image.Image:
+    """Images of a domain, in the other, and back again where there is a way."""
+    bands = {names[0]: x, names[1]: there(x)}
+    if back:
+        bands["and back"] = back(bands[names[1]])
+    return banded(bands)
 
 
 def banded(rows: dict[str, Tensor], columns: int = 8, side: int = 128) -> Image.Image:

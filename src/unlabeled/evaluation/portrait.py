@@ -1,6 +1,7 @@
 """The pictures of an evaluation: what a method makes of the scored split, from its capabilities alone."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from PIL import Image
@@ -14,8 +15,10 @@ from unlabeled.evaluation.comparison import NEAREST
 from unlabeled.evaluation.density import draw_points
 from unlabeled.evaluation.features import pixels
 from unlabeled.evaluation.latent import direction, is_gaussian, lerp, separation, slerp, traversals
-from unlabeled.evaluation.pictures import banded, distinct, draw, grid, inverts, nearest
+from unlabeled.evaluation.pictures import Album, banded, distinct, draw, grid, inverts, nearest
 from unlabeled.seeding import mix, seed_noise
+
+T = TypeVar("T")
 
 DRAWS = 4096  # from the prior, to know its place and spread
 SAMPLES = 64  # that are held against the training images
@@ -24,43 +27,52 @@ FEWEST = 20  # images on either side of an attribute, for a mean
 SURE = 0.9  # probability of a class, of images that stand for it
 
 
-def portray(study: Any, batch_images: int = 64) -> dict[str, Image.Image]:
-    """Every picture that applies, by name. All processes call it, for its passes; the leader gets the pictures."""
-    method, images = study.method, study.data.batch is Images
-    codes = study.codes(study.split) if images and isinstance(method, Encodes) else None
-    near = copies(study) if images and isinstance(method, Samples) and len(study.table(study.split)) else None
-    odd = ranked(study) if images and kinds(method) else {}
+def portray(study: Any, batch_images: int = 64) -> Album:
+    """Every picture that applies. All processes call it, for its passes; the leader alone draws, when they are over."""
+    method, images, album = study.method, study.data.batch is Images, Album()
+
+    def passes(work: Callable[[], T], *names: str) -> T | None:
+        found, problem = study.place.together(work)
+        album.failed |= dict.fromkeys(names, problem) if problem else {}
+        return found
+
+    codes = near = odd = None
+    if images and isinstance(method, Encodes):
+        codes = passes(lambda: study.codes(study.split), "neighbours", "codes_map")
+    if images and isinstance(method, Samples) and len(study.table(study.split)):
+        near = passes(lambda: copies(study), "nearest_training_images")
+    if images and kinds(method):
+        odd = passes(lambda: ranked(study), "anomalies")
     if not study.leads:
-        return {}
+        return album
     if study.data.batch is Points:
         seed_noise(study.seed)
-        return draw_points(method, study.data)
+        album.add(draw_points(method, study.data))
+        return album
     table = study.table(study.split)
     order = torch.randperm(len(table), generator=torch.Generator().manual_seed(mix(study.seed, 11)))
     batch = table.batch(order[:batch_images])
     seed_noise(study.seed)
-    pictures = draw(method, type(batch)(*(part.to(study.device) for part in batch)))
+    own = draw(method, type(batch)(*(part.to(study.device) for part in batch)))
+    album.add(own)
     if near is not None:
-        pictures["nearest_training_images"] = nearest_training(near)
+        album.draw("nearest_training_images", lambda: nearest_training(near))
     seen = study.once(NEAREST, lambda: None)
     if seen is not None:
         both = {"sample": from_uint8(seen.samples), "nearest": from_uint8(seen.neighbours)}
-        pictures["nearest_in_features"] = banded(both, side=80)
+        album.draw("nearest_in_features", lambda: banded(both, side=80))
     if codes is not None:
-        pictures["neighbours"] = neighbours(study, codes)
-        images_mapped = images_of(study, mapped(len(codes.h), study.seed))
-        pictures["codes_map"] = codes_map(codes, study.data.classes, study.seed, images_mapped)
+        album.draw("neighbours", lambda: neighbours(study, codes))
+        album.draw("codes_map", lambda: map_of(study, codes))
     if odd:
-        pictures["anomalies"] = anomalies(study, odd)
+        album.draw("anomalies", lambda: anomalies(study, odd))
     if images and isinstance(method, Decodes):
-        ends = ends_of_walks(study, codes)
-        if ends is not None:
-            pictures |= walks(study, codes, *ends)
+        album.add(walks(study, codes))
     if codes is not None and inverts(method):
-        pictures |= arithmetic(study, codes)
+        album.add(arithmetic(study, codes))
     elif images and isinstance(method, Decodes) and isinstance(method, DrawsCodes):
-        pictures |= arithmetic_of_draws(study)
-    return pictures
+        album.add(arithmetic_of_draws(study))
+    return album
 
 
 # What samples and codes lie near to
@@ -118,6 +130,11 @@ def neighbours(study: Any, codes: Any, queries: int = 8, k: int = 9) -> Image.Im
     return grid(images, found.shape[1], captions, heads=["image", "nearest", *(f"{i}." for i in range(2, k + 1))])
 
 
+def map_of(study: Any, codes: Any) -> Image.Image:
+    images = images_of(study, mapped(len(codes.h), study.seed))
+    return codes_map(codes, study.data.classes, study.seed, images)
+
+
 def anomalies(study: Any, rankings: dict[str, Any]) -> Image.Image:
     """Rows: the images of the scored split that stand out most, and least, by each kind of score."""
     order = torch.stack([rows for ranking in rankings.values() for rows in (ranking.most, ranking.least)])
@@ -150,6 +167,8 @@ def decoded(study: Any, z: Tensor) -> Tensor:
 def ends_of_walks(study: Any, codes: Any, n: int = 10) -> tuple[Tensor, Tensor | None] | None:
     """Codes (n, D) to walk between, and the images that they are of; draws from the prior where none is encoded."""
     if inverts(study.method):
+        if codes is None:  # they could not be had
+            return None
         rows = distinct(codes.y, n)
         return (codes.h[rows], images_of(study, rows)) if len(rows) > 1 else None
     if isinstance(study.method, DrawsCodes):
@@ -157,14 +176,22 @@ def ends_of_walks(study: Any, codes: Any, n: int = 10) -> tuple[Tensor, Tensor |
     return None
 
 
-def walks(study: Any, codes: Any, ends: Tensor, images: Tensor | None) -> dict[str, Image.Image]:
+def walks(study: Any, codes: Any) -> Album:
     """Interpolations between neighbouring ends, and traversals around the first."""
-    draws = study.method.draw_codes(DRAWS).cpu().float() if isinstance(study.method, DrawsCodes) else None
-    known = codes.h if inverts(study.method) else None
-    return {
-        "interpolations": interpolations(study, ends, images, draws),
-        "traversals": traversed(study, ends[0], draws, known),
-    }
+    album = Album()
+
+    def both() -> None:
+        found = ends_of_walks(study, codes)
+        if found is None:
+            return
+        ends, images = found
+        draws = study.method.draw_codes(DRAWS).cpu().float() if isinstance(study.method, DrawsCodes) else None
+        known = codes.h if inverts(study.method) else None
+        album.draw("interpolations", lambda: interpolations(study, ends, images, draws))
+        album.draw("traversals", lambda: traversed(study, ends[0], draws, known))
+
+    album.draw("interpolations", both)
+    return album
 
 
 def interpolations(
@@ -222,18 +249,20 @@ def traversed(study: Any, z: Tensor, draws: Tensor | None, known: Tensor | None,
 # Arithmetic
 
 
-def arithmetic(study: Any, codes: Any) -> dict[str, Image.Image]:
+def arithmetic(study: Any, codes: Any) -> Album:
     """With attributes: more of each, and sums. With classes: from one to the next."""
+    album = Album()
     if codes.y.ndim == 1:
-        picture = between_classes(study, codes)
-        return {} if picture is None else {"class_arithmetic": picture}
+        album.draw("class_arithmetic", lambda: between_classes(study, codes))
+        return album
     if getattr(study.data, "factors", None) or not ((codes.y >= -1) & (codes.y <= 1)).all():
-        return {}  # values of factors, not attributes that images have or have not
+        return album  # values of factors, not attributes that images have or have not
     names = list(getattr(study.data, "attributes", None) or ())
     if len(names) != codes.y.shape[1]:
         names = [f"attribute {i}" for i in range(codes.y.shape[1])]
-    pictures = {"attributes": attributes(study, codes, names), "attribute_sums": sums(study, codes, names)}
-    return {name: picture for name, picture in pictures.items() if picture is not None}
+    album.draw("attributes", lambda: attributes(study, codes, names))
+    album.draw("attribute_sums", lambda: sums(study, codes, names))
+    return album
 
 
 def between_classes(study: Any, codes: Any, count: int = 8) -> Image.Image | None:
@@ -252,14 +281,20 @@ def ways_between(h: Tensor, y: Tensor, found: Tensor) -> tuple[Tensor, Tensor, l
     return means[1:] - means[:-1], torch.arange(0, 1.6, 0.25), labels
 
 
-def arithmetic_of_draws(study: Any, count: int = 8) -> dict[str, Image.Image]:
+def arithmetic_of_draws(study: Any) -> Album:
+    album = Album()
+    album.draw("arithmetic_of_draws", lambda: between_drawn_classes(study))
+    return album
+
+
+def between_drawn_classes(study: Any, count: int = 8) -> Image.Image | None:
     """Where no image is encoded: codes that are drawn, of the class that the extractor is sure to see in their images.
 
     Radford et al. 2016, section 6.3.2, https://arxiv.org/abs/1511.06434, where people chose the images.
     """
     extractor = study.extractor
     if extractor is None or not extractor.classes:
-        return {}
+        return None
     z = study.method.draw_codes(DRAWS // 4).cpu().float()
     images = decoded(study, z)
     logits = [extractor(to_uint8(part.to(study.device)))[1].float().cpu() for part in images.split(study.block)]
@@ -268,9 +303,9 @@ def arithmetic_of_draws(study: Any, count: int = 8) -> dict[str, Image.Image]:
     found, often = y[y >= 0].unique(return_counts=True)
     found = found[often >= FEWEST][: count + 1]
     if len(found) < 2:
-        return {}
+        return None
     first = torch.stack([(y == c).nonzero()[0, 0] for c in found])[:-1]
-    return {"arithmetic_of_draws": moved(study, images[first], z[first], *ways_between(z, y, found))}
+    return moved(study, images[first], z[first], *ways_between(z, y, found))
 
 
 def attributes(study: Any, codes: Any, names: Any, count: int = 6, each: int = 2) -> Image.Image | None:

@@ -55,7 +55,7 @@ class Reconstruction:
             return []
         facts = {"split": study.split, "images": len(spread)}
         more: dict[str, dict[str, Any]] = {
-            "mse": {"baseline": "the mean image", "baseline_value": float(spread.mean())},
+            "mse": {"baseline": "the mean image", "baseline_value": float(spread.mean())} if len(spread) > 1 else {},
             "lpips": network.facts(study.data.shape) if network else {},
         }
         numbers = [

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from unlabeled.commands import command, quoted
-from unlabeled.evaluation.judgement import ARROWS, bare, beside, heading, headline, headlines, short, verdict
+from unlabeled.evaluation.judgement import ARROWS, bare, beside, heading, headline, headlines, short, told, verdict
 
 LARGE = 600_000  # bytes of a PNG above which 256 colours must do
 BUDGET = 10_000_000  # bytes of a page's pictures
@@ -73,7 +73,10 @@ def render(content: Mapping[str, Any], pictures: Mapping[str, Picture], curves: 
         headlines=[headline(number) for number in headlines(numbers)],
         groups=groups,
         provenance=flat(provenance),
-        notes=content.get("notes") or [],
+        notes=[
+            *(f"{name} failed: {why}" for name, why in (content.get("failed") or {}).items()),
+            *(content.get("notes") or []),
+        ],
         pictures=[(heading(name), explained(name), *embedded(pictures[name])) for name in ordered(pictures)],
         curves=curves,
         config=yaml.safe_dump(_plain(content.get("config") or {}), sort_keys=False, allow_unicode=True),
@@ -128,7 +131,7 @@ def line(number: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": number["name"],
         "bare": bare(number["name"]),
-        "value": short(number["value"]),
+        "value": told(number),
         "error": f"{facts['standard_error']:.2g}" if isinstance(facts.get("standard_error"), float) else None,
         "unit": number["unit"],
         "better": number["better"] or "",

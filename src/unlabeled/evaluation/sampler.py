@@ -14,6 +14,7 @@ from torch import Tensor
 from unlabeled.batches import Images
 from unlabeled.capabilities import DrawsCodes, DrawsPosterior
 from unlabeled.errors import UserError, nearest
+from unlabeled.evaluation.fits import quiet
 from unlabeled.evaluation.pictures import inverts
 from unlabeled.seeding import mix, seed_noise
 
@@ -44,6 +45,12 @@ def give(study: Any, name: str, samplers: dict[str, Sampler]) -> None:
     method.sample = lambda n: method.decode(draw(n))
 
 
+def fewest(h: Tensor) -> None:
+    """Raise UserError where codes (N, D) are too few for a density."""
+    if len(h) < 2:
+        raise UserError(f"evaluation.sampler: a density takes two train codes at least, and here is {len(h)}")
+
+
 def led(study: Any, work: Callable[[], Any]) -> Any:
     """What the leader finds, on every process."""
     return study.place.gather(work() if study.leads else None)[0]
@@ -65,6 +72,7 @@ class Gaussians(NamedTuple):
 def mixture(study: Any, components: int) -> Gaussians:
     """That of the highest likelihood of the train codes, with full covariances; one Gaussian has their moments."""
     h = study.codes("train").h
+    fewest(h)
     if h.shape[1] > WIDEST:
         raise UserError(
             f"codes of {h.shape[1]} numbers are too wide for full covariances, which take {WIDEST} at most: "
@@ -73,11 +81,10 @@ def mixture(study: Any, components: int) -> Gaussians:
 
     def work() -> tuple[Any, ...]:
         from sklearn.mixture import GaussianMixture
-        from threadpoolctl import threadpool_limits
 
         codes = h.double().numpy()
         floor = 1e-6 * max(float(codes.var(0).mean()), 1e-12)  # to variances: of codes that do not vary too
-        with threadpool_limits(1):
+        with quiet():
             fitted = GaussianMixture(
                 min(components, len(codes)), reg_covar=floor, random_state=mix(study.seed, 21) % 2**32
             ).fit(codes)
@@ -153,6 +160,7 @@ class Flow:
 
     def fit(self, study: Any) -> tuple[Draw, str]:
         h = study.codes("train").h
+        fewest(h)
         centre, spread = (part.to(study.device) for part in (h.mean(0), h.std(0)))
         spread = torch.where(spread > 1e-6, spread, 1.0)
         flow = led(study, lambda: self.trained(study, (h.to(study.device) - centre) / spread).cpu()).to(study.device)

@@ -18,7 +18,7 @@ PLAIN = ("model", "data", "weights", "samples", "reference")  # whose values nee
 
 
 def side_by_side(jobs: Sequence[Mapping[str, Any]], title: str = "") -> dict[str, Any]:
-    """jobs: {"folder", "evaluation"} each, evaluation.json's content; or {"name", "error"} of those that failed.
+    """jobs: {"folder", "evaluation"} each, evaluation.json's content; with {"name", "error"} those that failed.
 
     runs: name, folder, and what of it is not the same in all. numbers: those that all runs have, and others: those
     that some have; each with a value a run, whether it is the best of those measured on the same images, and what it
@@ -26,7 +26,7 @@ def side_by_side(jobs: Sequence[Mapping[str, Any]], title: str = "") -> dict[str
     the runs differ in their seeds (or the classes they saw) only, so that mean and standard deviation (n - 1) over
     them mean something.
     """
-    done = [job for job in jobs if "error" not in job]
+    done = [job for job in jobs if "evaluation" in job]  # some of its numbers may have failed
     marks = [identity(job["evaluation"]) for job in done]
     keys = list(dict.fromkeys(key for mark in marks for key in mark))
     complete = [{key: mark.get(key, usual(job, key)) for key in keys} for mark, job in zip(marks, done, strict=True)]

@@ -40,6 +40,8 @@ class Study:
     ):
         if codes < 1:
             raise UserError(f"evaluation.codes={codes}: say 1 image or more")
+        if samples is not None and samples < 1:
+            raise UserError(f"evaluation.samples={samples}: say 1 image or more")
         self.method = method
         self.data = data
         self.split = split

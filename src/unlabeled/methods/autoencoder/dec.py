@@ -12,6 +12,7 @@ when fewer than 0.1% of the images change cluster. Here end to end, each phase f
 """
 
 import copy
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -135,6 +136,7 @@ class DEC(Method):
     def place_centres(self) -> None:
         """The end of the first phase: section 3.2."""
         from sklearn.cluster import KMeans
+        from sklearn.exceptions import ConvergenceWarning
         from threadpoolctl import threadpool_limits
 
         codes = self.codes().cpu().numpy()
@@ -142,9 +144,15 @@ class DEC(Method):
             raise UserError(f"model.clusters={self.clusters}: there are {len(codes)} training images; take fewer")
         # this batch's noise decides, so that a resumed run does the same
         seed = int(torch.randint(2**31, ()))
-        with threadpool_limits(1):
-            found = KMeans(self.clusters, n_init=self.starts, random_state=seed).fit(codes).cluster_centers_
-        self.centres.copy_(self.trainer.strategy.broadcast(torch.from_numpy(found)))
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # of duplicates: said below
+            found = KMeans(self.clusters, n_init=self.starts, random_state=seed).fit(codes)
+        if (different := len(set(found.labels_.tolist()))) < self.clusters:
+            raise UserError(
+                f"model.clusters={self.clusters}: the codes of the training images are {different} different ones "
+                "after the first phase; take fewer, or train longer"
+            )
+        self.centres.copy_(self.trainer.strategy.broadcast(torch.from_numpy(found.cluster_centers_)))
         self.clustered.fill_(True)
 
     @torch.no_grad()

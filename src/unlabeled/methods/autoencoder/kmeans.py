@@ -9,6 +9,7 @@ The images of the pass are kept, 8 bits a value, and the centres are found at it
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,10 +94,14 @@ class KMeans(Method):
     def solve(self, x: Tensor, seed: int) -> None:
         """The centres of images (N, D)."""
         from sklearn.cluster import KMeans as Lloyd
+        from sklearn.exceptions import ConvergenceWarning
         from threadpoolctl import threadpool_limits
 
-        with threadpool_limits(1):
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # of duplicates: said below
             found = Lloyd(self.clusters, n_init=self.starts, random_state=seed).fit(x.numpy())
+        if (different := len(set(found.labels_.tolist()))) < self.clusters:
+            raise UserError(f"model.clusters={self.clusters}: {different} of the training images differ; take fewer")
         self.centres.copy_(torch.from_numpy(found.cluster_centers_))
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:

@@ -168,10 +168,10 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
                 "model=semi_supervised_adversarial_autoencoder learns from one class an image, not attributes"
             )
         logits, known = self.classify(x), y >= 0
-        count = count.masked_fill(count == 0, 1)
-        loss = cross_entropy(logits, y, ignore_index=-1, reduction="sum") / count
-        self.record(cross_entropy=loss, wrong=((logits.argmax(1) != y) & known).sum() / count)
-        return loss
+        rows, wrong = known.sum(), ((logits.argmax(1) != y) & known).sum()
+        total = cross_entropy(logits, y, ignore_index=-1, reduction="sum")
+        self.record(rows=rows, cross_entropy=total / rows.clamp(min=1), wrong=wrong / rows.clamp(min=1))
+        return total / count.masked_fill(count == 0, 1)
 
     def on_train_epoch_end(self) -> None:
         if not self.labelled:

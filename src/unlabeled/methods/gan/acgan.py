@@ -69,7 +69,10 @@ class ACGAN(GAN):
             self.descend(generator, self.generator_loss, batch.x, fake, drawn)
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
-        self.record(accuracy=(self.classify(batch.x).argmax(1) == batch.y).float().mean())
+        """The share of images whose class the critic names, of those whose class is known."""
+        rows = (batch.y >= 0).sum()
+        right = (self.classify(batch.x).argmax(1) == batch.y).sum()  # no class is -1
+        self.record(rows=rows, accuracy=right / rows.clamp(min=1))
 
     def on_train_epoch_end(self) -> None:
         self.labels.refuse()

@@ -64,10 +64,11 @@ class Classifier(Method):
             raise UserError("model=classifier learns from one class an image, and this data has attributes")
         logits = self.classify(batch.x)  # (B, K)
         known = batch.y >= 0
-        count = count.masked_fill(count == 0, 1)
-        loss = cross_entropy(logits, batch.y, ignore_index=-1, reduction="sum") / count
-        self.record(loss=loss, accuracy=((logits.argmax(1) == batch.y) & known).sum() / count)
-        return loss
+        rows = known.sum()
+        total = cross_entropy(logits, batch.y, ignore_index=-1, reduction="sum")
+        right = ((logits.argmax(1) == batch.y) & known).sum()
+        self.record(rows=rows, loss=total / rows.clamp(min=1), accuracy=right / rows.clamp(min=1))
+        return total / count.masked_fill(count == 0, 1)
 
     def on_train_epoch_end(self) -> None:
         if not self.trainer.strategy.reduce(self.labelled.clone(), reduce_op="sum"):

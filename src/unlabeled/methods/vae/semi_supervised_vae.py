@@ -69,7 +69,7 @@ class SemiSupervisedVAE(VAE):
         drawn = self.posterior.draw(self.encoder(x))
         kl = self.first_prior.kl(drawn)
         reconstruction = -self.likelihood.log_prob(self.decoder(drawn.z).float(), x).mean()
-        self.record(first_negative_elbo=reconstruction + kl.sum(1).mean(), first_kl=kl.sum(1).mean())
+        self.record(rows=len(x), first_negative_elbo=reconstruction + kl.sum(1).mean(), first_kl=kl.sum(1).mean())
         return reconstruction + self.kl(kl, self.progress)
 
     def second_loss(self, batch: Images) -> Tensor:
@@ -82,7 +82,8 @@ class SemiSupervisedVAE(VAE):
         unlabelled_loss = -average(self.prior.log_prob(unlabelled))
         logits = self.prior.classifier(labelled).float()
         classification = average(cross_entropy(logits, y, reduction="none"))
-        self.record(labelled_loss=labelled_loss, unlabelled_loss=unlabelled_loss, cross_entropy=classification)
+        self.record(rows=len(labelled), labelled_loss=labelled_loss, cross_entropy=classification)
+        self.record(rows=len(unlabelled), unlabelled_loss=unlabelled_loss)
         weight = self.labelled_weight
         return weight * labelled_loss + (1 - weight) * unlabelled_loss + self.alpha * classification
 
@@ -90,7 +91,9 @@ class SemiSupervisedVAE(VAE):
         super().validation_step(batch, batch_idx)
         known = batch.y >= 0
         wrong = self.classify(batch.x).argmax(1) != batch.y
-        self.record(error=average(wrong[known].float()))  # for the curves: best.ckpt is chosen without labels
+        self.record(
+            rows=known.sum(), error=average(wrong[known].float())
+        )  # for the curves: best.ckpt is chosen without labels
 
     def on_train_epoch_end(self) -> None:
         if not self.labelled:

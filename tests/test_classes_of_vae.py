@@ -136,7 +136,7 @@ def test_images_without_a_class_are_refused(build: Build, y: Any) -> None:
 
 @pytest.mark.parametrize("model", ["conditional_vae", "semi_supervised_vae"])
 def test_data_without_classes_are_refused(build: Build, model: str) -> None:
-    with pytest.raises(Exception, match=r"this data has none: say data.classes=N where its folders are classes"):
+    with pytest.raises(Exception, match=r"this data has none: put its images into a folder for each class"):
         build(ROW[model], "data.classes=null")
 
 

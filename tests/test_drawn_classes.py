@@ -11,6 +11,7 @@ from unlabeled.batches import Images
 from unlabeled.data.tables import ImageTable
 from unlabeled.evaluation.drawn_classes import DrawnClasses
 from unlabeled.evaluation.study import Study
+from unlabeled.nn.labels import Classes
 
 
 class Brightness:
@@ -26,8 +27,7 @@ class Data:
 
     batch, shape, keys = Images, (1, 128, 128), {}  # of which a block has 25: an odd number
 
-    def __init__(self, only: list[int] | None = None, labelled: bool = True):
-        self.only = only
+    def __init__(self, labelled: bool = True) -> None:
         y = torch.tensor([0, 1, 1, 0] * 25 + [-1] * 7)
         bright = torch.tensor([0, 1, 1, 1] * 25 + [0] * 7)
         self.images = ImageTable(
@@ -41,7 +41,9 @@ class Data:
 class Drawer:
     device, classes = torch.device("cpu"), 2
 
-    def __init__(self, brightness: list[float]):
+    def __init__(self, brightness: list[float], seen: tuple[int, ...] = (0, 1)):
+        self.labels = Classes(2)
+        self.labels.restrict(torch.tensor(seen))
         self.brightness, self.asked = torch.tensor(brightness), torch.zeros(0, dtype=torch.int64)
 
     def sample_class(self, y: Tensor) -> Tensor:
@@ -49,8 +51,8 @@ class Drawer:
         return (2 * self.brightness[y] - 1)[:, None, None, None].expand(-1, 1, 4, 4)
 
 
-def measured(brightness: list[float], samples: int = 250, **data: Any) -> tuple[Any, Drawer]:
-    method = Drawer(brightness)
+def measured(brightness: list[float], *seen: int, samples: int = 250, **data: Any) -> tuple[Any, Drawer]:
+    method = Drawer(brightness, seen or (0, 1))
     (number,) = DrawnClasses().measure(Study(method, Data(**data), extractor=Brightness(), samples=samples))
     return number, method
 
@@ -76,7 +78,7 @@ def test_without_a_labelled_image_nothing_stands_beside_it() -> None:
 
 
 def test_only_classes_that_were_trained_on_are_asked_for() -> None:
-    number, method = measured([0.9, 0.9], only=[1])
+    number, method = measured([0.9, 0.9], 1)
     assert number.value == 100 and method.asked.unique().tolist() == [1]
     assert number.facts["baseline_value"] == 100
 

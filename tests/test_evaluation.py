@@ -235,8 +235,10 @@ class TestFolders:
     def reference(self, digits: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return write(tmp_path_factory.mktemp("real") / "reference", digits[:1000])
 
-    def score(self, program: Any, samples: Path, reference: Path, tmp_path: Path, trained: Path) -> dict[str, Any]:
-        words = [f"samples={samples}", f"reference={reference}", f"evaluation.extractor={trained}"]
+    def score(
+        self, program: Any, samples: Path, reference: Path, tmp_path: Path, trained: Path, *more: str
+    ) -> dict[str, Any]:
+        words = [f"samples={samples}", f"reference={reference}", f"evaluation.extractor={trained}", *more]
         result = program("evaluate", *words, f"output={tmp_path / 'out'}", f"data.root={tmp_path}")
         assert result.status == 0, result.err
         return numbers_of(tmp_path / "out")
@@ -253,6 +255,22 @@ class TestFolders:
         bad = self.score(program, write(tmp_path / "noise", noise), reference, tmp_path, trained)
         assert bad[fid]["value"] > 10 * real[fid]["value"]
 
+    def test_colours_can_be_seen_as_grey_and_what_was_taken_is_told(
+        self, program: Any, digits: np.ndarray, reference: Path, trained: Path, tmp_path: Path
+    ) -> None:
+        samples = write(tmp_path / "samples", digits[1000:1040])
+        for i, folder in enumerate(("train", "test")):
+            write(samples / folder, digits[1100 + 40 * i : 1140 + 40 * i])
+        (samples / "test" / "0000.png").write_bytes(b"no image")
+        Image.new("RGB", (16, 16), "red").save(samples / "red.png")
+        numbers = self.score(program, samples, reference, tmp_path, trained, "channels=1")
+        assert next(iter(numbers.values()))["facts"]["images"] == 120
+        evaluation = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+        taken, left = evaluation["notes"][:2]
+        assert evaluation["provenance"]["shape"] == [1, 16, 16]
+        assert f"samples={samples}: all images" in taken and "test and train" in taken
+        assert f"left out: {samples}/test/0000.png (no image)" in left
+
     def mistake(self, program: Any, tmp_path: Path, *words: str) -> str:
         result = program("evaluate", *words, f"output={tmp_path / 'out'}", f"data.root={tmp_path}")
         assert result.status == 1
@@ -266,11 +284,13 @@ class TestFolders:
         assert "reference=FOLDER" in self.mistake(program, tmp_path, f"samples={reference}")
         large = write(tmp_path / "large", np.zeros((3, 20, 20), np.uint8))
         assert "say size=N" in self.mistake(program, tmp_path, f"samples={large}", *given)
-        colour = write(tmp_path / "colour", np.zeros((3, 16, 16, 3), np.uint8))
+        colour = write(tmp_path / "colour", np.full((3, 16, 16, 3), [255, 0, 0], np.uint8))
         assert "channel" in self.mistake(program, tmp_path, f"samples={colour}", *given)
+        assert "channels=2" in self.mistake(program, tmp_path, f"samples={colour}", *given, "channels=2")
         broken = write(tmp_path / "broken", np.zeros((2, 16, 16), np.uint8))
-        (broken / "0001.png").write_bytes(b"no image")
-        assert "0001.png" in self.mistake(program, tmp_path, f"samples={broken}", *given)
+        for i in range(2):
+            (broken / f"000{i}.png").write_bytes(b"no image")
+        assert "none of its images can be read" in self.mistake(program, tmp_path, f"samples={broken}", *given)
         assert "evaluation.extractor" in self.mistake(program, tmp_path, f"samples={reference}", given[0])
 
 
@@ -280,6 +300,7 @@ MISTAKES = {
     "evaluation.probe_data=cifar": r"did you mean cifar10",
     "devices=0": r"at least 1",
     "samples=here": r"checkpoint=RUN .*or samples=",
+    "channels=1": r"channels has no effect with checkpoint",
 }
 
 

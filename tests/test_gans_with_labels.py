@@ -14,7 +14,9 @@ from torch.nn.functional import softplus
 from tests.cases import CASES
 from tests.test_contract import run
 from unlabeled.batches import Images
+from unlabeled.capabilities import SamplesClasses
 from unlabeled.errors import UserError
+from unlabeled.evaluation.pictures import draw
 from unlabeled.losses import penalty
 from unlabeled.losses.mutual_information import Codes
 from unlabeled.nn import dcgan
@@ -56,12 +58,41 @@ def test_an_image_without_a_label_is_refused_on_the_first_batch_and_later_at_the
         labels(torch.zeros(2, 3, dtype=torch.int64))
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if SamplesClasses in case.can], ids=str)
+def test_only_classes_of_training_images_are_drawn(case: Any, build: Any) -> None:
+    method, _, _ = build(case, "data.only=1")
+    method.eval()
+    assert method.classes == 2 and method.labels.seen.tolist() == [1]
+    torch.manual_seed(0)
+    drawn = method.sample(16)
+    torch.manual_seed(0)
+    asked = method.labels.pick(16)
+    assert asked.tolist() == [1] * 16
+    torch.testing.assert_close(drawn, method.sample_class(asked))
+    assert draw(method, first(build(case)[1]), ["dark", "bright"])["classes"].height < 100  # a row
+    fresh, _, _ = build(case)
+    assert fresh.labels.seen.tolist() == [0, 1]
+    state = method.state_dict()
+    fresh.load_state_dict(state)
+    assert fresh.labels.seen.tolist() == [1]
+    fresh.labels.restrict(torch.tensor([0, 1]))
+    fresh.load_state_dict({name: value for name, value in state.items() if name != "labels.present"})  # an older one
+    assert fresh.labels.seen.tolist() == [0, 1]
+
+
+def test_an_image_without_a_label_may_be_of_any_mode_with_training_images(build: Any) -> None:
+    method, _, _ = build(ROWS["supervised_adversarial_autoencoder"], "data.only=1")
+    wanted = method.wanted(torch.full((200,), -1))
+    nearest = torch.cdist(wanted[:, :2], method.prior.centres[:, :2]).argmin(1)
+    assert nearest.float().mean() > 0.9
+
+
 WITH_LABELS = ["acgan", "conditional_gan", "projection_gan"]
 
 
 @pytest.mark.parametrize("model", WITH_LABELS)
 def test_what_has_no_classes_is_refused(model: str, build: Any) -> None:
-    for word, line in (("data.classes=null", "data.classes=N"), ("model.critic_steps=0", "at least 1")):
+    for word, line in (("data.classes=null", "a folder for each class"), ("model.critic_steps=0", "at least 1")):
         with pytest.raises(InstantiationException) as caught:
             build(ROWS[model], *word.split())
         assert isinstance(caught.value.__cause__, UserError) and line in str(caught.value.__cause__)

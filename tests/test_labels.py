@@ -92,7 +92,7 @@ def test_more_labels_than_the_share_asks_for_come_once_each(tmp_path: Path) -> N
         ([0, 1] * 8, {"labels": True}, "data.labels=True: say how many"),
         ([0, 1] * 8, {"labels": 2, "labelled_share": 1.0}, "data.labelled_share=1.0: 0 or more, and less than 1"),
         ([0, 1] * 8, {"labels": 5}, "data.labels=5: data=some has 2 classes: say a multiple of that"),
-        ([0, 1] * 8, {"labels": 18}, "has 8 training images of some class: say fewer labels"),
+        ([0, 1] * 8, {"labels": 18}, "has 8 training images of class 0: say fewer labels"),
         ([-1] * 16, {"labels": 2}, "has no class for each image: leave data.labels out"),
         ([[0, 1]] * 16, {"labels": 2}, "has no class for each image: leave data.labels out"),
     ],

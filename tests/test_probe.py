@@ -404,8 +404,11 @@ def test_where_it_applies():
     data = Split(halves(20, 0), halves(10, 1))
     assert Probe().applies(Study(Shrink(), data))
     assert not Probe().applies(Study(object(), data))
-    data.classes = None  # attributes, or nothing
-    assert not Probe().applies(Study(Shrink(), data))
+    for classes, words in ((None, "no class for each image"), (1, "one class only")):
+        data.classes = classes
+        study = Study(Shrink(), data)
+        assert Probe().applies(study) and Probe().measure(study) == [] and len(study.notes) == 1
+        assert words in study.notes[0]
     data.classes, data.batch = 2, Paired
     assert not Probe().applies(Study(Shrink(), data))
 

@@ -14,9 +14,19 @@ class Samples(Protocol):
         """n images (n, C, H, W) in [-1, 1]."""
 
 
+class SeenClasses(Protocol):
+    """The classes that training images have: they alone are drawn."""
+
+    seen: Tensor  # int64 (k,), ascending
+
+    def restrict(self, classes: Tensor) -> None:
+        """Make it these (k,)."""
+
+
 @runtime_checkable
 class SamplesClasses(Protocol):
     classes: int  # K
+    labels: SeenClasses
 
     def sample_class(self, y: Tensor) -> Tensor:
         """An image (C, H, W) in [-1, 1] of each of the classes y, int64 (n,), 0 to K - 1."""

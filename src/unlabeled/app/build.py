@@ -25,6 +25,7 @@ from unlabeled.callbacks.measures import Measures
 from unlabeled.callbacks.own import OwnBuffers
 from unlabeled.callbacks.pace import Budget
 from unlabeled.callbacks.records import Records
+from unlabeled.capabilities import SamplesClasses
 from unlabeled.errors import UserError
 from unlabeled.loggers import CSV, close, go_on
 from unlabeled.seeding import mix
@@ -41,9 +42,16 @@ def build(config: dict[str, Any]) -> tuple[Any, Any]:
     np.random.seed(seed)
     torch.manual_seed(seed)
     method = instantiate(fused(config), _convert_="all")
+    restrict_classes(method, data)
     try_optimizers(method)
     accelerate(method, config)
     return data, method
+
+
+def restrict_classes(method: Any, data: Any) -> None:
+    """Where a method draws classes, it draws those that training images have."""
+    if isinstance(method, SamplesClasses) and (present := data.training_classes()) is not None:
+        method.labels.restrict(present)
 
 
 def try_optimizers(method: Any) -> None:

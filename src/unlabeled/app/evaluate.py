@@ -75,7 +75,7 @@ def evaluate(config: DictConfig) -> None:
             write_json(Path(hydra.sweep.dir) / f"{hydra.job.num}.json", job)
 
 
-IDLE = {"checkpoint": ("size", "reference", "data.batch_size"), "samples": ("weights",)}
+IDLE = {"checkpoint": ("size", "channels", "reference", "data.batch_size"), "samples": ("weights",)}
 ONLY = {
     "data": ("root", "packed"),
     "evaluation": ("extractor", "extractor_weights"),

@@ -235,7 +235,7 @@ class Shop:
         config = copy.deepcopy(recipe(trainer))
         places = {"root": str(self.data.root), "packed": str(self.data.packed)}
         fixed = {"batch_size": 64, "augment": None, "seed": 0}
-        fixed |= {key: None for key in ("only", "labels") if key in self.settings}
+        fixed |= {key: None for key in ("only", "labels") if key in self.settings} | {"classes": self.data.classes}
         config.data = self.settings | places | fixed
         config.run = folder
         whole = len(self.data.divide("train")[1])  # whatever classes the run at hand was given

@@ -17,6 +17,7 @@ from unlabeled.app import log
 from unlabeled.app.changes import ABOUT, approve, change, same_parts
 from unlabeled.app.checkpoint import Damaged, batches, newest, whole
 from unlabeled.app.checks import check, check_devices
+from unlabeled.app.class_names import name_classes
 from unlabeled.app.cli import explain
 from unlabeled.app.folders import alone, kept, made, new_folder, slug, stamp
 from unlabeled.app.hidden import MARK, hidden, revealed
@@ -54,6 +55,7 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
     if not multirun:
         settle(config)
         check(config)  # a sweep's job has a folder first, so that its failure is in the table
+        name_classes(config)
     if config.run is None and config.resume == "auto" and not multirun:
         raise UserError("resume=auto must know the run: say run=FOLDER")
     if config.run is not None or config.resume == "auto":
@@ -78,6 +80,7 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
     try:
         settle(config)
         check(config)
+        name_classes(config)
         plain = resolve(config) | {"names": names}
         write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(hidden(plain))))
     except Exception as error:

@@ -22,6 +22,7 @@ def described(config: dict[str, Any], subject: Subject, found: dict[str, list[Nu
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "names": subject.run.get("names"),
         "data": study.data.keys,
+        "class_names": list(study.class_names) or None,
         "evaluation_seed": config["seed"],
         "overrides": config["overrides"],
         "versions": {name: version(name) for name in LIBRARIES},

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from PIL import Image
 
 from unlabeled.app.checkpoint import load
 from unlabeled.app.cli import composed, options
@@ -97,17 +96,24 @@ def checkpointed(config: dict[str, Any], device: str, place: Place) -> Subject:
 def collected(config: dict[str, Any], device: str, place: Place) -> Subject:
     """The images of the folder `samples` beside those of the folder `reference`, whoever made them."""
     folders = {key: Path(config[key]).expanduser() for key in ("samples", "reference")}
-    shape = common_shape(folders, config["size"])
+    sources = {
+        key: {"_target_": "unlabeled.data.sources.folder.AllPictures", "path": str(path), "key": key}
+        for key, path in folders.items()
+    }
+    pictures = {key: instantiate(source) for key, source in sources.items()}
+    shape = common_shape(pictures, config["size"], config["channels"])
     settings: dict[str, Any] = {"_target_": "unlabeled.data.modules.ImageData", "shape": shape, "batch_size": 100}
     root = config["data"]["root"] or os.environ.get("UNLABELED_DATA", "data")
     settings |= {"root": root, "packed": config["data"]["packed"], "val": 0.0, "test": 0.0}
-    samples, data = (
-        ready(settings | {"source": {"_target_": "unlabeled.data.sources.folder.Folder", "path": str(path)}})
-        for path in folders.values()
-    )
+    samples, data = (ready(settings | {"source": source}) for source in sources.values())
     chosen, cache = config["evaluation"], Path(data.packed) / "evaluation"
     method = SimpleNamespace(device=torch.device(device))
     study = Study(method, data, "train", config["seed"], cache=cache, place=place)
+    for key, images in {"samples": samples, "reference": data}.items():
+        if inside := pictures[key].split_folders:
+            study.notes.append(f"{key}={folders[key]}: all images in it count, those in {' and '.join(inside)} alike")
+        if left := images.left_out():
+            study.notes.append(f"{key}={folders[key]}: left out: {left}")
     study.extractor = choose(
         chosen["extractor"],
         chosen["extractor_weights"],
@@ -141,27 +147,27 @@ def elsewhere(name: str, home: dict[str, Any]) -> dict[str, Any]:
     return resolve(config)["data"]
 
 
-def common_shape(folders: dict[str, Path], size: int | None) -> tuple[int, int, int]:
-    """(C, H, W) that all images have; where they differ, `size` says to what square they are brought."""
-    found: dict[tuple[int, int], str] = {}  # sides -> a picture that has them
-    grey = True
-    for key, folder in folders.items():
-        pictures = instantiate(
-            {"_target_": "unlabeled.data.sources.folder.Pictures", "path": str(folder), "key": key}
-        ).splits["train"]
-        for path in pictures:
-            try:
-                with Image.open(path) as image:
-                    found.setdefault((image.height, image.width), str(path))
-                    grey = grey and image.mode in ("1", "L")
-            except OSError as error:
-                raise UserError(f"cannot read the image {path} ({error}): remove or replace it") from error
+def common_shape(folders: dict[str, Any], size: int | None, channels: int | None) -> tuple[int, int, int]:
+    """(C, H, W) that all images have, as a person sees them; folders: sources AllPictures, by the key that names them.
+
+    Where sizes differ, `size` says to what square images are brought. Images are grey where no image of either folder
+    has a colour, however they are saved, unless `channels` says otherwise.
+    """
+    if channels not in (None, 1, 3):
+        raise UserError(f"channels={channels}: 1 (grey) or 3 (colours); without it, grey where no image has a colour")
+    if channels is None:
+        channels = 1 if all(pictures.grey() for pictures in folders.values()) else 3
     if size is not None:
-        return (1 if grey else 3, size, size)
+        return (channels, size, size)
+    found: dict[tuple[int, int], Path] = {}  # sides -> a picture that has them
+    for key, pictures in folders.items():
+        sizes = pictures.sizes()
+        if not sizes:
+            raise UserError(f"{key}={pictures.pictures.given}: none of its images can be read")
+        found = sizes | found
     if len(found) > 1:
         (a, b), (one, other) = list(found)[:2], list(found.values())[:2]
         raise UserError(
             f"images differ in size: {one} is {a[1]}x{a[0]} and {other} {b[1]}x{b[0]}: say size=N to scale all to NxN"
         )
-    height, width = next(iter(found))
-    return (1 if grey else 3, height, width)
+    return (channels, *next(iter(found)))

@@ -51,8 +51,9 @@ class Pictures(Callback):
         seed_noise(0)
         batch = next(iter(trainer.datamodule.loader("val", self.images)))  # type: ignore[attr-defined]
         batch = move_data_to_device(batch, method.device)
-        points = trainer.datamodule.batch is Points  # type: ignore[attr-defined]
-        drawn = draw_points(method, trainer.datamodule) if points else draw(method, batch)  # type: ignore[attr-defined]
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        names = getattr(data, "class_names", ())
+        drawn = draw_points(method, data) if data.batch is Points else draw(method, batch, names)
         for name, image in drawn.items():
             history = self.folder / "history" / name
             history.mkdir(parents=True, exist_ok=True)

@@ -3,15 +3,21 @@
 One class per kind of batch; which data set it is, is the source's business (data/sources/).
 """
 
-from collections.abc import Callable, Sequence
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from unlabeled.batches import Images, Paired, Unpaired
+from unlabeled.data.classes import listed, name_of, numbers
+from unlabeled.data.found import left_out, told
 from unlabeled.data.loader import Loader, ShuffledLoader, Table, WholePass
 from unlabeled.data.packed import Packed, Source, pack
 from unlabeled.data.tables import ImageTable, PairedTable, UnpairedTable
@@ -124,6 +130,7 @@ class PackedData(TableData):
         self.val, self.test = val, test
         self.device_budget = device_budget
         self._packs: dict[str, Packed] = {}
+        self._told = False  # whether what was found has been said
         self._resident: dict[str, Tensor] = {}  # key -> array on the training device
 
     def prepare_data(self) -> None:
@@ -131,6 +138,9 @@ class PackedData(TableData):
             raise UserError("data.batch_size must be at least 1, data.val and data.test shares in [0, 1)")
         for split in self.source.splits:
             self.pack(split)
+        if not self._told and any(packed.new for packed in self._packs.values()):
+            tell(told(self))
+        self._told = True
 
     def pack(self, split: str) -> Packed:
         """A split of the source, packed and memory-mapped."""
@@ -138,6 +148,10 @@ class PackedData(TableData):
             self._packs[split] = pack(self.source, self.root, self.packed, split, self.shape)
             self.keys[split] = self._packs[split].key
         return self._packs[split]
+
+    def left_out(self) -> str:
+        """Files and folders that are not among the images, and why; "" where all are."""
+        return left_out(self)
 
     def resident(self, packed: Packed) -> Tensor:
         """The images on the training device as long as the budget lasts, else as they are."""
@@ -187,7 +201,8 @@ class ImageData(PackedData):
     def __init__(
         self,
         *common: Any,  # see PackedData
-        only: int | Sequence[int] | None = None,  # classes whose images train and val keep; test keeps all
+        class_names: Sequence[str] | None = None,  # the classes by number; None: as the source calls them, if it does
+        only: int | str | Sequence[int | str] | None = None,  # classes whose images train and val keep; test keeps all
         labels: int | None = None,  # labels that training sees, as many of each class; None: all there are
         label_seed: int = 0,  # decides which these are
         labelled_share: float = 0.5,  # of the images that training comes across, where `labels` are given
@@ -199,11 +214,72 @@ class ImageData(PackedData):
         if not 0 <= labelled_share < 1:
             raise UserError(f"data.labelled_share={labelled_share}: 0 or more, and less than 1")
         self.labels, self.label_seed, self.labelled_share = labels, label_seed, labelled_share
-        self.only: tuple[int, ...] | None = None
-        if only is not None:
-            self.only = tuple(only) if isinstance(only, Sequence) else (only,)
-        if self.only is not None and (not self.only or any(type(c) is not int or c < 0 for c in self.only)):
-            raise UserError(f"data.only={only}: say the number of a class, data.only=0, or of several, data.only=[0,1]")
+        self.given_names = tuple(map(str, class_names or ()))
+        if len(set(self.given_names)) < len(self.given_names):
+            raise UserError(f"data.class_names={list(self.given_names)}: two of them are the same")
+        if self.classes and len(self.given_names) > self.classes:
+            n = len(self.given_names)
+            raise UserError(
+                f"data.classes={self.classes}, but there are {n} ({listed(self.given_names)}): say data.classes={n}"
+            )
+        self.wanted = (
+            None if only is None else (only,) if isinstance(only, str) or not isinstance(only, Sequence) else only
+        )
+        if self.wanted is not None and (not self.wanted or not all(map(_names_a_class, self.wanted))):
+            raise UserError(
+                f"data.only={only}: say the name or the number of a class, data.only=0, or several, data.only=[0,1]"
+            )
+
+    def prepare_data(self) -> None:
+        told = self._told
+        if self.wanted and self.class_names:  # otherwise they may have names when they lie there
+            numbers(self.wanted, self.class_names, "data.only", self.source.name)
+        super().prepare_data()
+        if self.classes is None:
+            self.classes = len(self.class_names) or None
+        for note in () if told else self.notes():
+            tell(note)
+
+    def notes(self) -> Iterator[str]:
+        """What may be meant otherwise than it is taken."""
+        names = self.class_names
+        if unknown := [name for name in self.source_names if name not in names]:
+            yield (
+                f"data={self.source.name} has classes that are not among data.class_names, and whose images count as "
+                f"without a class: {listed(unknown)}"
+            )
+        for one in self.wanted or ():
+            (number,) = numbers([one], names, "data.only", self.source.name)
+            if isinstance(one, int) and one != number:
+                yield f"data.only={one}: the class named {one}, which has the number {number}"
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """What the source calls its classes, by its own numbers; () where they have no names."""
+        names = getattr(self.source, "class_names", None)
+        return tuple(names(self.root)) if names else ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the classes are called, by number; () where they have no names."""
+        return self.given_names or self.source_names
+
+    @cached_property
+    def only(self) -> tuple[int, ...] | None:
+        """The numbers of the classes that training sees; None: all."""
+        if self.wanted is None:
+            return None
+        return numbers(self.wanted, self.class_names, "data.only", self.source.name)
+
+    def pack(self, split: str) -> Packed:
+        if split not in self._packs and self.given_names and self.source_names not in ((), self.given_names):
+            # another folder than the one whose classes were counted: its numbers are its own
+            number = {name: i for i, name in enumerate(self.given_names)}
+            numbers = torch.tensor([*(number.get(name, -1) for name in self.source_names), -1])  # the last of label -1
+            packed = super().pack(split)
+            key = f"{packed.key}-{hashlib.sha256(repr(self.given_names).encode()).hexdigest()[:8]}"
+            self._packs[split], self.keys[split] = packed._replace(labels=numbers[packed.labels], key=key), key
+        return super().pack(split)
 
     @property
     def factors(self) -> dict[str, int] | None:
@@ -247,8 +323,9 @@ class ImageData(PackedData):
         each, rest = divmod(self.labels or 0, len(found[0]))
         if rest or not each:
             raise UserError(f"{name} has {len(found[0])} classes: say a multiple of that")
-        if each > found[1].min():
-            raise UserError(f"{name} has {int(found[1].min())} training images of some class: say fewer labels")
+        if each > (least := int(found[1].min())):
+            rare = name_of(int(found[0][found[1].argmin()]), self.class_names)
+            raise UserError(f"{name} has {least} training images of class {rare}: say fewer labels")
         order = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(mix(self.label_seed, 3)))]
         return torch.cat([order[y[order] == c][:each] for c in found[0].tolist()])
 
@@ -259,9 +336,33 @@ class ImageData(PackedData):
         if not found:
             raise UserError(f"data.only: the images of data={self.source.name} have no class each")
         if missing := sorted(set(classes) - set(found)):
-            there = f"there are {len(found)}, {found[0]} to {found[-1]}"
-            raise UserError(f"data.only: data={self.source.name} has no class {missing[0]}: {there}")
+            names = self.class_names
+            name = name_of(missing[0], names)
+            if names:
+                there = f"training images are of {listed([name_of(c, names) for c in found])}"
+            else:
+                there = f"there are {len(found)}, {found[0]} to {found[-1]}"
+            raise UserError(f"data.only: data={self.source.name} has no class {name}: {there}")
         return torch.tensor(classes)
+
+    def training_classes(self) -> Tensor | None:
+        """The classes that training images have, ascending; None where images have no class each."""
+        table = self.table("train")
+        if table.labels.ndim != 1:
+            return None
+        found = table.labels.cpu()[table.rows].unique()
+        found = found[found >= 0]
+        return found if len(found) else None
+
+
+def _names_a_class(one: Any) -> bool:
+    return (type(one) is int and one >= 0) or (isinstance(one, str) and bool(one))
+
+
+def tell(line: str) -> None:
+    """One process says it."""
+    if not getattr(rank_zero_only, "rank", 0):
+        print(f"note: {line}", file=sys.stderr, flush=True)
 
 
 class UnpairedData(PackedData):

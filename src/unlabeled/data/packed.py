@@ -8,16 +8,17 @@ finished, and a folder that was damaged later is made anew.
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -28,8 +29,9 @@ from tqdm import tqdm
 from unlabeled.data.content import Files
 from unlabeled.errors import UserError
 
-LAYOUT = 1  # raise it when the packed form changes
+LAYOUT = 2  # raise it when the packed form changes
 CHUNK = 256  # images at a time
+LEFT_OUT = "left_out.json"  # lists files that could not be read, with the reason
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Picture = np.ndarray | Image.Image | Callable[[], Image.Image]  # uint8 (H, W) or (H, W, 3); or how to read it
@@ -41,6 +43,7 @@ class Records(NamedTuple):
     images: np.ndarray | Iterable[Picture]  # uint8 (N, H, W) or (N, H, W, 3); or one by one, of any sizes
     labels: np.ndarray  # (N,) class index, (N, A) attributes in {0, 1} or (N, F) factors, int64; -1 where unknown
     # N = len(labels) = number of images
+    whole: bool = True  # no image may be missing; False: those that cannot be read are left out
 
 
 class Source(Protocol):
@@ -64,10 +67,20 @@ class Source(Protocol):
         """One split's images and labels. Raises UserError for files that are not whole."""
 
 
+class Unreadable(UserError):
+    """A file that is no whole picture."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(f"cannot read the image {path} ({reason}): remove or replace it")
+        self.path, self.reason = path, reason
+
+
 class Packed(NamedTuple):
     images: Tensor  # (N, C, H, W) uint8, memory-mapped
     labels: Tensor  # (N,) or (N, A) int64
     key: str  # names the content: equal keys, equal arrays
+    new: bool = False  # packed just now
+    left: tuple[tuple[str, str], ...] = ()  # files that could not be read, and why
 
 
 def pack(source: Source, root: Path, folder: Path, split: str, shape: tuple[int, int, int]) -> Packed:
@@ -96,7 +109,8 @@ def pack(source: Source, root: Path, folder: Path, split: str, shape: tuple[int,
         if fault:
             print(f"note: {place} was damaged ({fault}) and is made anew", file=sys.stderr)
     images, labels = _load(place, shape)
-    return Packed(torch.from_numpy(images), torch.from_numpy(labels), key)
+    new = fault is not None
+    return Packed(torch.from_numpy(images), torch.from_numpy(labels), key, new, left_out(place))
 
 
 def _load(place: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -131,22 +145,33 @@ def _make(place: Path, records: Records, shape: tuple[int, int, int], title: str
     try:
         n = len(records.labels)
         count = 0
+        spoilt: dict[int, Unreadable] = {}  # by their places in `records`
         # Written, not memory-mapped: a full disk is an error at the write, and would kill at the map.
         with (
             open(unfinished / "images.npy", "wb") as out,
             tqdm(desc=title, total=n, unit="image", disable=None if n >= 5000 else True, leave=False) as bar,
         ):
-            header = {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)}
-            np.lib.format.write_array_header_1_0(out, header)
+            _head(out, n, shape)
             for pixels in _fitted(records.images, shape):
-                out.write(pixels.tobytes())
+                for i, image in enumerate(pixels):
+                    if isinstance(image, Unreadable):
+                        spoilt[count + i] = image
+                    else:
+                        out.write(image.tobytes())
                 count += len(pixels)
                 bar.update(len(pixels))
+            if spoilt:
+                _refuse(title, spoilt, count, records.whole)
+                out.seek(0)
+                _head(out, count - len(spoilt), shape)  # as long as it was
             out.flush()
             os.fsync(out.fileno())  # a name that appears before its content would pass for whole after a crash
         if count != n:
             raise UserError(f"{title}: {count} images but {n} labels: remove the files and run again")
-        np.save(unfinished / "labels.npy", records.labels.astype(np.int64))
+        labels = np.delete(records.labels, list(spoilt), 0)
+        np.save(unfinished / "labels.npy", labels.astype(np.int64))
+        if spoilt:
+            (unfinished / LEFT_OUT).write_text(json.dumps([(str(one.path), one.reason) for one in spoilt.values()]))
         os.chmod(unfinished, 0o755)
         _put(unfinished, place, shape)
     except OSError as error:
@@ -178,8 +203,33 @@ def _put(finished: Path, place: Path, shape: tuple[int, int, int]) -> None:
     raise FileExistsError(f"{place} cannot be replaced: remove it")
 
 
-def _fitted(images: np.ndarray | Iterable[Picture], shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
-    """Chunks (n, C, H, W) uint8, in order."""
+def _head(out: BinaryIO, n: int, shape: tuple[int, int, int]) -> None:
+    np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)})
+
+
+def _refuse(title: str, spoilt: dict[int, Unreadable], count: int, whole: bool) -> None:
+    """Raise UserError where the images that cannot be read may not be left out."""
+    told = named([(str(one.path), one.reason) for one in spoilt.values()])
+    if whole or len(spoilt) == count:
+        raise UserError(f"{title}: {len(spoilt)} of {count} images cannot be read: {told}: replace or remove them")
+
+
+def named(files: Sequence[tuple[str, str]], most: int = 5) -> str:
+    """Files and what is wrong with them, the first few by name."""
+    more = f" and {len(files) - most} more" * (len(files) > most)
+    return ", ".join(f"{path} ({reason})" for path, reason in files[:most]) + more
+
+
+def left_out(place: Path) -> tuple[tuple[str, str], ...]:
+    """(path, reason) of each file that could not be read when it was packed."""
+    file = place / LEFT_OUT
+    return tuple((path, reason) for path, reason in json.loads(file.read_text())) if file.is_file() else ()
+
+
+def _fitted(
+    images: np.ndarray | Iterable[Picture], shape: tuple[int, int, int]
+) -> Iterator[np.ndarray | list[np.ndarray | Unreadable]]:
+    """Chunks, in order: of images (C, H, W) uint8, or of what is wrong with them."""
     channels, height, width = shape
     native = {1: (height, width), 3: (height, width, 3)}[channels]
     if isinstance(images, np.ndarray) and images.shape[1:] == native:
@@ -190,7 +240,14 @@ def _fitted(images: np.ndarray | Iterable[Picture], shape: tuple[int, int, int])
     pictures = iter(images)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow decodes and scales outside Python's lock
         while some := list(islice(pictures, CHUNK)):
-            yield np.stack(list(pool.map(lambda picture: fit(picture, shape), some)))
+            yield list(pool.map(lambda picture: _try(picture, shape), some))
+
+
+def _try(picture: Picture, shape: tuple[int, int, int]) -> np.ndarray | Unreadable:
+    try:
+        return fit(picture, shape)
+    except Unreadable as error:
+        return error
 
 
 def fit(picture: Picture, shape: tuple[int, int, int]) -> np.ndarray:

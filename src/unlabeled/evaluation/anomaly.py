@@ -34,9 +34,10 @@ class Anomaly:
         if not study.leads:
             return []
         known = raw[1].y >= 0
+        normal = [study.class_names[c] if c < len(study.class_names) else c for c in study.data.only]
         anomalous = ~torch.isin(raw[1].y, torch.tensor(study.data.only))[known]
         if anomalous.all() or not anomalous.any():
-            classes = ", ".join(map(str, study.data.only))
+            classes = ", ".join(map(str, normal))
             study.notes.append(
                 f"anomalies are left out: evaluation.split={study.split} does not hold both images of class {classes} "
                 "and others; test keeps all"
@@ -46,7 +47,7 @@ class Anomaly:
             "split": study.split,
             "images": len(anomalous),
             "anomalies": int(anomalous.sum()),
-            "normal_classes": list(study.data.only),
+            "normal_classes": normal,
             "train_images": len(raw[0].h),
             "baseline": "neighbours of raw pixels",
         }

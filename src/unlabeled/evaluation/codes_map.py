@@ -1,5 +1,7 @@
 """A map of codes in the plane."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from PIL import Image
@@ -25,6 +27,7 @@ def codes_map(
     classes: int | None,
     seed: int,
     images: Tensor | None = None,  # (n, C, H, W), of the `mapped` rows; their plane is shown beside
+    names: Sequence[str] = (),  # of the classes, by number, where they have names
 ) -> Image.Image:
     """Codes by their two principal components and by t-SNE, coloured by class; of one or two dimensions, as they are.
 
@@ -51,7 +54,11 @@ def codes_map(
         name = "tab10" if classes <= 10 else "tab20" if classes <= 20 else "gist_rainbow"
         shades = colormaps[name](np.arange(classes) if classes <= 20 else np.linspace(0, 1, classes))[:, :3]
         colours[y >= 0] = shades[y[y >= 0]]
-        handles = [Line2D([], [], marker="o", linestyle="", color=shades[c], label=str(c)) for c in range(classes)]
+        labels = [names[c] if c < len(names) else str(c) for c in range(classes)]
+        handles = [
+            Line2D([], [], marker="o", linestyle="", color=shade, label=label)
+            for shade, label in zip(shades, labels, strict=True)
+        ]
     figure = Figure(figsize=(5.4 * len(panels), 5.2), dpi=110, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     for axis, (title, points) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):

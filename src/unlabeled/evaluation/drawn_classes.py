@@ -15,9 +15,9 @@ from unlabeled.evaluation.number import Number, error_of_share
 class DrawnClasses:
     """sample_accuracy: % of images drawn for a class that the extractor, a classifier of these classes, gives to it.
 
-    The GAN-test of Shmelkov, Schmid & Alahari 2018, https://arxiv.org/abs/1807.09499, section 3.2; the classes take
-    turns. Beside it, the extractor's accuracy on the scored split's images with a class. One image of each class is
-    enough for 100 %: it tells nothing of variety, which recall and coverage do.
+    The GAN-test of Shmelkov, Schmid & Alahari 2018, https://arxiv.org/abs/1807.09499, section 3.2; the classes
+    that training images have take turns. Beside it, the extractor's accuracy on the scored split's images with a
+    class. One image of each class is enough for 100 %: it tells nothing of variety, which recall and coverage do.
     """
 
     def applies(self, study: Any) -> bool:
@@ -27,7 +27,7 @@ class DrawnClasses:
 
     def measure(self, study: Any) -> list[Number]:
         extractor, method, table = study.extractor, study.method, study.table(study.split)
-        kinds = torch.tensor(getattr(study.data, "only", None) or range(method.classes))
+        kinds = method.labels.seen.cpu()
         n = min(images(study, study.split).n, LIMIT) if study.samples is None else study.samples
 
         def named(x: Tensor) -> Tensor:

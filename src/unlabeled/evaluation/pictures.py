@@ -156,13 +156,16 @@ def corners(codes: Tensor, steps: int = 8) -> Tensor:
 
 
 @torch.no_grad()
-def draw(method: Any, batch: Images | Unpaired | Paired) -> Album:
-    """Everything the method can show on this batch. The method is in evaluation mode, without gradients."""
+def draw(method: Any, batch: Images | Unpaired | Paired, names: Sequence[str] = ()) -> Album:
+    """Everything the method can show on this batch. The method is in evaluation mode, without gradients.
+
+    names: what classes are called, by number, where they have names.
+    """
     album = Album()
     if isinstance(method, Samples):
         album.draw("samples", lambda: grid(method.sample(64), 8))
     if isinstance(method, SamplesClasses):
-        album.draw("classes", lambda: of_classes(method, batch[0].device))
+        album.draw("classes", lambda: of_classes(method, names))
     if isinstance(batch, Images):
         x = batch.x[:64]
         if isinstance(method, Reconstructs):
@@ -184,10 +187,11 @@ def draw(method: Any, batch: Images | Unpaired | Paired) -> Album:
     return album
 
 
-def of_classes(method: SamplesClasses, device: torch.device) -> Image.Image:
-    """A row of samples for each class."""
-    y = torch.arange(min(method.classes, CLASSES), device=device)
-    return grid(method.sample_class(y.repeat_interleave(10)), 10, rows=[f"class {label}" for label in y.tolist()])
+def of_classes(method: SamplesClasses, names: Sequence[str] = ()) -> Image.Image:
+    """A row of samples for each class that training saw."""
+    y = method.labels.seen[:CLASSES]
+    rows = [class_label(c, names) for c in y.tolist()]
+    return grid(method.sample_class(y.repeat_interleave(10)), 10, rows=rows)
 
 
 def reconstructed(method: Reconstructs, x: Tensor) -> Image.Image:
@@ -221,6 +225,11 @@ def translated(x: Tensor, there: Any, back: Any, names: tuple[str, str]) -> Imag
     if back:
         bands["and back"] = back(bands[names[1]])
     return banded(bands)
+
+
+def class_label(number: int, names: Sequence[str]) -> str:
+    """What a picture calls a class."""
+    return names[number] if number < len(names) else f"class {number}"
 
 
 def banded(rows: dict[str, Tensor], columns: int = 8, side: int = 128) -> Image.Image:

@@ -1,6 +1,7 @@
 """The pictures of an evaluation: what a method makes of the scored split, from its capabilities alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from unlabeled.evaluation.comparison import NEAREST
 from unlabeled.evaluation.density import draw_points
 from unlabeled.evaluation.features import pixels
 from unlabeled.evaluation.latent import direction, is_gaussian, lerp, separation, slerp, traversals
-from unlabeled.evaluation.pictures import Album, banded, distinct, draw, grid, inverts, nearest
+from unlabeled.evaluation.pictures import Album, banded, class_label, distinct, draw, grid, inverts, nearest
 from unlabeled.seeding import mix, seed_noise
 
 T = TypeVar("T")
@@ -53,7 +54,7 @@ def portray(study: Any, batch_images: int = 64) -> Album:
     order = torch.randperm(len(table), generator=torch.Generator().manual_seed(mix(study.seed, 11)))
     batch = table.batch(order[:batch_images])
     seed_noise(study.seed)
-    own = draw(method, type(batch)(*(part.to(study.device) for part in batch)))
+    own = draw(method, type(batch)(*(part.to(study.device) for part in batch)), study.class_names)
     album.add(own)
     if near is not None:
         album.draw("nearest_training_images", lambda: nearest_training(near))
@@ -126,13 +127,13 @@ def neighbours(study: Any, codes: Any, queries: int = 8, k: int = 9) -> Image.Im
     """Rows: an image of the scored split, then those whose codes are nearest in angle."""
     found = nearest(codes.h, distinct(codes.y, queries), k)
     images = images_of(study, found.flatten())
-    captions = classes(codes.y[found.flatten()])
+    captions = classes(codes.y[found.flatten()], study.class_names)
     return grid(images, found.shape[1], captions, heads=["image", "nearest", *(f"{i}." for i in range(2, k + 1))])
 
 
 def map_of(study: Any, codes: Any) -> Image.Image:
     images = images_of(study, mapped(len(codes.h), study.seed))
-    return codes_map(codes, study.data.classes, study.seed, images)
+    return codes_map(codes, study.data.classes, study.seed, images, study.class_names)
 
 
 def anomalies(study: Any, rankings: dict[str, Any]) -> Image.Image:
@@ -140,14 +141,14 @@ def anomalies(study: Any, rankings: dict[str, Any]) -> Image.Image:
     order = torch.stack([rows for ranking in rankings.values() for rows in (ranking.most, ranking.least)])
     batch = study.table(study.split).batch(order.flatten())
     rows = [f"{which}: {kind}" for kind in rankings for which in ("most", "least")]
-    return grid(batch.x, order.shape[1], classes(batch.y), rows=rows)
+    return grid(batch.x, order.shape[1], classes(batch.y, study.class_names), rows=rows)
 
 
-def classes(y: Tensor) -> list[str] | None:
+def classes(y: Tensor, names: Sequence[str]) -> list[str] | None:
     """Captions, where images have a class each."""
     if y.ndim > 1 or not (y >= 0).any():
         return None
-    return [f"class {label}" if label >= 0 else "" for label in y.tolist()]
+    return [class_label(label, names) if label >= 0 else "" for label in y.tolist()]
 
 
 def images_of(study: Any, rows: Tensor) -> Tensor:
@@ -271,13 +272,17 @@ def between_classes(study: Any, codes: Any, count: int = 8) -> Image.Image | Non
     if len(found) < 2:
         return None
     first = torch.stack([(codes.y == c).nonzero()[0, 0] for c in found])[:-1]
-    return moved(study, images_of(study, first), codes.h[first], *ways_between(codes.h, codes.y, found))
+    return moved(
+        study, images_of(study, first), codes.h[first], *ways_between(codes.h, codes.y, found, study.class_names)
+    )
 
 
-def ways_between(h: Tensor, y: Tensor, found: Tensor) -> tuple[Tensor, Tensor, list[str]]:
+def ways_between(h: Tensor, y: Tensor, found: Tensor, names: Sequence[str] = ()) -> tuple[Tensor, Tensor, list[str]]:
     """From each class of `found` to the next, (K - 1, D); how far to go; and what to call it."""
     means = torch.stack([h[y == c].mean(0) for c in found])
-    labels = [f"class {a} to {b}" for a, b in zip(found[:-1].tolist(), found[1:].tolist(), strict=True)]
+    called = [class_label(c, names) if names else str(c) for c in found.tolist()]
+    kind = "" if names else "class "
+    labels = [f"{kind}{a} to {b}" for a, b in pairwise(called)]
     return means[1:] - means[:-1], torch.arange(0, 1.6, 0.25), labels
 
 
@@ -305,7 +310,7 @@ def between_drawn_classes(study: Any, count: int = 8) -> Image.Image | None:
     if len(found) < 2:
         return None
     first = torch.stack([(y == c).nonzero()[0, 0] for c in found])[:-1]
-    return moved(study, images[first], z[first], *ways_between(z, y, found))
+    return moved(study, images[first], z[first], *ways_between(z, y, found, study.class_names))
 
 
 def attributes(study: Any, codes: Any, names: Any, count: int = 6, each: int = 2) -> Image.Image | None:

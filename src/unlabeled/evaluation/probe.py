@@ -55,8 +55,8 @@ class Probe:
             raise UserError(f"probe.labels={self.labels}, probe.held_out={held_out}: shares between 0 and 1")
 
     def applies(self, study: Any) -> bool:
-        """Where the method encodes and each image has one class; attributes are left to others."""
-        return isinstance(study.method, Encodes) and any(classified(one.data) for one in sites(study))
+        """Where the method encodes images; a note says why those without a class each are not probed."""
+        return isinstance(study.method, Encodes) and any(one.data.batch is Images for one in sites(study))
 
     def measure(self, study: Any) -> list[Number]:
         numbers = []
@@ -64,7 +64,7 @@ class Probe:
             known = len(one.notes)
             found = self.numbers(one) if classified(one.data) else []
             if not classified(one.data):
-                one.notes.append(f"probes need a class for each image: data={one.data.source.name} has none")
+                one.notes.append(f"no probes: data={one.data.source.name} {unclassified(one.data)}")
             if one is not study:
                 found = [replace(number, name=f"{number.name}[{one.data.source.name}]") for number in found]
                 study.notes += one.notes[known:]
@@ -168,6 +168,18 @@ def sites(study: Any) -> list[Any]:
 
 def classified(data: Any) -> bool:
     return data.batch is Images and (data.classes or 0) > 1
+
+
+def unclassified(data: Any) -> str:
+    """Why images have no classes to be told apart."""
+    if data.batch is not Images:
+        return "has no single images"
+    if getattr(data, "factors", None) or getattr(data, "attributes", None):
+        kind = "factors" if getattr(data, "factors", None) else "attributes"
+        return f"has {kind} and no class for each image"
+    if data.classes:
+        return "has images of one class only"
+    return "has no class for each image (folders of images, a folder for each class, are classes)"
 
 
 def labelled(features: Sequence[Features]) -> list[Features]:

@@ -66,6 +66,11 @@ class Study:
     def device(self) -> torch.device:
         return self.method.device
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the classes are called, by number; () where they have no names."""
+        return tuple(getattr(self.data, "class_names", ()))
+
     def once(self, key: Any, work: Callable[[], T]) -> T:
         """What `work` gives, made at the first call under this key."""
         if key not in self._once:

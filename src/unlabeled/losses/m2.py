@@ -33,8 +33,8 @@ class M2(nn.Module):
         super().__init__()
         if not classes:
             raise UserError(
-                "model.prior: M2 learns from class labels, and this data has none: say data.classes=N where its "
-                "folders are classes, or take data=digits"
+                "model.prior: M2 learns from class labels, and this data has none: put its images into a folder for "
+                "each class, or take data=digits"
             )
         self.classifier = classifier
         self.inference = inference

@@ -41,6 +41,9 @@ class LFW(Extracted):
     def fingerprint(self, root: Path) -> str | Files:
         return self.known(root / self.folder, self.checksum)
 
+    def class_names(self, root: Path) -> tuple[str, ...]:
+        return tuple(sorted({path.parent.name for path in find(root / self.folder)}))  # () where they do not lie there
+
     def read(self, root: Path, split: str) -> Records:
         paths = find(root / self.folder)
         _, labels = np.unique([path.parent.name for path in paths], return_inverse=True)

@@ -1,70 +1,155 @@
 """A user's own images, as they lie."""
 
+import re
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from unlabeled.data.content import Files
-from unlabeled.data.packed import Records
-from unlabeled.data.sources.pictures import find, lazily
+from unlabeled.data.packed import Records, Unreadable
+from unlabeled.data.sources.pictures import Search, is_grey, lazily, natural, search, upright_size
 from unlabeled.errors import UserError
 from unlabeled.files import folder
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLIT_NAME = re.compile(
+    r"(train(ing)?|val(id(ation)?)?|dev|test(ing)?)([ _-]?(set|data|images))?", re.IGNORECASE | re.ASCII
+)
+
+
+def split_of(folder: str) -> str | None:
+    """The split that a folder's name stands for: train, training, Training_set, ... -> train; so val and test too."""
+    if not SPLIT_NAME.fullmatch(folder):
+        return None
+    return {"tr": "train", "te": "test"}.get(folder[:2].lower(), "val")
 
 
 class Pictures:
-    """The splits, classes and pictures of one folder.
+    """The splits, classes and pictures of one folder. What holds no picture does not count.
 
-    A subfolder `train` makes the subfolders train, val (or valid, validation) and test the splits; without
-    it, everything is train. Folders in a split are classes, numbered in alphabetical order, where they hold a
-    picture.
+    Splits: folders named train (or training), val (valid, validation, dev) and test (testing), in upper or lower case
+    and also with `set`, `data` or `images` behind the name, are the splits
+
+    - where train stands beside val or test (and then folders of other names are left out), or
+    - where train is the only folder, or the only one whose pictures all lie in folders of its own.
+
+    Else a folder named train is a class like its neighbours, and everything is the split train. Two folders for one
+    split, splits without train, and splits within other folders are refused.
+
+    Classes: the folders in a split, numbered over all splits in the natural order of their names (2 before 10).
     """
 
     def __init__(self, path: str | Path | None, key: str):  # key: what to type to name the folder
         self.given, self.key = path, key
 
     @cached_property
-    def splits(self) -> dict[str, list[Path]]:
-        """split -> its pictures"""
+    def search(self) -> Search:
         if self.given is None:
             raise UserError(f"which images? say {self.key}=FOLDER")
         if not self.path.is_dir():
             raise UserError(f"{self.key}={self.given}: there is no such folder")
-        places = {"train": self.path}
-        if (self.path / "train").is_dir():
-            inside = sorted(self.path.iterdir())
-            places = {SPLITS[place.name]: place for place in inside if place.name in SPLITS and place.is_dir()}
-        found = {split: find(place) for split, place in places.items()}
+        return search(self.path)
+
+    def inside(self, path: Path) -> tuple[str, ...]:
+        """Where a picture lies in the folder: the names of folders, and its own."""
+        return path.parts[len(self.path.parts) :]
+
+    @cached_property
+    def folders(self) -> dict[str, str]:
+        """split -> the folder that is it; empty where everything is train."""
+        lie: dict[str, list[tuple[str, ...]]] = {}  # folder -> where its pictures lie in it
+        for path in self.search.found:
+            first, *rest = self.inside(path)
+            if rest:
+                lie.setdefault(first, []).append(tuple(rest))
+        named = [(split, name) for name in lie if (split := split_of(name))]
+        others = [name for name in lie if not split_of(name)]
+        splits = {split for split, _ in named}
+        if "train" not in splits:
+            self._refuse_hidden_splits(lie)
+            if splits and not others:
+                raise UserError(
+                    f"{self.key}={self.given}: {' and '.join(name for _, name in named)}, but no folder of training "
+                    "images: call one train, or give classes other names"
+                )
+            return {}
+        if splits == {"train"} and others:
+            deep = {name for name, places in lie.items() if all(len(place) > 1 for place in places)}
+            if not deep.issuperset(name for _, name in named) or deep.intersection(others):
+                return {}  # a class
+        if len(named) > len(splits):
+            twice = next(split for split in splits if [s for s, _ in named].count(split) > 1)
+            names = " and ".join(name for split, name in named if split == twice)
+            raise UserError(f"{self.key}={self.given}: {names} are both {twice}: join them, or rename one")
+        return dict(named)
+
+    def _refuse_hidden_splits(self, lie: dict[str, list[tuple[str, ...]]]) -> None:
+        for name, places in lie.items():
+            splits = {place[0]: split for place in places if len(place) > 1 and (split := split_of(place[0]))}
+            if len(set(splits.values())) > 1 and "train" in splits.values():
+                raise UserError(
+                    f"{self.key}={self.given}: its folder {name} has {' and '.join(sorted(splits))} in it, which would "
+                    f"become one: say {self.key}={self.path / name}, or lay classes into the splits"
+                )
+
+    @cached_property
+    def splits(self) -> dict[str, list[Path]]:
+        """split -> its pictures"""
+        if not self.folders:
+            found = {"train": self.search.found}
+        else:
+            place = {folder: split for split, folder in self.folders.items()}
+            found = {split: [] for split in ("train", "val", "test")}
+            for path in self.search.found:
+                if split := place.get(self.inside(path)[0]):
+                    found[split].append(path)
         if not found["train"]:
-            raise UserError(f"{self.key}={self.given}: no images in {places['train']}")
-        self._places = places
+            raise UserError(f"{self.key}={self.given}: no images in {self.path}")
         return {split: paths for split, paths in found.items() if paths}
 
     @cached_property
     def path(self) -> Path:
         return folder(self.given, self.key)
 
+    @cached_property
+    def left(self) -> dict[str, list[Path]]:
+        """Why pictures and folders were left out -> which."""
+        beside = self.search.found
+        if self.folders:
+            beside = [path for path in beside if self.inside(path)[0] not in self.folders.values()]
+            return self.search.left | ({"outside of the split folders": beside} if beside else {})
+        return self.search.left
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The classes by their numbers."""
+        return numbered(self._kind(path) for paths in self.splits.values() for path in paths)
+
     def labels(self, split: str) -> np.ndarray:
         """The class of each picture of a split, (N,); -1 for those outside of class folders."""
-        kinds = {s: [self._kind(s, path) for path in paths] for s, paths in self.splits.items()}
-        names = sorted({kind for several in kinds.values() for kind in several if kind})
-        numbers = {"": -1} | {name: i for i, name in enumerate(names)}
-        return np.array([numbers[kind] for kind in kinds[split]])
+        numbers = {"": -1} | {name: i for i, name in enumerate(self.names)}
+        return np.array([numbers[self._kind(path)] for path in self.splits[split]])
 
-    def _kind(self, split: str, path: Path) -> str:
-        inside = path.relative_to(self._places[split]).parts
+    def _kind(self, path: Path) -> str:
+        inside = self.inside(path)[bool(self.folders) :]
         return inside[0] if len(inside) > 1 else ""
 
     @cached_property
     def files(self) -> dict[str, Path]:
         """Every picture, named by its split and its path in it."""
+        inner = bool(self.folders)
         return {
-            "/".join((split, *path.parts[len(self._places[split].parts) :])): path
+            "/".join([split, *self.inside(path)[inner:]]): path
             for split, paths in self.splits.items()
             for path in paths
         }
+
+
+def numbered(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of classes in the order of their numbers."""
+    return tuple(sorted({name for name in names if name}, key=natural))
 
 
 class Folder:
@@ -79,6 +164,13 @@ class Folder:
     def splits(self) -> tuple[str, ...]:
         return tuple(self.pictures.splits)
 
+    @property
+    def left(self) -> dict[str, list[Path]]:
+        return self.pictures.left
+
+    def class_names(self, root: Path) -> tuple[str, ...]:
+        return self.pictures.names
+
     def prepare(self, root: Path) -> None:
         pass
 
@@ -90,7 +182,66 @@ class Folder:
         return Files(self.pictures.files)
 
     def read(self, root: Path, split: str) -> Records:
-        return Records(lazily(self.pictures.splits[split]), self.pictures.labels(split))
+        return Records(lazily(self.pictures.splits[split]), self.pictures.labels(split), whole=False)
+
+
+class AllPictures:
+    """All images of a folder and of the folders in it as one split without classes."""
+
+    name = "folder"
+    splits = ("train",)
+
+    def __init__(
+        self,
+        path: str,
+        key: str,  # what to type to name the folder
+    ):
+        self.pictures = Pictures(path, key)
+
+    @cached_property
+    def paths(self) -> list[Path]:
+        if not self.pictures.search.found:
+            raise UserError(f"{self.pictures.key}={self.pictures.given}: no images in {self.pictures.path}")
+        return self.pictures.search.found
+
+    @property
+    def left(self) -> dict[str, list[Path]]:
+        return self.pictures.search.left
+
+    @cached_property
+    def split_folders(self) -> list[str]:
+        """Folders in it that are named as splits."""
+        within = (self.pictures.inside(path)[:-1] for path in self.paths)
+        return sorted({place[0] for place in within if place and split_of(place[0])})
+
+    def sizes(self) -> dict[tuple[int, int], Path]:
+        """(height, width) of the images that can be read, upright, each with one that has it."""
+        found: dict[tuple[int, int], Path] = {}
+        for path in self.paths:
+            with suppress(Unreadable):  # packing tells of it
+                found.setdefault(upright_size(path), path)
+        return found
+
+    def grey(self) -> bool:
+        """Whether no image has a colour, however they are saved."""
+        for path in self.paths:
+            with suppress(Unreadable):
+                if not is_grey(path):
+                    return False
+        return True
+
+    def prepare(self, root: Path) -> None:
+        pass
+
+    def fingerprint(self, root: Path) -> Files:
+        return self._content
+
+    @cached_property
+    def _content(self) -> Files:
+        return Files({"/".join(self.pictures.inside(path)): path for path in self.paths})
+
+    def read(self, root: Path, split: str) -> Records:
+        return Records(lazily(self.paths), np.full(len(self.paths), -1), whole=False)
 
 
 class TwoFolders:
@@ -104,6 +255,11 @@ class TwoFolders:
     @property
     def splits(self) -> tuple[str, ...]:
         return tuple(f"{split}_{name}" for name, pictures in self.domains.items() for split in pictures.splits)
+
+    @property
+    def left(self) -> dict[str, list[Path]]:
+        a, b = (pictures.left for pictures in self.domains.values())
+        return {why: [*a.get(why, []), *b.get(why, [])] for why in {**a, **b}}
 
     def prepare(self, root: Path) -> None:
         pass
@@ -119,4 +275,4 @@ class TwoFolders:
     def read(self, root: Path, split: str) -> Records:
         part, domain = split.split("_")
         paths = self.domains[domain].splits[part]
-        return Records(lazily(paths), np.full(len(paths), -1))
+        return Records(lazily(paths), np.full(len(paths), -1), whole=False)

@@ -1,33 +1,110 @@
 """Picture files in folders: found, and read whatever their format, depth and transparency."""
 
+import errno
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
+from heapq import heappop, heappush
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from unlabeled.data.packed import Unreadable
 from unlabeled.errors import UserError
 
 SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".ico", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
     *(".pcx", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
 )
+# a file for which opening fails so is not whole, or not ours; other errors of the system say nothing of the file
+OF_THE_FILE = (None, errno.ENOENT, errno.EACCES, errno.EPERM)
+
+
+class Search(NamedTuple):
+    """Pictures in a folder and below."""
+
+    found: list[Path]  # sorted
+    left: dict[str, list[Path]]  # why something was left out -> its paths
+
+
+def search(folder: Path) -> Search:
+    """Every picture in `folder` and below; hidden files are none.
+
+    Links are followed after all that lies in the folder itself, and a folder or picture that is reached again counts
+    once, where it was found first: a link to a parent, or to a neighbour, adds nothing.
+    """
+    found: list[Path] = []
+    left: dict[str, list[Path]] = {}
+    places: set[str] = set()  # folders that were looked into, by their real paths
+    pictures: set[str] = set()
+    waiting: list[str] = [str(folder)]
+    links: list[Path] = []  # a heap: links in the order of their paths
+
+    def take(path: Path, real: str) -> None:
+        if real in pictures:
+            left.setdefault("link to an image that is there already", []).append(path)
+        else:
+            pictures.add(real)
+            found.append(path)
+
+    while waiting or links:
+        if not waiting:
+            link = heappop(links)
+            real = os.path.realpath(link)
+            if os.path.isdir(real):
+                waiting.append(str(link))
+            elif _named_so(link.name) and os.path.isfile(real):
+                take(link, real)
+            elif _named_so(link.name):
+                left.setdefault("link to nothing", []).append(link)
+            continue
+        place = waiting.pop()
+        real = os.path.realpath(place)
+        if real in places:
+            left.setdefault("link to a folder that is there already", []).append(Path(place))
+            continue
+        places.add(real)
+        try:
+            entries = list(os.scandir(place))
+        except OSError as error:
+            left.setdefault(f"folder that cannot be opened, {error.strerror}", []).append(Path(place))
+            continue
+        for entry in entries:
+            if entry.name.startswith((".", "__MACOSX")):
+                continue
+            if entry.is_symlink():
+                heappush(links, Path(entry.path))
+            elif entry.is_dir():
+                waiting.append(entry.path)
+            elif _named_so(entry.name) and entry.is_file():
+                take(Path(entry.path), os.path.join(real, entry.name))
+    return Search(sorted(found, key=lambda path: path.parts), left)
+
+
+def _named_so(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
 
 
 def find(folder: Path) -> list[Path]:
-    """Every picture in `folder` and below, sorted by its path; hidden files are none."""
-    found = []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        wanted = (name for name in names if not name.startswith(".") and name.lower().endswith(SUFFIXES))
-        found += [Path(place, name) for name in wanted]
-    return sorted(found, key=lambda path: path.parts)
+    """Every picture in `folder` and below, once, sorted by its path; hidden files are none."""
+    return search(folder).found
+
+
+def natural(name: str) -> tuple[tuple[tuple[str, int], ...], str]:
+    """What to sort names by so that numbers in them stand in their order: 2 before 10."""
+    parts = re.split(r"([0-9]+)", name)  # words and numbers in turns
+    return tuple(zip(parts[::2], [*map(int, parts[1::2]), -1], strict=True)), name
 
 
 def open_picture(path: Path) -> Image.Image:
-    """One picture in 8 bits, upright, on white where it is transparent; the first of several frames."""
+    """One picture in 8 bits, upright, on white where it is transparent; the first of several frames.
+
+    Raises Unreadable where the file is not whole, or no picture.
+    """
     try:
         with Image.open(path) as file:
             image: Image.Image = file
@@ -40,8 +117,40 @@ def open_picture(path: Path) -> Image.Image:
             white = Image.new("RGBA", image.size, "white")
             return Image.alpha_composite(white, image).convert("RGB")
         return image if image.mode in ("L", "RGB") else image.convert("RGB")
+    except MemoryError:
+        raise
     except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
-        raise UserError(f"cannot read the image {path} ({error}): remove or replace it") from error
+        if isinstance(error, OSError) and error.errno not in OF_THE_FILE:
+            raise UserError(f"cannot read the image {path} ({error.strerror}): see to that, and run again") from error
+        raise Unreadable(path, _reason(error, path)) from error
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """Why, in a few words, without the file's name."""
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "no image" if os.path.getsize(path) else "empty file"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def is_grey(path: Path) -> bool:
+    """Whether a picture has no colour, however it is saved. Raises Unreadable."""
+    with suppress(Exception), Image.open(path) as file:  # open_picture says what is wrong with it
+        if file.mode in ("1", "L", "LA", "La") or file.mode.startswith(("I", "F")):
+            return True
+    image = open_picture(path)
+    return image.mode == "L" or not np.ptp(np.asarray(image), axis=2).any()
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """(height, width) as a person sees the picture, by its header alone. Raises Unreadable."""
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8) and image.format != "TIFF"  # Pillow turns those
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except Exception as error:
+        raise Unreadable(path, _reason(error, path)) from error
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
 from unlabeled.methods.method import Adversarial
+from unlabeled.nn.labels import Classes
 
 
 class SemiSupervisedAdversarialAutoencoder(Adversarial):
@@ -46,8 +47,8 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
         name = "model=semi_supervised_adversarial_autoencoder"
         if not classes:
             raise UserError(
-                f"{name} learns from some class labels, and this data has none: say data.classes=N where its folders "
-                "are classes, or take model=adversarial_autoencoder"
+                f"{name} learns from some class labels, and this data has none: put its "
+                "images into a folder for each class, or take model=adversarial_autoencoder"
             )
         if latent_dim <= classes or noise < 0:
             raise UserError(
@@ -57,6 +58,7 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
         self.encoder = encoder
         self.decoder = decoder
         self.classes, self.style_dim = classes, latent_dim - classes
+        self.labels = Classes(classes)
         self.class_critic = class_critic(self.classes)
         self.style_critic = style_critic(self.style_dim)
         self.distance = distance
@@ -98,19 +100,19 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
         return self.decode(self.draw_codes(n))
 
     def draw_classes(self, n: int) -> Tensor:
-        return one_hot(torch.randint(self.classes, (n,), device=self.device), self.classes).float()
+        return one_hot(self.labels.pick(n), self.classes).float()
 
     def sample_class(self, y: Tensor) -> Tensor:
         style = torch.randn(len(y), self.style_dim, device=y.device)
         return self.decode(torch.cat([one_hot(y, self.classes).float(), style], 1))
 
     def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
-        """The styles of eight images, each in every class."""
+        """The styles of eight images, each in every class that training images have."""
         z = self.infer(x[:8])[1]
-        y = torch.eye(self.classes, device=x.device).repeat_interleave(len(z), 0)
+        y = one_hot(self.labels.seen, self.classes).float().repeat_interleave(len(z), 0)
         return {
             "classes by style": (
-                self.decode(torch.cat([y, z.repeat(self.classes, 1)], 1)),
+                self.decode(torch.cat([y, z.repeat(len(self.labels.seen), 1)], 1)),
                 [f"class {k}" for k in y.argmax(1).tolist()],
             )
         }

@@ -7,10 +7,12 @@ mixture p(z) (losses.prior.Modes), for one without a label (the extra entry) all
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from unlabeled.errors import UserError
 from unlabeled.methods.autoencoder.adversarial_autoencoder import AdversarialAutoencoder
+from unlabeled.nn.labels import Classes
 
 
 class SupervisedAdversarialAutoencoder(AdversarialAutoencoder):
@@ -23,10 +25,15 @@ class SupervisedAdversarialAutoencoder(AdversarialAutoencoder):
         super().__init__(**autoencoder)
         if not classes:
             raise UserError(
-                "model=supervised_adversarial_autoencoder gives each class a mode, and this data has no classes: say "
-                "data.classes=N where its folders are classes, or take model=adversarial_autoencoder"
+                "model=supervised_adversarial_autoencoder gives each class a mode, and this data has no classes: put "
+                "its images into a folder for each class, or take model=adversarial_autoencoder"
             )
         self.classes = classes
+        self.labels = Classes(classes)
+
+    def draw_codes(self, n: int) -> Tensor:
+        """From the modes of the classes that training images have."""
+        return self.prior.draw(self.labels.pick(n))
 
     def sample_class(self, y: Tensor) -> Tensor:
         """From the mode of each class."""
@@ -35,7 +42,7 @@ class SupervisedAdversarialAutoencoder(AdversarialAutoencoder):
     def wanted(self, y: Tensor) -> Tensor:
         if y.ndim != 1:
             raise UserError("model=supervised_adversarial_autoencoder learns from one class an image, not attributes")
-        return self.prior.draw(y)
+        return self.prior.draw(torch.where(y < 0, self.labels.pick(len(y)), y))
 
     def judged(self, z: Tensor, y: Tensor) -> Tensor:
         return self.critic(z, y).float()

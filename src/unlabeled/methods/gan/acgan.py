@@ -1,6 +1,7 @@
 """Auxiliary classifier GAN: the critic names the class, and the generator makes it easy to name.
 
-Odena, Olah & Shlens 2017, https://arxiv.org/abs/1610.09585, equations 2 and 3. Fakes G(z, c) of classes c drawn anew:
+Odena, Olah & Shlens 2017, https://arxiv.org/abs/1610.09585, equations 2 and 3. Fakes G(z, c) of classes c drawn
+anew, uniformly from those that training images have:
 
     L_S = E log P(S = real | x) + E log P(S = fake | G(z, c))         the objective's, whichever it is
     L_C = E log P(C = c | x) + E log P(C = c | G(z, c))

@@ -1,6 +1,7 @@
 """Conditional GAN: generator and critic both read the class.
 
-Mirza & Osindero 2014, https://arxiv.org/abs/1411.1784, equation 2, with p(y) uniform for fakes:
+Mirza & Osindero 2014, https://arxiv.org/abs/1411.1784, equation 2, with p(y) uniform for fakes over the
+classes that training images have:
 
     min_G max_D  E log D(x, y) + E log(1 - D(G(z, y'), y'))
 

@@ -27,8 +27,8 @@ class Classifier(Method):
         super().__init__()
         if not classes:
             raise UserError(
-                "model=classifier learns from class labels, and this data has none: say data.classes=N where its "
-                "folders are classes, or take data=digits"
+                "model=classifier learns from class labels, and this data has none: put its "
+                "images into a folder for each class, or take data=digits"
             )
         self.encoder = encoder
         self.head = nn.Linear(encoder.dim, classes)  # type: ignore[arg-type]

@@ -12,7 +12,6 @@ what an image has beside its class. Images without a class are not encoded. The 
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -20,6 +19,7 @@ from unlabeled.batches import Images
 from unlabeled.errors import UserError
 from unlabeled.losses.prior import StandardNormal
 from unlabeled.methods.method import Method
+from unlabeled.nn.labels import Classes
 
 
 class ConditionalVAE(Method):
@@ -40,10 +40,11 @@ class ConditionalVAE(Method):
         super().__init__()
         if not classes:
             raise UserError(
-                "model=conditional_vae draws images of a class, and this data has none: say data.classes=N where its "
-                "folders are classes, or take data=digits"
+                "model=conditional_vae draws images of a class, and this data has none: put its "
+                "images into a folder for each class, or take data=digits"
             )
         self.classes = classes
+        self.labels = Classes(classes)
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
@@ -57,7 +58,7 @@ class ConditionalVAE(Method):
         return self.likelihood.mean(self.decoder(self.prior.sample(len(y)), y).float())
 
     def sample(self, n: int) -> Tensor:
-        return self.sample_class(torch.randint(self.classes, (n,), device=self.device))
+        return self.sample_class(self.labels.pick(n))
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
         return self.loss(batch)

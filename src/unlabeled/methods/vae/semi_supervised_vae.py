@@ -21,6 +21,7 @@ from unlabeled.errors import UserError
 from unlabeled.losses.m2 import M2
 from unlabeled.losses.prior import StandardNormal
 from unlabeled.methods.vae.vae import VAE
+from unlabeled.nn.labels import Classes
 
 
 class SemiSupervisedVAE(VAE):
@@ -41,6 +42,7 @@ class SemiSupervisedVAE(VAE):
             )
         self.pretraining, self.alpha, self.labelled_weight = pretraining, alpha, labelled_weight
         self.classes = self.prior.classes
+        self.labels = Classes(self.classes)
         self.first_prior = StandardNormal(self.latent_dim)  # of M1 alone
         self.register_buffer("labelled", torch.zeros((), dtype=torch.int64))  # images with a label, so far
         self.labelled: Tensor
@@ -50,6 +52,10 @@ class SemiSupervisedVAE(VAE):
 
     def classify_codes(self, h: Tensor) -> Tensor:
         return self.prior.classifier(h).float()
+
+    def draw_codes(self, n: int) -> Tensor:
+        """Of classes that training images have."""
+        return self.prior.sample_class(self.labels.pick(n))
 
     def sample_class(self, y: Tensor) -> Tensor:
         return self.decode(self.prior.sample_class(y))

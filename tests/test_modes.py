@@ -6,6 +6,7 @@ import math
 import re
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -213,24 +214,47 @@ def test_unrolled_steps_are_the_optimizers_own_and_differentiable(kind: Any, war
         torch.testing.assert_close(mine, value.detach(), rtol=1e-6, atol=1e-8)
 
 
-def test_the_unrolled_generator_meets_the_critic_as_it_will_have_answered(resolve: Any) -> None:
-    """D(x) = w x, Wasserstein's objective, SGD of rate a: w_K = w - K a (f - r), of the means f of fakes and r of data.
+LINEAR = ["model.critic.hidden=[]", "model.critic_optimizer._target_=torch.optim.SGD", "~model.critic_optimizer.betas"]
 
-    The generator's loss is - w_K f; its slope along f is - w + K a (2 f - r), without unrolling - w alone.
+
+def play(resolve: Any, *words: str) -> tuple[Any, Tensor, Tensor]:
+    """An unrolled GAN whose critic is D(x) = w x + b and learns by SGD of rate 0.1, real points and fakes, in float64."""
+    words = (*LINEAR, "model.critic_optimizer.lr=0.1", "data_root=unused", *words)
+    _, method = built(resolve("model=unrolled_gan", "data=rings", *words))
+    own = method.double().configure_optimizers()[1]
+    method.optimizers = lambda: [None, SimpleNamespace(optimizer=own)]
+    return method, torch.randn(7, 2).double(), torch.randn(7, 2).double().requires_grad_()
+
+
+def test_the_unrolled_generator_meets_the_critic_as_it_will_have_answered(resolve: Any) -> None:
+    """Wasserstein's objective: w_K = w - K a (f - r), of the means f of fakes and r of real points.
+
+    f_K = w_K (r - f); its slope along f is - w + 2 K a (f - r), without unrolling - w alone, and of the fakes' term
+    alone - w + K a (2 f - r).
     """
-    words = ["model.critic.hidden=[]", "objective=wasserstein", "model.critic_optimizer._target_=torch.optim.SGD"]
-    words += ["~model.critic_optimizer.betas", "model.critic_optimizer.lr=0.1", "model.unrolled_steps=2"]
-    _, method = built(resolve("model=unrolled_gan", "data=rings", "data_root=unused", *words))
-    optimizer = method.configure_optimizers()[1]
-    real, fake = torch.randn(7, 2), torch.randn(7, 2, requires_grad=True)
+    method, real, fake = play(resolve, "objective=wasserstein", "model.unrolled_steps=2")
     w = method.critic.head.weight.detach()[0].clone()
-    loss = method.objective.generator(method.ahead(optimizer, real, fake)(fake))
+    loss = method.generator_loss(real, fake)
     (slope,) = torch.autograd.grad(loss, fake)
     f, r = fake.detach().mean(0), real.mean(0)
-    bias = float(method.critic.head.bias)
-    torch.testing.assert_close(loss.detach(), -(w - 0.2 * (f - r)) @ f - bias)
-    torch.testing.assert_close(slope.sum(0), -w + 0.2 * (2 * f - r))
+    torch.testing.assert_close(loss.detach().double(), (w - 0.2 * (f - r)) @ (r - f), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(slope.sum(0), -w + 0.4 * (f - r), rtol=1e-5, atol=1e-6)
     assert torch.equal(method.critic.head.weight[0], w)
+
+
+@pytest.mark.parametrize("objective", ["minimax", "non_saturating"])
+def test_the_unrolled_generator_descends_the_value_itself(objective: str, resolve: Any) -> None:
+    """f = E log sigma(D(x)) + E log(1 - sigma(D(G(z)))) after one step of the critic that is written out here."""
+    method, real, fake = play(resolve, f"objective={objective}", "model.unrolled_steps=1")
+    w, b = (parameter.detach().flatten() for parameter in method.critic.parameters())
+    wrong_real, wrong_fake = (-(real @ w + b)).sigmoid(), (fake @ w + b).sigmoid()  # - d f / d score, d f / d score
+    ahead = w + 0.1 * ((wrong_real[:, None] * real).mean(0) - (wrong_fake[:, None] * fake).mean(0))
+    bias = b + 0.1 * (wrong_real.mean() - wrong_fake.mean())
+    truth = (real @ ahead + bias).sigmoid().log().mean() + (-(fake @ ahead + bias)).sigmoid().log().mean()
+    loss = method.generator_loss(real, fake)
+    slopes = [torch.autograd.grad(value, fake)[0] for value in (loss, truth)]
+    torch.testing.assert_close(loss.double(), truth, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(*slopes, rtol=1e-5, atol=1e-6)
 
 
 def test_the_critic_itself_moves_one_step_only(build: Any) -> None:

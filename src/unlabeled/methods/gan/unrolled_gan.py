@@ -1,16 +1,21 @@
 """Unrolled GAN: the generator plays against the critic as it will have answered.
 
-Metz et al. 2017, https://arxiv.org/abs/1611.02163, equations 4 to 7. With f_K the value that both play for after K more
-steps of the critic, each on this batch, by its own optimizer from where that is:
+Metz et al. 2017, https://arxiv.org/abs/1611.02163, equations 4 to 7. With f the value that both play for, and
+f_K(theta_G, theta_D) = f(theta_G, theta_D^K) its value after K more steps of the critic, each on this batch, by its own
+optimizer from where that is:
 
     theta_G <- theta_G - eta d f_K(theta_G, theta_D) / d theta_G, through the K steps
     theta_D <- theta_D + eta d f(theta_G, theta_D) / d theta_D: it moves one step only
 
 Both from the weights before the batch, so the generator's turn comes first; K = 0 is a GAN whose players move at once.
-The generator's loss at the end is the objective's (the authors' code: f itself, minimax; in the text, either).
+
+f is minus the objective's loss of the critic, of real and fake scores, as in the authors' code; the penalty is no part
+of it and moves the critic only. The term of real images counts: theta_D^K depends on the fakes. So the game is zero-sum
+whatever the objective, and the objective's loss of the generator is not used: minimax and non_saturating, whose critics
+are the same, are the same here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -50,28 +55,28 @@ class UnrolledGAN(GAN):
         players: Any = self.optimizers()
         real, fake = self.augmentation(real), self.augmentation(fake)
         with eager(self.critic):
-            loss = self.objective.generator(self.ahead(players[1].optimizer, real, fake)(fake))
+            loss = -self.objective.critic(*self.ahead(players[1].optimizer, real, fake))
         self.record(generator_loss=loss)
         return loss
 
-    def ahead(self, optimizer: Optimizer, real: Tensor, fake: Tensor) -> Callable[[Tensor], Tensor]:
-        """The critic K steps on, a function of fakes that carries a graph back to `fake`."""
+    def ahead(self, optimizer: Optimizer, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (B,) of both by the critic K steps on, with a graph back to `fake` through the steps too."""
         names = [name for name, _ in self.critic.named_parameters()]
 
         def judge(weights: Sequence[Tensor], x: Tensor) -> Tensor:
             still = {name: buffer.clone() for name, buffer in self.critic.named_buffers()}  # the critic's own stay
             return functional_call(self.critic, still | dict(zip(names, weights, strict=True)), (x,)).float()
 
-        def loss(weights: Sequence[Tensor]) -> Tensor:
+        def scores(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
             if self.apart:
-                score_real, score_fake = judge(weights, real), judge(weights, fake)
-            else:
-                score_real, score_fake = judge(weights, torch.cat([real, fake])).split([len(real), len(fake)])
-            penalty = self.penalty(lambda x: judge(weights, x), real, fake)
-            return self.objective.critic(score_real, score_fake) + penalty
+                return judge(weights, real), judge(weights, fake)
+            score_real, score_fake = judge(weights, torch.cat([real, fake])).split([len(real), len(fake)])
+            return score_real, score_fake
 
-        moved = unrolled(optimizer, loss, self.unrolled_steps)
-        return lambda x: judge(moved, x)
+        def loss(weights: Sequence[Tensor]) -> Tensor:
+            return self.objective.critic(*scores(weights)) + self.penalty(lambda x: judge(weights, x), real, fake)
+
+        return scores(unrolled(optimizer, loss, self.unrolled_steps))
 
     def configure_optimizers(self) -> list[Optimizer]:
         generator, critic = super().configure_optimizers()

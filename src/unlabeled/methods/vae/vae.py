@@ -55,7 +55,7 @@ class VAE(Method):
         start, output_of = getattr(self.decoder, "start_at", None), getattr(self.likelihood, "output_of", None)
         if stage == "fit" and start and output_of:
             data = self.trainer.datamodule  # type: ignore[attr-defined]
-            table, total = data.table("train"), 0.0
+            table, total = data.table("train"), torch.zeros((), dtype=torch.float64)
             for rows in torch.arange(len(table)).split(1000):
                 total = total + table.batch(rows).x.double().sum(0)
             start(output_of((total / len(table)).float()))

@@ -638,6 +638,13 @@ def test_known_files_are_not_read_again(tmp_path, monkeypatch):
     for file in (tmp_path / ".content").iterdir():
         file.write_bytes(b"cut")
     assert Files(files).digest(tmp_path) == found[0] and len(read) == 10
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "mine/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "mine/around").symlink_to(tmp_path)
+    before = Files.below(tmp_path / "mine").digest()
+    put(tmp_path / "elsewhere", "c.png", levels(8, 8))
+    assert list(Files.below(tmp_path / "mine").paths) == ["a.png", "b.png", "linked/c.png"]
+    assert Files.below(tmp_path / "mine").digest() != before
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
     assert Files(files | {"c": tmp_path / "gone.png"}).digest(tmp_path) != found[0]
 

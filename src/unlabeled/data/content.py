@@ -35,10 +35,16 @@ class Files:
 
     @classmethod
     def below(cls, folder: Path, known: Mapping[str, str] | None = None) -> "Files":
-        """All files of a folder by their relative paths; hidden ones are left out."""
+        """All files of a folder by their relative paths, through links but to a folder above; hidden ones are none."""
         found: dict[str, Path] = {}
-        for place, folders, names in os.walk(folder):
-            folders[:] = [name for name in folders if not name.startswith(".")]
+        for place, folders, names in os.walk(folder, followlinks=True):
+            above = os.path.join(os.path.realpath(place), "")
+            inside = [os.path.join(os.path.realpath(os.path.join(place, name)), "") for name in folders]
+            folders[:] = [
+                name
+                for name, real in zip(folders, inside, strict=True)
+                if name[0] != "." and not above.startswith(real)
+            ]
             found |= {os.path.relpath(os.path.join(place, n), folder): Path(place, n) for n in names if n[0] != "."}
         return cls(found, known)
 

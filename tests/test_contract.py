@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback
+from omegaconf import OmegaConf
 
 from tests.cases import CASES
 from unlabeled import capabilities
 from unlabeled.app.build import make_trainer
 from unlabeled.app.checkpoint import load
 from unlabeled.app.train import fit
+from unlabeled.app.values import check_values
 from unlabeled.batches import Unpaired
 from unlabeled.callbacks.checkpoints import Checkpoints, Interrupted
 from unlabeled.callbacks.dashboards import Dashboards
@@ -65,7 +67,8 @@ def first_batch(data: Any) -> Any:
 
 def test_can_do_exactly_what_its_row_says(case: Any, build: Any) -> None:
     built = build(case, "budget.epochs=1")
-    method, data, _ = built
+    method, data, config = built
+    check_values(OmegaConf.create({key: value for key, value in config.items() if key != "names"}))
     run(built, saved=False)
     assert {p for p in PROTOCOLS if isinstance(method, p)} == case.can
     method.eval()

@@ -494,9 +494,11 @@ def test_what_is_no_number_is_null_and_readers_take_it(tmp_path: Path, capsys: A
     assert "not a number" in page.text and "likelihood failed: it burst" in page.text
     told = side_by_side(jobs, "t")
     (column,) = told["numbers"] + told["others"]
-    assert column["values"][0] == 1 and not any(column["best"]) and told["failed"] == [
-        {"name": "b", "error": "likelihood failed"}
-    ]
+    assert (
+        column["values"][0] == 1
+        and not any(column["best"])
+        and told["failed"] == [{"name": "b", "error": "likelihood failed"}]
+    )
     alone(render_comparison(told, {}))
     folders = [
         run_folder(tmp_path, str(seed), overrides=["model=vae"], seed=seed, numbers=[each])

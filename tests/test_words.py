@@ -54,7 +54,7 @@ def checked(program: str, *words: str) -> DictConfig:
 
 
 def test_every_part_passes_the_check_of_its_values() -> None:
-    """Every model whole: tests/conftest.py."""
+    """Every model whole: tests/test_contract.py."""
     for path in sorted(CONF.glob("*/*.yaml")):
         part = OmegaConf.load(path)
         part.pop("defaults", None)

@@ -45,7 +45,7 @@ def keep_others(explain: Callable[[BaseException, list[str]], str], is_choice: C
         return config
 
     load_sweep_config.keeps_others = True  # type: ignore[attr-defined]
-    ConfigLoaderImpl.load_configuration = load_configuration  # type: ignore[method-assign]
+    ConfigLoaderImpl.load_configuration = load_configuration  # type: ignore[assignment, method-assign]
     ConfigLoaderImpl.load_sweep_config = load_sweep_config  # type: ignore[method-assign]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from unlabeled.app import log
+from unlabeled.app import log, stopping
 
 SHORT = ["budget.epochs=null", "budget.batches=3"]
 
@@ -58,6 +58,17 @@ def test_a_traceback_that_nobody_catches_is_in_the_log(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), log.kept():
         wrong(tmp_path)
     assert lines(tmp_path)[-1].startswith("ZeroDivisionError")
+
+
+def stopped(folder: Path) -> None:
+    log.into(folder)
+    raise stopping.Stopped(143)
+
+
+def test_a_stop_is_in_the_log(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit), log.kept():
+        stopped(tmp_path)
+    assert lines(tmp_path)[1:] == ["stopped"] and not isinstance(sys.stdout, log.Both)
 
 
 def test_a_run_and_its_evaluation_hold_what_was_printed(program: Any, tmp_path: Path) -> None:

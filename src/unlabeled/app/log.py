@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+from unlabeled.app import stopping
+
 NAME = "log.txt"
 STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # a terminal's colours and movements
 
@@ -94,21 +96,19 @@ def size(folder: Path) -> int:
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """What a job prints is for its log. An end by Ctrl-C leaves it open: what is said of that belongs to it."""
+    """What a job prints is for its log."""
     global _log
     _log, streams = Log(), (sys.stdout, sys.stderr)
     sys.stdout, sys.stderr = Both(sys.stdout, _log), Both(sys.stderr, _log)
     try:
         yield
-    except KeyboardInterrupt:
+    except stopping.Stopped:
+        _log.take("stopped")  # it was said past the streams
         raise
-    except BaseException as error:
-        if isinstance(error, Exception):  # what nobody catches is printed when the streams are themselves again
-            for line in traceback.format_exc().splitlines():
-                _log.take(line)
-        sys.stdout, sys.stderr = streams
-        _log.close()
+    except Exception:
+        for line in traceback.format_exc().splitlines():  # nobody catches it: it is printed by the interpreter
+            _log.take(line)
         raise
-    else:
+    finally:
         sys.stdout, sys.stderr = streams
         _log.close()

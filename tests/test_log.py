@@ -89,5 +89,5 @@ def test_a_run_and_its_evaluation_hold_what_was_printed(program: Any, tmp_path: 
 
 def test_a_run_that_fails_before_it_begins_has_the_line(program: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    result = program("train", "model.optimizer.lr=-1", f"run={run}")
+    result = program("train", "~callbacks.budget", f"run={run}")
     assert lines(run)[1:] == [result.complaint]

@@ -10,6 +10,8 @@ TAKEN = re.compile(r"null|true|false|[+-]?(inf|nan|[\d_]*\.?[\d_]*(e[+-]?\d+)?)"
 def quoted(key: str, value: object) -> str:
     """KEY=VALUE, with quotes about a value that Hydra would read otherwise, or not at all."""
     text = str(value)
+    if isinstance(value, int | float):
+        return f"{key}={text}"
     if PLAIN.fullmatch(text) and not TAKEN.fullmatch(text) and text == text.strip():
         return f"{key}={text}"
     # before a quote, and only there, a backslash is not itself

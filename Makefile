@@ -15,25 +15,33 @@ help:  ## these lines
 
 setup: $(STAMP)  ## make .venv and install the locked dependencies
 
+# pip tells of each package where somebody watches; a log gets the steps alone
+PIP := $(BIN)/python -m pip --disable-pip-version-check install $(shell test -t 2 || echo --quiet)
+
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.10 is needed, not %d.%d: make PYTHON=python3.12 ..." % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
-	@echo "Installing the locked dependencies into $(VENV)."
+	@echo "Once: $(VENV) is made, and the locked dependencies go into it. This takes minutes."
 ifdef TORCH_INDEX
 	@echo "torch and torchvision come from $(TORCH_INDEX), unlocked; the rest as locked."
 else
-	@echo "On Linux this downloads about 3 GB (torch with CUDA; 6 GB installed), once;"
+	@echo "On Linux about 3 GB are downloaded (torch with CUDA; 6 GB installed);"
 	@echo "for a CPU-only torch (about 0.4 GB in all): make setup TORCH_INDEX=<address of PyTorch's cpu index>"
 endif
-	$(PYTHON) -m venv $(VENV)
+	@echo "1 of 3: making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
 ifdef TORCH_INDEX
-	$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) "torch>=2.8" "torchvision>=0.23"
-	awk '/^[a-zA-Z]/ {keep = !/^(torch|torchvision|triton|nvidia[a-z0-9-]*|cuda[a-z-]*)==/} keep' requirements.lock > $(VENV)/rest.lock
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $(VENV)/rest.lock
+	@echo "2 of 3: downloading and installing torch and torchvision, then the other dependencies"
+	@$(PIP) --index-url $(TORCH_INDEX) "torch>=2.8" "torchvision>=0.23"
+	@awk '/^[a-zA-Z]/ {keep = !/^(torch|torchvision|triton|nvidia[a-z0-9-]*|cuda[a-z-]*)==/} keep' requirements.lock > $(VENV)/rest.lock
+	@$(PIP) --no-deps --require-hashes -r $(VENV)/rest.lock
 else
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@echo "2 of 3: downloading and installing the packages of requirements.lock"
+	@$(PIP) --require-hashes -r requirements.lock
 endif
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@echo "3 of 3: installing Unlabeled itself"
+	@$(PIP) --no-deps --editable .
 	@touch $(STAMP)
+	@echo "Ready."
 
 train: $(STAMP)  ## a VAE on real digits, pictures in a minute; ARGS="model=... data=..." for another
 	$(BIN)/python train.py $(ARGS)

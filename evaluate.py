@@ -5,10 +5,10 @@ if __name__ == "__main__":
 
     stopping.listen()  # before the imports that take seconds
 
-import hydra  # noqa: E402
-from omegaconf import DictConfig  # noqa: E402
+import hydra
+from omegaconf import DictConfig
 
-from unlabeled.app.cli import CONF, guard, run  # noqa: E402
+from unlabeled.app.cli import CONF, guard, run
 
 
 @hydra.main(config_path=str(CONF), config_name="evaluate", version_base="1.3")

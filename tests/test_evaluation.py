@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,9 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from tests.cases import CASES
+from unlabeled.app.changes import on_other_data
+from unlabeled.app.checkpoint import load
 from unlabeled.app.evaluate import refuse_idle
 from unlabeled.errors import UserError
 from unlabeled.evaluation.place import Place
@@ -298,6 +302,8 @@ MISTAKES = {
     "evaluation.extractor=inception": r"weights-inception-2015-12-05-6726825d\.pth",
     "evaluation.extractor=inceptoin": r"inceptoin",
     "evaluation.probe_data=cifar": r"did you mean cifar10",
+    "evaluation.probe_data=folder": r"which folder\? say evaluation.probe_data=FOLDER",
+    "data.sise=32": r"there is no key data.sise of this run's data: did you mean data.size",
     "devices=0": r"at least 1",
     "samples=here": r"checkpoint=RUN .*or samples=",
     "channels=1": r"channels has no effect with checkpoint",
@@ -306,8 +312,6 @@ MISTAKES = {
 
 @pytest.mark.parametrize("word", MISTAKES)
 def test_mistakes_end_in_one_line(program: Any, trained: Path, tmp_path: Path, word: str) -> None:
-    import re
-
     result = program("evaluate", f"checkpoint={trained}", f"output={tmp_path / 'out'}", word)
     assert result.status == 1 and re.search(MISTAKES[word], result.complaint), result.complaint
     assert not (tmp_path / "out" / "evaluation.json").exists()
@@ -330,3 +334,93 @@ def test_a_study_draws_its_noise_from_the_place_of_the_rows(trained: Path) -> No
     assert sorted(draws) == [0, 100, 200, 300, 400]
     assert all(torch.equal(*pair) for pair in draws.values())
     assert not torch.equal(draws[0][0], draws[100][0])
+
+
+# A run's method on other data than it was trained on
+
+
+def test_a_run_is_evaluated_and_goes_on_where_its_folder_was_moved(program: Any, tmp_path: Path) -> None:
+    one, moved, run = tmp_path / "one", tmp_path / "moved to", tmp_path / "run"
+    for i, name in enumerate(("one/a", "one/b", "other/a", "other/b")):
+        write(tmp_path / name, np.random.RandomState(i).randint(0, 256, (6, 16, 16)).astype(np.uint8))
+    few = ["model.encoder.width=4", "model.decoder.width=4", "data=folder", f"data.source.path={one}", "data.size=16"]
+    few += ["data.classes=2", "data.batch_size=4", f"data_packed={tmp_path / 'packed'}", "callbacks.pictures.count=0"]
+    assert program("train", "model=autoencoder", *few, "budget.batches=2", f"run={run}").status == 0
+    evaluator = "{_target_: unlabeled.evaluation.reconstruction.Reconstruction}"
+    words = [
+        f"checkpoint={run}",
+        f"output={tmp_path / 'e'}",
+        "evaluation=common",
+        f"+evaluation.evaluators.r={evaluator}",
+    ]
+
+    def keys(*more: str) -> dict[str, str]:
+        result = program("evaluate", *words, "evaluation.extractor=none", *more)
+        assert result.status == 0, result.err
+        content = json.loads((tmp_path / "e" / "evaluation.json").read_text())
+        assert content["config"]["data"]["source"]["path"] == str(one)  # that it was trained with
+        return content["provenance"]["data"]
+
+    before = keys()
+    one.rename(moved)
+    assert "there is no such folder" in program("evaluate", *words).complaint
+    assert keys(f"data.source.path='{moved}'") == keys(f"+data.source.path='{moved}'") == before
+    assert keys(f"data.source.path={tmp_path / 'other'}") != before
+
+    assert "there is no such folder" in program("train", f"resume={run}", "budget.batches=3").complaint
+    resumed = program("train", f"resume={run}", "budget.batches=3", f"data.source.path='{moved}'")
+    assert resumed.status == 0 and "note: the images" not in resumed.err, resumed.err
+    assert program("train", f"resume={run}", "budget.batches=4").status == 0  # said once is enough
+    resumed = program("train", f"resume={run}", "budget.batches=5", f"data.source.path={tmp_path / 'other'}")
+    assert resumed.status == 0 and "note: the images of train are not those" in resumed.err, resumed.err
+    for word, told in {
+        "data.source.pth=x": "did you mean data.source.path",
+        "data.size=abc": "data.size wants a whole number (without this it is 64)",
+        "data.size=32": "data.size=32 (was 16)",
+    }.items():
+        assert told in program("train", f"resume={run}", word).complaint
+
+
+SIZES = {  # model -> why its networks take no other size; "" where they do
+    "autoencoder": r"the networks of \S+ were built for images of 1x16x16, and would be others for 1x32x32",
+    "simclr": "",
+    "cyclegan": "",
+}
+
+
+@pytest.mark.parametrize("model", SIZES)
+def test_networks_that_take_any_size_are_evaluated_at_another(model: str, build: Any, tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.model == model)
+    method, _, config = build(case)
+    torch.save({"config": config, "state_dict": method.state_dict(), "epoch": 0}, tmp_path / "last.ckpt")
+    size = 2 * config["data"]["shape"][1]
+    data = {"size": size} | ({"shape": [1, size, size]} if model == "cyclegan" else {})
+    if SIZES[model]:
+        with pytest.raises(UserError, match=SIZES[model]):
+            load(tmp_path, data=data, trust=("tests",))
+        return
+    method, _, _ = load(tmp_path, data=data, trust=("tests",))
+    now = on_other_data(config, data)["data"]
+    assert now["shape"] == [1, size, size]
+    x = torch.zeros(2, *now["shape"])
+    assert torch.isfinite(method.encode(x) if model == "simclr" else method.translate(x)).all()
+
+
+OTHER: dict[str, tuple[Any, str]] = {  # what evaluate.py is told of the data -> what it says
+    "an unknown key": ({"sise": 32}, r"there is no key data.sise of this run's data: did you mean data.size"),
+    "an unknown place": ({"source": {"path": "here"}}, r"there is no key data.source.path of .*data.source"),
+    "a word": ({"size": "abc"}, r"data.size=abc: data.size wants a number, as 16"),
+    "nothing": ({"size": 0}, r"data.size=0: data.size wants"),
+    "no source": ({"source": 5}, r"data.source=5: data.source wants several keys, as _target_"),
+    "no data": (7, r"data=7: say which key of the run's data is another: data.KEY=VALUE"),
+    "training's": ({"epochs": 3}, r"data.epochs is of training, and no evaluation sees it"),
+    "a shape": ({"shape": [1, 32]}, r"data.shape=\[1, 32\]: data.shape wants 3 numbers above 0, as \[1, 16, 16\]"),
+    "code": ({"source": {"_target_": "os.system"}}, r"wants to call os.system"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_why_a_run_is_not_evaluated_on_other_data(what: str, trained: Path) -> None:
+    data, told = OTHER[what]
+    with pytest.raises(UserError, match=told):
+        load(trained, data=data)

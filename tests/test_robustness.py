@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import torch
 from tests.cases import CASES
 from tests.conftest import TINY, TINY_UNPAIRED
 from tests.kills import FORKS, NOTHING, Fate, run
+from unlabeled.app.plan import worth
 from unlabeled.errors import UserError
 from unlabeled.loggers import CSV, WandB, close
 
@@ -308,6 +310,80 @@ def test_callbacks_may_change(program: Any, tmp_path: Path) -> None:
     assert program("train", f"resume={run}", "callbacks=default", "budget.epochs=4").status == 0
 
 
+# Ended before its first checkpoint
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_starts_anew(program: Any, tmp_path: Path) -> None:
+    straight, run = tmp_path / "straight", tmp_path / "run"
+    few = ["budget.epochs=1", "callbacks.checkpoints.every=null", "callbacks.records.every=1"]
+    assert program("train", *small(straight, *few)).status == 0
+    for words in (small(run, *few), [f"resume={run}", "model.optimizer.lr=1e-3"], small(run, *few, "resume=auto")):
+        failed = program("train", *small(run, *few, "model.optimizer.lr=1e30"))
+        assert "no checkpoint had been written yet" in failed.complaint and batches(run)
+        again = program("train", *words)
+        assert again.status == 0 and f"note: the run in {run} ended before its first checkpoint" in again.err, again.err
+        assert (straight / "metrics.csv").read_bytes() == (run / "metrics.csv").read_bytes()
+        assert "error" not in json.loads((run / "result.json").read_text())
+        assert "changes" not in (run / "config.yaml").read_text()
+        shutil.rmtree(run)
+
+
+ERROR, OVER, CONFIG = (
+    '{"names": {}, "error": "none"}',
+    '{"names": {}, "last": {}}',
+    "{model: {}, data: {}, trainer: {}, run: run, names: {overrides: []}}",
+)
+LEFT: dict[str, tuple[dict[str, Any], str]] = {  # what lies in a folder, an epoch for a checkpoint -> what is worth it
+    "only a lock": ({".lock": ""}, ""),
+    "only a config": ({"config.yaml": CONFIG}, ""),
+    "of a run that failed": ({"config.yaml": CONFIG, "result.json": ERROR, "metrics.csv": "batch"}, ""),
+    "of one that was killed within its first epoch": ({"config.yaml": CONFIG, "checkpoints/best.ckpt": 0}, ""),
+    "the best of a later epoch": ({"config.yaml": CONFIG, "checkpoints/best.ckpt": 3}, "checkpoints/best.ckpt"),
+    "a damaged checkpoint": ({"config.yaml": CONFIG, "checkpoints/damaged.ckpt": ""}, "checkpoints/damaged.ckpt"),
+    "a result": ({"config.yaml": CONFIG, "result.json": OVER}, "result.json"),
+    "a result without a config": ({"result.json": OVER}, "result.json"),
+    "a checkpoint of a run that failed": ({"result.json": ERROR, "checkpoints/last.ckpt": 1}, "checkpoints/last.ckpt"),
+}
+
+
+def lay(run: Path, files: dict[str, Any]) -> None:
+    (run / "checkpoints").mkdir(parents=True)
+    for name, text in files.items():
+        if isinstance(text, int):
+            torch.save({"config": {}, "state_dict": {}, "epoch": text}, run / name)
+        else:
+            (run / name).write_text(text)
+
+
+@pytest.mark.parametrize("state", LEFT)
+def test_what_a_run_may_not_overwrite(state: str, tmp_path: Path) -> None:
+    files, name = LEFT[state]
+    lay(tmp_path, files)
+    assert worth(tmp_path) == name
+
+
+def test_no_run_starts_over_what_another_has_reached(program: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    lay(run, {"config.yaml": CONFIG, "result.json": OVER, "checkpoints/previous.ckpt": 1, "checkpoints/best.ckpt": 1})
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert (
+        "holds a run already (checkpoints/previous.ckpt): python train.py resume="
+        in program("train", *small(run)).complaint
+    )
+    (run / "checkpoints" / "previous.ckpt").unlink()
+    for words, told in {
+        (): r"run=\S+ holds a run already \(checkpoints/best.ckpt\): say another folder",
+        ("resume=auto",): r"run=\S+ holds a run already \(checkpoints/best.ckpt\): say another folder",
+        (f"resume={run}",): r"resume=\S+: it holds checkpoints/best.ckpt, but no last.ckpt to go on from",
+    }.items():
+        refused = program("train", *small(run, *words))
+        assert refused.status == 1 and re.search(told, refused.complaint), refused.complaint
+    assert all(path.read_bytes() == data for path, data in before.items() if path.name != "previous.ckpt")
+    for name, told in {"config.yaml": "is not what a run writes", "result.json": "is damaged"}.items():
+        (run / name).write_text("model: {")
+        assert f"{run / name} {told}" in program("train", *small(run, "resume=auto")).complaint
+
+
 HOLDER = """
 import sys, time
 from filelock import FileLock
@@ -386,17 +462,69 @@ def runs(tmp_path: Path) -> Killed:
     return runs
 
 
-def test_sigterm_ends_a_run_wherever_it_is(runs: Killed) -> None:
-    for place, printed in {
-        "on_fit_start": "stopped",
-        "on_validation_start": "stopped after batch 4; to go on",
-        "on_train_batch_end": "stopped after batch 1; to go on",
-        "before unlabeled.app.train.report": "stopped",
+def test_a_signal_ends_a_run_wherever_it_is(runs: Killed) -> None:
+    for place, (number, printed) in {
+        "on_fit_start": (signal.SIGINT, "stopped"),
+        "on_validation_start": (signal.SIGTERM, "stopped after batch 4; to go on"),
+        "on_train_batch_end": (signal.SIGTERM, "stopped after batch 1; to go on"),
+        "before unlabeled.app.train.report": (signal.SIGINT, "stopped"),
     }.items():
-        status, screen = runs.attempt(place, Fate(place, 1, signal.SIGTERM))
-        assert status == 143 and printed in screen.splitlines()[-1], (place, screen)
+        status, screen = runs.attempt(place, Fate(place, 1, number))
+        assert status == 128 + number and printed in screen.splitlines()[-1], (place, screen)
+        assert screen.count("stopped") == 1
         assert runs.attempt(place)[0] == 0
         assert_equal_runs(runs.home / "straight" / "run", runs.home / place / "run")
+
+
+IMPORTING = """
+import os, runpy, sys
+_, module, number, *sys.argv[:] = sys.argv
+class Finder:
+    def find_spec(self, name, *_):
+        if name == module:
+            os.kill(os.getpid(), int(number))
+sys.meta_path.insert(0, Finder())
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "module", "number"),
+    [("train", "hydra", 2), ("train", "torch", 15), ("evaluate", "omegaconf", 15)],
+)
+def test_a_signal_amid_the_imports_is_one_line(program: str, module: str, number: int, tmp_path: Path) -> None:
+    words = [f"output={tmp_path}", "budget.batches=1"] if program == "train" else ["checkpoint=nowhere"]
+    command = [sys.executable, "-c", IMPORTING, module, str(number), f"{program}.py", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "stopped\n")
+
+
+SWALLOWED = """
+import os, signal, sys
+from unlabeled.app import cli, stopping
+class Lost:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)  # whatever is raised in here is lost
+@cli.guard
+def job(config):
+    stopping.work()
+    if sys.argv[1] == "lost":
+        stopping.PATIENCE = 0.2
+        Lost()
+        __import__("time").sleep(60)
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except SystemExit:
+        raise ImportError("cannot import this")
+cli.check_types = lambda config: None
+cli.run(lambda: job({}))
+"""
+
+
+@pytest.mark.parametrize("how", ["lost", "made another exception of"])
+def test_whoever_swallows_it_a_signal_ends_the_program(how: str) -> None:
+    done = subprocess.run([sys.executable, "-c", SWALLOWED, how], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
 
 
 def test_what_takes_too_long_after_sigterm_is_broken_off(runs: Killed) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from hydra.utils import get_object, instantiate
 
+from unlabeled.app.changes import on_other_data
 from unlabeled.callbacks.checkpoints import keep
 from unlabeled.errors import UserError
 
@@ -159,14 +160,34 @@ def check_weights(content: dict[str, Any], method: Any, file: Path) -> None:
         )
 
 
-def load(path: str | Path, weights: str = "averaged", device: str = "cpu", trust: tuple[str, ...] = ()) -> tuple:
+def check_content(content: dict[str, Any], data: Any) -> None:
+    """Say so where a run goes on with other data than it was trained on, in the same place or another."""
+    then = content.get("data") or {}
+    wrong = [split for split in then if split in data.keys and data.keys[split] != then[split]]
+    if wrong:
+        print(
+            f"note: the images of {' and '.join(wrong)} are not those that the run was trained on before: "
+            "it goes on with these",
+            file=sys.stderr,
+        )
+
+
+def load(
+    path: str | Path,
+    weights: str = "averaged",
+    device: str = "cpu",
+    trust: tuple[str, ...] = (),
+    data: dict[str, Any] | None = None,
+) -> tuple:
     """(method in evaluation mode, its run's config, facts about the checkpoint).
 
     `weights`: "averaged" takes moving averages where the run kept them, "live" the weights as trained.
+    `data`: other values for keys of the run's data, which the method is to take.
     """
     file = locate(path)
     content = read(file)
-    config = content["config"]
+    trained = content["config"]
+    config = on_other_data(trained, data) if data else trained
     check_targets([config["model"], config["data"]], (*TRUSTED, *trust))
     method = instantiate(config["model"], _convert_="all")
     state = content["state_dict"]
@@ -174,9 +195,18 @@ def load(path: str | Path, weights: str = "averaged", device: str = "cpu", trust
     used = "live"
     if weights == "averaged" and averages:
         state, used = state | averages[0], "averaged"
+    if config["model"] != trained["model"]:  # buffers that follow the images' size: positions; images of a pool
+        parameters = dict(method.named_parameters())
+        fresh = {name: value for name, value in method.state_dict().items() if name not in parameters}
+        state = state | {name: value for name, value in fresh.items() if state[name].shape != value.shape}
     try:
         method.load_state_dict(state)
     except RuntimeError as error:
+        if config["model"] != trained["model"]:
+            shapes = ["x".join(map(str, one["data"].get("shape") or [])) for one in (trained, config)]
+            told = f"images of {shapes[0]}, and would be others for {shapes[1]}"
+            told = told if shapes[0] != shapes[1] else "its own data, and would be others for these"
+            raise UserError(f"the networks of {file} were built for {told}") from error
         raise UserError(f"{file} does not fit its own config: {str(error).splitlines()[-1].strip()}") from error
     facts = {"checkpoint": str(file), "weights": used, "epoch": content["epoch"], "seed": config["seed"]}
-    return method.to(device).eval().requires_grad_(False), config, facts
+    return method.to(device).eval().requires_grad_(False), trained, facts

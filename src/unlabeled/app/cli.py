@@ -39,6 +39,7 @@ PARTS = (
     "regularizer",
 )
 
+EVALUATIONS_OWN = ("data.root", "data.packed")  # keys that evaluate.yaml has
 OF_TRAINER = ("precision", "devices")  # keys of the trainer that are said without its name
 
 OmegaConf.register_new_resolver("random_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
@@ -96,7 +97,10 @@ def run(main: Callable[[], Any]) -> None:
         return
     words = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
     flags = [word for word in sys.argv[1:] if word not in words]
-    sys.argv[1:] = flags + [shorthand(word) for word in words]  # Hydra wants all overrides in one place
+    words = [shorthand(word) for word in words]
+    if name == "train" and not {"-m", "--multirun"} & set(flags):
+        words = among_its_own(words)
+    sys.argv[1:] = flags + words  # Hydra wants all overrides in one place
     # threads that wait do not spin: several times faster where other programs want the same cores
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     memory.keep()
@@ -139,14 +143,32 @@ def _program() -> str:
 
 def shorthand(word: str) -> str:
     """`objective=hinge` for `objective@model.objective=hinge`, and the like for every part of a model;
-    `precision=bf16-mixed` for `trainer.precision=bf16-mixed`, and `devices=2`.
+    `precision=bf16-mixed` for `trainer.precision=bf16-mixed`, and `devices=2`; of evaluate.py, `data.KEY=` for
+    `+data.KEY=`.
     """
     part, _, value = word.partition("=")
+    if _program() == "evaluate" and part.startswith("data.") and part not in EVALUATIONS_OWN:
+        return f"+{word}"  # a key of the run's data
     if not value:
         return word
     if part in PARTS:
         return f"{part}@model.{part}={value}"
     return f"trainer.{word}" if part in OF_TRAINER and _program() == "train" else word
+
+
+def among_its_own(words: list[str]) -> list[str]:
+    """`resume=RUN` and other words, with those before them that RUN was started with: the keys are those of its model
+    and data. As they are where another model or other data are said, or where RUN tells of no words.
+    """
+    keys = [word.partition("=")[0] for word in words]
+    run = next((word.partition("=")[2] for word in reversed(words) if word.startswith("resume=")), "auto")
+    if set(keys) <= {"resume", "resume_changed"} or {"model", "data", "experiment"} & set(keys) or run == "auto":
+        return words
+    try:
+        own = OmegaConf.select(OmegaConf.load(Path(run) / "config.yaml"), "names.overrides")
+        return [*(word for word in own if word.partition("=")[0] not in keys), *words]
+    except Exception:  # whoever opens the run says what is wrong
+        return words
 
 
 def composed(program: str, words: list[str]) -> DictConfig:
@@ -340,11 +362,12 @@ _EVALUATE = """Evaluate a checkpoint: every number that its method allows, as ta
 
     python evaluate.py checkpoint=RUN                a run's folder: its best checkpoint, else its last
     python evaluate.py checkpoint=RUN/checkpoints/last.ckpt data.root=/where/data/lie
+    python evaluate.py checkpoint=RUN data.source.path=FOLDER   its images moved, or others; any key of its data
     python evaluate.py checkpoint=RUN evaluation.extractor=classifier   what FID sees images through, trained once
     python evaluate.py checkpoint=RUN evaluation=finetune
     python evaluate.py -m checkpoint=RUN1,RUN2       one table and one page
     python evaluate.py samples=FOLDER reference=FOLDER evaluation.extractor=RUN
 
 Keys: weights=averaged|live, evaluation.split=test|val, evaluation.samples=N,
-evaluation.extractor=auto|inception|dinov2|clip|classifier|cells|RUN|none, evaluation.probe_data=NAME,
+evaluation.extractor=auto|inception|dinov2|clip|classifier|cells|RUN|none, evaluation.probe_data=NAME|FOLDER,
 device=cpu|cuda|mps, devices=N, output=FOLDER, trust=[package]. --cfg job prints all."""

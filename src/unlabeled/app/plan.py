@@ -15,7 +15,7 @@ from yaml import YAMLError
 from unlabeled import commands
 from unlabeled.app import log
 from unlabeled.app.changes import ABOUT, approve, change, same_parts
-from unlabeled.app.checkpoint import Damaged, batches, newest, whole
+from unlabeled.app.checkpoint import Damaged, batches, newest, read, whole
 from unlabeled.app.checks import check, check_devices
 from unlabeled.app.class_names import name_classes
 from unlabeled.app.cli import explain
@@ -49,8 +49,10 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
         raise
     if config.resume not in (None, "auto"):
         folder = Path(config.resume)
-        if begun(folder):
+        if (folder / "config.yaml").is_file():
             held.enter_context(alone(folder))
+        if not begun(folder):
+            return {"config": again(config, folder, words), "how": "new"}
         return {"config": resumed(config, folder, words, held), "how": "resumed"}
     if not multirun:
         settle(config)
@@ -63,15 +65,15 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
         made(folder)
         held.enter_context(alone(folder))
         if config.resume == "auto":
-            if set(words) == set(words_of(folder)) and is_over(folder):
+            if (folder / "config.yaml").is_file() and set(words) == set(words_of(folder)) and is_over(folder):
                 return {"config": config_of(folder), "how": "over"}
             if begun(folder):
                 return {"config": resumed(config, folder, words, held), "how": "resumed"}
-            (folder / "metrics.csv").unlink(missing_ok=True)  # of one that was stopped before its first checkpoint
-        elif (folder / "config.yaml").exists():
-            raise UserError(
-                f"run={folder} holds a run already: {commands.resume(folder)} goes on with it; or say another"
+        if name := worth(folder):
+            say = (
+                f"{commands.resume(folder)} goes on with it; or say another" if begun(folder) else "say another folder"
             )
+            raise UserError(f"run={folder} holds a run already ({name}): {say}")
     else:
         name = f"{choices['model']}-{choices['data']}-{stamp()}"
         folder = new_folder(HydraConfig.get().sweep.dir, job) if multirun else new_folder(config.output, name)
@@ -82,6 +84,7 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
         check(config)
         name_classes(config)
         plain = resolve(config) | {"names": names}
+        clear(folder)
         write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(hidden(plain))))
     except Exception as error:
         log.into(folder)
@@ -100,25 +103,14 @@ def resumed(config: DictConfig, folder: Path, words: list[str], held: ExitStack)
         raise UserError(
             f"resume={folder}: no run there (no config.yaml): give a run's folder, as outputs/vae-digits-..."
         )
-    if not begun(folder):
-        raise UserError(f"resume={folder}: it has no checkpoint yet; start it anew")
     content, damage = whole(folder)
-    old = config_of(folder)
-    before = words_of(folder)
+    old = reworded(folder, words)
     same_parts(old["names"], words, folder, config.resume_changed)
-    given = {word.partition("=")[0] for word in words}
-    after = before if set(words) <= set(before) else [w for w in before if w.partition("=")[0] not in given] + words
-    change(old, before, after, str(folder))
     told = approve(content["config"], old, config.resume_changed)
     if told:
         line = f"after batch {batches(content)}: {', '.join(told)}"
         old["changes"] = [*(entry for entry in old.get("changes", []) if entry != line), line]
-    old["names"]["overrides"] = after
-    settled = OmegaConf.create({key: value for key, value in old.items() if key not in ABOUT})
-    check_values(settled)
-    settled.update({key: value for key, value in old.items() if key in ABOUT})
-    settle(settled)
-    check_devices(settled)
+    settled = rechecked(old)
     if told_end(folder, batches(content)):
         check_left(limits(old), counted(content))
     if damage:
@@ -132,6 +124,45 @@ def resumed(config: DictConfig, folder: Path, words: list[str], held: ExitStack)
     if pruning and MARK in str(pruning["storage"]):  # by hand, and so without the password of its study
         pruning["trial"] = None
     return plain
+
+
+def again(config: DictConfig, folder: Path, words: list[str]) -> dict[str, Any]:
+    """The config of a run that ended before its first checkpoint and starts anew, with any overrides."""
+    file = folder / "config.yaml"
+    if name := worth(folder):
+        raise UserError(
+            f"resume={folder}: it holds {name}, but no last.ckpt to go on from: start the run in another folder"
+        )
+    if not file.is_file():
+        raise UserError(
+            f"resume={folder}: no run there (no config.yaml): give a run's folder, as outputs/vae-digits-..."
+        )
+    old = reworded(folder, words)
+    same_parts(old["names"], words, folder, config.resume_changed)
+    settled = rechecked(old)
+    clear(folder)
+    write(file, OmegaConf.to_yaml(settled))
+    return revealed(resolve(settled), resolve(config))
+
+
+def reworded(folder: Path, words: list[str]) -> dict[str, Any]:
+    """The config that a run left in this folder, with what other words make of it."""
+    config, before = config_of(folder), words_of(folder)
+    given = {word.partition("=")[0] for word in words}
+    after = before if set(words) <= set(before) else [w for w in before if w.partition("=")[0] not in given] + words
+    change(config, before, after, str(folder))
+    config["names"]["overrides"] = after
+    return config
+
+
+def rechecked(config: dict[str, Any]) -> DictConfig:
+    """A run's config, whose values and devices are what they may be."""
+    settled = OmegaConf.create({key: value for key, value in config.items() if key not in ABOUT})
+    check_values(settled)
+    settled.update({key: value for key, value in config.items() if key in ABOUT})
+    settle(settled)
+    check_devices(settled)
+    return settled
 
 
 def settle(config: Any) -> None:
@@ -158,7 +189,13 @@ def resolve(config: Any) -> dict[str, Any]:
 
 def result_of(folder: Path, otherwise: dict[str, Any] | None = None) -> dict[str, Any]:
     file = folder / "result.json"
-    return json.loads(file.read_text()) if file.is_file() else otherwise or {}
+    if not file.is_file():
+        return otherwise or {}
+    try:
+        result = json.loads(file.read_bytes())
+        return result | {}
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({error}): remove it, or say another folder") from error
 
 
 def told_end(folder: Path, done: int) -> bool:
@@ -185,6 +222,27 @@ def limits(config: dict[str, Any]) -> dict[str, int | None]:
 def begun(folder: Path) -> bool:
     """Whether there is something to go on from."""
     return any((folder / "checkpoints" / name).is_file() for name in ("last.ckpt", "previous.ckpt"))
+
+
+def worth(folder: Path) -> str:
+    """What a run that starts anew in this folder would overwrite: the file's name, "" where there is nothing.
+
+    The best.ckpt of a first epoch alone is nothing: the run was killed before its last.ckpt, and makes both again.
+    """
+    kept = sorted((folder / "checkpoints").glob("*.ckpt"))
+    if [path.name for path in kept] == ["best.ckpt"] and read(kept[0])["epoch"] == 0:
+        kept = []
+    if kept:
+        return f"checkpoints/{kept[-1].name}"
+    return "result.json" if "error" not in result_of(folder, {"error": "none"}) else ""
+
+
+def clear(folder: Path) -> None:
+    """Forget what a run left that ended before its first checkpoint."""
+    if (folder / "config.yaml").is_file():
+        print(f"note: the run in {folder} ended before its first checkpoint: it starts anew", file=sys.stderr)
+        for name in ("metrics.csv", "result.json"):
+            (folder / name).unlink(missing_ok=True)
 
 
 def words_of(folder: Path) -> list[str]:

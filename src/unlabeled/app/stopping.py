@@ -3,9 +3,9 @@
 Imports next to nothing: what comes before `listen` is not covered.
 """
 
+import _signal as signal  # `signal` itself imports more
 import _thread
 import os
-import signal
 import sys
 import time
 
@@ -44,10 +44,11 @@ class Listening:
 
     def __enter__(self) -> None:
         self.before = {number: signal.getsignal(number) for number in NUMBERS}
+        self.hook = sys.unraisablehook
         listen()
 
     def __exit__(self, *_: object) -> None:
-        _Asked.number = 0
+        _Asked.number, sys.unraisablehook = 0, self.hook
         for number, listener in self.before.items():
             signal.signal(number, listener)
 
@@ -83,7 +84,7 @@ def _wait(number: int) -> None:
 def _say() -> None:
     """Not by `print`, amid which the signal may have come."""
     if os.getpid() == _Asked.process:
-        try:
+        try:  # noqa: SIM105
             os.write(2, b"stopped\n")
         except OSError:
             pass
@@ -91,7 +92,7 @@ def _say() -> None:
 
 def _leave(number: int) -> None:
     if os.getpid() == _Asked.process:
-        try:
+        try:  # noqa: SIM105
             sys.stdout.flush()
         except Exception:
             pass

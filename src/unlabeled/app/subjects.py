@@ -9,6 +9,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from unlabeled.app.changes import on_other_data
 from unlabeled.app.checkpoint import load
 from unlabeled.app.cli import composed, options
 from unlabeled.app.extractors import choose
@@ -35,15 +36,16 @@ class Subject(NamedTuple):
 def checkpointed(config: dict[str, Any], device: str, place: Place) -> Subject:
     """A checkpoint's method on the data that it was trained on, or on what `data` replaces."""
     trust = tuple(config["trust"])
-    method, run, facts = load(config["checkpoint"], config["weights"], device, trust)
-    settings = run["data"] | {key: value for key, value in config["data"].items() if value is not None}
+    method, run, facts = load(config["checkpoint"], config["weights"], device, trust, config["data"])
+    now = on_other_data(run, config["data"])
+    settings = now["data"]
     data = ready(settings)
     chosen, cache = config["evaluation"], Path(data.packed) / "evaluation"
     other = elsewhere(chosen["probe_data"], settings) if chosen["probe_data"] else None  # before anything takes time
 
     def untrained() -> Any:
         torch.manual_seed(mix(config["seed"], 7) % 2**32)
-        return instantiate(run["model"], _convert_="all").to(method.device).eval().requires_grad_(False)
+        return instantiate(now["model"], _convert_="all").to(method.device).eval().requires_grad_(False)
 
     study = Study(
         method,
@@ -64,7 +66,7 @@ def checkpointed(config: dict[str, Any], device: str, place: Place) -> Subject:
         study.extractor = choose(
             chosen["extractor"],
             chosen["extractor_weights"],
-            run | {"data": settings},
+            now,
             data,
             cache,
             device,
@@ -139,10 +141,15 @@ def ready(settings: dict[str, Any]) -> Any:
 
 
 def elsewhere(name: str, home: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the data set `name`, with images of the shape that the method was trained on."""
-    if name not in options("data"):
-        raise UserError(f"evaluation.probe_data={name}: {nearest(name, options('data'))}")
-    config = composed("train", [f"data={name}"])
+    """Settings of the data set `name`, or of the folder `name`, with images of the shape that the method takes."""
+    folder, known = Path(name).expanduser(), options("data")
+    if name in ("folder", "two_folders"):
+        raise UserError(f"evaluation.probe_data={name}: which folder? say evaluation.probe_data=FOLDER, ./FOLDER")
+    if name not in known and not folder.is_dir():
+        raise UserError(f"evaluation.probe_data={name}: no data set nor folder has this name: {nearest(name, known)}")
+    config = composed("train", [f"data={name if name in known else 'folder'}"])
+    if name not in known:
+        config.data.source.path = str(folder)
     OmegaConf.update(config, "data", {key: home[key] for key in ("shape", "root", "packed")})
     return resolve(config)["data"]
 

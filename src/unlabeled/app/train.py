@@ -16,7 +16,7 @@ from rich.console import Console
 from unlabeled import commands
 from unlabeled.app import log, stopping
 from unlabeled.app.build import build, catch_up, finish, make_trainer, part, provide_extractors, quiet
-from unlabeled.app.checkpoint import batches, check_weights, read, trusting
+from unlabeled.app.checkpoint import batches, check_content, check_weights, read, trusting
 from unlabeled.app.checks import devices
 from unlabeled.app.hidden import handed_down
 from unlabeled.app.plan import begun, failed, prepare, result_of, told_end
@@ -111,6 +111,8 @@ def fit(config: dict[str, Any], resume: bool = False) -> float | None:
     if resume:
         content = read(checkpoints.last)
         check_weights(content, method, checkpoints.last)
+        if trainer.is_global_zero:
+            check_content(content, data)
         catch_up(loggers, folder, batches(content))
     try:
         trainer.fit(method, datamodule=data, ckpt_path=checkpoints.last if resume else None, weights_only=True)

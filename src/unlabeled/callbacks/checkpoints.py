@@ -85,8 +85,9 @@ class Interrupted(UserError):
 class Checkpoints(Checkpoint):
     """last.ckpt after every epoch (or every `every` batches), best.ckpt where the monitored quantity is best.
 
-    Each carries the run's resolved config as a plain dict under "config". On Ctrl-C or SIGTERM the batch at hand is
-    finished, or the validation, last.ckpt written, and Interrupted raised. What takes longer than `grace` seconds is
+    Each carries the run's resolved config as a plain dict under "config", and under "data" the keys of what it was
+    trained on. On Ctrl-C or SIGTERM the batch at hand is finished, or the validation, last.ckpt written, and
+    Interrupted raised. What takes longer than `grace` seconds is
     broken off, and will be done again; a second Ctrl-C ends at once.
     """
 
@@ -222,6 +223,7 @@ class Checkpoints(Checkpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, method: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config
+        checkpoint["data"] = dict(getattr(trainer.datamodule, "keys", {}))  # type: ignore[attr-defined]
 
     def _save(self, trainer: Trainer, path: Path) -> None:
         _records(trainer).check(trainer)

@@ -27,7 +27,7 @@ from tests.test_contract import StopAt
 from unlabeled.app import cli
 from unlabeled.app.build import build, make_trainer
 from unlabeled.app.checkpoint import load
-from unlabeled.app.precision import LossScaling
+from unlabeled.app.precision import LossScaling, precision
 from unlabeled.callbacks.averaging import WeightAveraging
 from unlabeled.callbacks.checkpoints import Interrupted
 from unlabeled.errors import UserError
@@ -488,6 +488,17 @@ def test_half_precision_trains_what_full_precision_does(case: Any, one: Any) -> 
     for name, value in full.recorded[batch].items():
         if "norm" not in name:
             assert half.recorded[batch][name] == pytest.approx(value, rel=0.05, abs=0.05), name
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+@pytest.mark.parametrize(
+    ("name", "accelerator"), [("bf16-mixed", "cpu"), ("bf16", "cpu"), ("32-true", "cpu"), ("bf16-mixed", "gpu")]
+)
+def test_slow_bfloat16_is_said(name: str, accelerator: str, emulated: bool, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setattr("unlabeled.app.precision.emulates_bfloat16", lambda: emulated)
+    precision({"precision": name, "accelerator": accelerator})
+    said = "say trainer.precision=32-true" in capsys.readouterr().err
+    assert said == (emulated and name != "32-true" and accelerator == "cpu")
 
 
 def test_a_resumed_run_has_its_scale(one: Any, tmp_path: Path) -> None:

@@ -218,9 +218,9 @@ LINEAR = ["model.critic.hidden=[]", "model.critic_optimizer._target_=torch.optim
 
 
 def play(resolve: Any, *words: str) -> tuple[Any, Tensor, Tensor]:
-    """An unrolled GAN whose critic is D(x) = w x + b and learns by SGD of rate 0.1, real points and fakes, in float64."""
-    words = (*LINEAR, "model.critic_optimizer.lr=0.1", "data_root=unused", *words)
-    _, method = built(resolve("model=unrolled_gan", "data=rings", *words))
+    """An unrolled GAN whose critic, D(x) = w x + b, learns by SGD of rate 0.1; real points and fakes; in float64."""
+    said = [*LINEAR, "model.critic_optimizer.lr=0.1", "data_root=unused", *words]
+    _, method = built(resolve("model=unrolled_gan", "data=rings", *said))
     own = method.double().configure_optimizers()[1]
     method.optimizers = lambda: [None, SimpleNamespace(optimizer=own)]
     return method, torch.randn(7, 2).double(), torch.randn(7, 2).double().requires_grad_()

@@ -1,11 +1,13 @@
 """Half precision with loss scaling, for players who take turns."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, get_args
 
 import torch
 from lightning.fabric.connector import _PRECISION_INPUT_STR
 from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.optim import LBFGS, Optimizer
 
 from unlabeled.errors import UserError
@@ -49,8 +51,21 @@ def precision(trainer: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
     name = short.get(given, given)
     if name not in known:
         raise UserError(f"trainer.precision={given}: there are {', '.join(known)}")
+    accelerator = trainer["accelerator"]
+    device = {"gpu": "cuda", "auto": "cuda" if torch.cuda.is_available() else "cpu"}.get(accelerator, accelerator)
+    if name.startswith("bf16") and device == "cpu" and emulates_bfloat16():
+        say_slow()
     if name != "16-mixed":
         return trainer | {"precision": name}, []
-    device = {"gpu": "cuda", "auto": "cuda" if torch.cuda.is_available() else "cpu"}
-    accelerator = trainer["accelerator"]
-    return trainer | {"precision": None}, [LossScaling(device.get(accelerator, accelerator))]
+    return trainer | {"precision": None}, [LossScaling(device)]
+
+
+@rank_zero_only
+def say_slow() -> None:
+    why = "this processor has no instructions for bfloat16, and convolutions in it take some 20 times as long"
+    print(f"note: {why} as in float32: say trainer.precision=32-true", file=sys.stderr, flush=True)
+
+
+def emulates_bfloat16() -> bool:
+    """Whether oneDNN, which computes convolutions on CPUs, does without the processor's help."""
+    return torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()

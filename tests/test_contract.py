@@ -26,7 +26,7 @@ pytestmark = pytest.mark.parametrize("case", CASES, ids=str)
 PROTOCOLS = {
     value
     for value in vars(capabilities).values()
-    if getattr(value, "_is_protocol", False) and value.__module__ == capabilities.__name__
+    if getattr(value, "_is_runtime_protocol", False) and value.__module__ == capabilities.__name__
 }
 
 

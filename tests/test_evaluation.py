@@ -304,7 +304,7 @@ MISTAKES = {
     "evaluation.probe_data=cifar": r"did you mean cifar10",
     "evaluation.probe_data=folder": r"which folder\? say evaluation.probe_data=FOLDER",
     "data.sise=32": r"there is no key data.sise of this run's data: did you mean data.size",
-    "devices=0": r"at least 1",
+    "devices=0": r"1 or more",
     "samples=here": r"checkpoint=RUN .*or samples=",
     "channels=1": r"channels has no effect with checkpoint",
 }
@@ -375,7 +375,7 @@ def test_a_run_is_evaluated_and_goes_on_where_its_folder_was_moved(program: Any,
     assert resumed.status == 0 and "note: the images of train are not those" in resumed.err, resumed.err
     for word, told in {
         "data.source.pth=x": "did you mean data.source.path",
-        "data.size=abc": "data.size wants a whole number (without this it is 64)",
+        "data.size=abc": "data.size wants a whole number",
         "data.size=32": "data.size=32 (was 16)",
     }.items():
         assert told in program("train", f"resume={run}", word).complaint

@@ -379,9 +379,11 @@ def test_no_run_starts_over_what_another_has_reached(program: Any, tmp_path: Pat
         refused = program("train", *small(run, *words))
         assert refused.status == 1 and re.search(told, refused.complaint), refused.complaint
     assert all(path.read_bytes() == data for path, data in before.items() if path.name != "previous.ckpt")
-    for name, told in {"config.yaml": "is not what a run writes", "result.json": "is damaged"}.items():
-        (run / name).write_text("model: {")
-        assert f"{run / name} {told}" in program("train", *small(run, "resume=auto")).complaint
+    (run / "config.yaml").write_text("model: {")
+    assert f"{run / 'config.yaml'} is not what a run writes" in program("train", *small(run, "resume=auto")).complaint
+    shutil.rmtree(run)
+    lay(run, {"result.json": "{"})
+    assert f"{run / 'result.json'} is damaged" in program("train", *small(run)).complaint
 
 
 HOLDER = """

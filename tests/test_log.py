@@ -42,6 +42,13 @@ def test_of_what_a_bar_draws_over_itself_the_last_is_a_line(tmp_path: Path) -> N
     assert lines(tmp_path)[1:] == ["red"]
 
 
+def test_no_password_is_in_the_log(tmp_path: Path) -> None:
+    with log.kept():
+        log.into(tmp_path)
+        print("note: mysql://user:geheim@host/db")
+    assert lines(tmp_path)[1:] == ["note: mysql://user:***@host/db"]
+
+
 def test_a_folder_that_takes_no_log_harms_nothing(tmp_path: Path, capsys: Any) -> None:
     with log.kept():
         log.into(tmp_path / "missing")

@@ -1,7 +1,7 @@
 """RUN/log.txt: what the program printed, from its start to its end. Imports nothing heavy.
 
-A line is written when it is whole; of what a progress bar draws over itself, the last state alone is one. Where a run
-has several processes, each writes its own lines.
+A line is written when it is whole, and without passwords; of what a progress bar draws over itself, the last state
+alone is one. Where a run has several processes, each writes its own lines.
 """
 
 import re
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from unlabeled.app import stopping
+from unlabeled.app.hidden import hidden
 
 NAME = "log.txt"
 STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # a terminal's colours and movements
@@ -27,7 +28,7 @@ class Log:
         self.file: IO[str] | None = None
 
     def take(self, line: str) -> None:
-        self.waiting.append(line)
+        self.waiting.append(hidden(line))
         self.flush()
 
     def flush(self) -> None:

@@ -311,7 +311,7 @@ def test_the_vampprior_is_the_mixture_of_its_pseudo_inputs_posteriors() -> None:
     vae = tiny_vamp()
     with torch.no_grad():
         for p in vae.encoder.parameters():
-            p.mul_(3)
+            p.mul_(1.5)
         mu, log_var = vae.infer(vae.prior.images())
         mixture = MixtureSameFamily(TorchCategorical(torch.ones(6)), Independent(Normal(mu, (log_var / 2).exp()), 1))
         z = torch.randn(7, 5, 2)

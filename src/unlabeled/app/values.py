@@ -40,7 +40,7 @@ TYPES: dict[str, Any] = {  # of keys that no constructor takes
     "samples": str | None,
     "reference": str | None,
     "size": int | None,
-    "channels": Literal[1, 3] | None,  # grey, or colours
+    "channels": int | None,
     "weights": Literal["averaged", "live"],
     "device": str,
     "devices": int,

@@ -118,7 +118,7 @@ def test_divergence_is_torchs_and_p_stands_still(clustered):
 
 
 def test_dec_refuses(build):
-    with pytest.raises(UserError, match="say clusters=N"):
+    with pytest.raises(UserError, match=r"say model\.clusters=N"):
         dec(clusters=None)
     for wrong in ({"clusters": 1}, {"pretraining": 1.0}, {"update": 0}):
         with pytest.raises(UserError, match="at least 2 clusters"):
@@ -230,7 +230,7 @@ def test_baselines_refuse(make, tmp_path):
         make((1, 8, 8), None)
     with pytest.raises(UserError, match="at least 2 clusters"):
         make((1, 8, 8), 1)
-    with pytest.raises(UserError, match=r"model\.clusters=2000: there are 1600"):
+    with pytest.raises(UserError, match=r"model\.clusters=2000: there are 1617"):
         trainer(tmp_path, max_epochs=1).fit(make((1, 8, 8), 2000), datamodule=digits(tmp_path))
     method = make((1, 8, 8), 10)
     method.trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_progress_bar=False)

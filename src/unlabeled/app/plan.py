@@ -65,7 +65,7 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
         made(folder)
         held.enter_context(alone(folder))
         if config.resume == "auto":
-            if (folder / "config.yaml").is_file() and set(words) == set(words_of(folder)) and is_over(folder):
+            if is_over(folder) and (folder / "config.yaml").is_file() and set(words) == set(words_of(folder)):
                 return {"config": config_of(folder), "how": "over"}
             if begun(folder):
                 return {"config": resumed(config, folder, words, held), "how": "resumed"}

@@ -22,15 +22,17 @@ def layers(
 
 
 def glorot(modules: list[nn.Module]) -> list[nn.Module]:
-    """The same with Glorot's weights and biases of 0. Glorot & Bengio 2010, equation 16.
+    """Layers with tanh between them begin with Glorot's weights, and biases of 0; others as they are.
 
-    PyTorch's own weights are smaller by a factor of 1.7 in square layers, and cost a VAE of tanh layers 10 nats after
-    6,000 batches of MNIST.
+    Glorot & Bengio 2010, https://proceedings.mlr.press/v9/glorot10a.html, equation 16. PyTorch's own weights are
+    smaller by a factor of 1.7 in square layers: with them a VAE of tanh layers is 10 nats worse after 6,000 batches of
+    MNIST.
     """
-    for module in modules:
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
+    if any(isinstance(module, nn.Tanh) for module in modules):
+        for module in modules:
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
     return modules
 
 

@@ -86,10 +86,10 @@ def test_a_split_is_one_draw_whatever_the_seed_of_training(resolve: Any) -> None
         (["model=gan", "data=plain2striped"], "learns from Images or Points and data=plain2striped gives Unpaired"),
         (["model=dcgan", "data=rings"], "network of images .* say network@model.generator=mlp_generator"),
         (["model=gan", "data=rings", "data.shape=[3]"], "its points have 2 numbers each"),
-        (["model=gan", "data=rings", "data.train=0"], "at least 1"),
+        (["model=gan", "data=rings", "data.train=0"], "data.train wants a whole number, 1 or more"),
         (["model=gan", "data=rings", "data.source.modes=1"], "2 at least"),
         (["model=gan", "data=mixture_1d", "data.source.weights=[1,2]"], "3 modes has one weight"),
-        (["model=minibatch_gan", "model.critic.minibatch.kernels=0"], "at least 1 each"),
+        (["model=minibatch_gan", "model.critic.minibatch.kernels=0"], "kernels wants a whole number, 1 or more"),
         (["model=unrolled_gan", "model.unrolled_steps=-1"], "0 or more"),
     ],
 )  # fmt: skip
@@ -332,7 +332,7 @@ def test_a_strip_has_the_first_and_the_last(tmp_path: Path) -> None:
     for i, colour in enumerate(colours):
         Image.new("RGB", (300, 300), colour).save(tmp_path / f"batch-{i + 1:06d}.png")
     made = strip(sorted(tmp_path.glob("*.png")))
-    assert made.size == (1500, 2 * 314)  # two rows of five
+    assert made.size == (1500, 2 * 323)  # two rows of five, a line of letters above each
     assert [made.getpixel(place) for place in ((150, 100), (1350, 500))] == [colours[0], colours[-1]]
 
 

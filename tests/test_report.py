@@ -236,6 +236,7 @@ UNTRAINED: Any = {"baseline": "untrained network", "baseline_value": 0.2}
     ("given", "tone", "words"),
     [
         (number("fid[e@ab]", 1.6, "lower", floor=1.5), "good", "real images reach 1.5: 1.1 times as far"),
+        (number("fid[e@ab]", 150.4, "lower", floor=1.5), "bad", "real images reach 1.5: 100 times as far"),
         (number("fid[e@ab]", 3.0, "lower", floor=1.5), "fair", "real images reach 1.5: 2 times as far"),
         (number("precision[e]", 0.2, floor=0.8), "bad", "real images reach 0.8: 25% of that"),
         (number("knn_accuracy", 97.0, **RAW), "good", "better than raw pixels, 96"),

@@ -26,10 +26,14 @@ def told(error: Exception) -> str:
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
+def alike(name: str, names: Iterable[str], n: int = 3) -> list[str]:
+    """The n names at most that are spelt nearly so."""
+    return difflib.get_close_matches(name, sorted(set(names)), n=n, cutoff=0.6)
+
+
 def nearest(name: str, names: Iterable[str], n: int = 3, listed: str = "see --help") -> str:
     """`did you mean a, b?`; or all names where none is near; or, where they are many, where they are `listed`."""
     names = sorted(set(names))
-    near = difflib.get_close_matches(name, names, n=n, cutoff=0.6)
-    if near:
+    if near := alike(name, names, n):
         return f"did you mean {' or '.join(near)}?"
     return f"there are: {', '.join(names)}" if len(names) <= 40 else f"there are {len(names)}: {listed}"

@@ -20,7 +20,7 @@ from unlabeled.app import log, memory, stopping
 from unlabeled.app.leaving import leave
 from unlabeled.app.refused import keep_others
 from unlabeled.commands import command, extra, quoted
-from unlabeled.errors import UserError, nearest
+from unlabeled.errors import UserError, alike, nearest
 
 CONF = Path(__file__).resolve().parents[3] / "conf"  # of the checkout that the package is installed from
 # groups that fill a slot of the model by their own name
@@ -257,8 +257,11 @@ def unknown_key(key: str, words: Sequence[str]) -> str:
     if ends:
         return f"there is no key {key}: did you mean {' or '.join(ends[:3])}?"
     parent = key.rpartition(".")[0]
-    siblings = [name for name in known if name.rpartition(".")[0] == parent]
-    hint = nearest(key, known if parent else top)
+    meant = [name for name in (known if parent else top) if "._" not in name]  # nobody means _target_ by another name
+    siblings = [name for name in meant if name.rpartition(".")[0] == parent]
+    near = alike(key.rpartition(".")[2], [name.rpartition(".")[2] for name in siblings]) if parent else []
+    # first by its end: long paths that begin alike all look near to one another
+    hint = f"did you mean {' or '.join(f'{parent}.{leaf}' for leaf in near)}?" if near else nearest(key, meant)
     if not hint.startswith("did you mean"):
         has = ", ".join(name.rpartition(".")[2] for name in siblings)
         hint = f"{parent or 'the top'} has: {has}" if siblings else f"python {_program()}.py --cfg job prints all keys"

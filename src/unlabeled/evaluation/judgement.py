@@ -60,6 +60,11 @@ def told(number: Mapping[str, Any]) -> str:
     return number.get("value_reason", "none") if number["value"] is None else short(number["value"])
 
 
+def rounded(times: float) -> str:
+    """A ratio as people say it: 1.1, 2, 8.2, 100."""
+    return f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
+
+
 def bare(name: str) -> str:
     """fid[classifier-digits@ab12cd] without the weights' hash."""
     return re.sub(r"@[0-9a-f]+\]$", "]", name)
@@ -107,7 +112,7 @@ def headline(number: Mapping[str, Any]) -> dict[str, Any]:
             against.append((f"{judged} than {name}, {short(other)}", tones[-1]))
         elif part is not None:
             tones.append("good" if part >= NEAR else "fair" if part >= FAR else "bad")
-            far = f": {1 / part:.2g} times as far" if number["better"] == "lower" else f": {part:.0%} of that"
+            far = f": {rounded(1 / part)} times as far" if number["better"] == "lower" else f": {part:.0%} of that"
             against.append((f"{name} reach {short(other)}{far if abs(1 - part) > 0.01 else ''}", tones[-1]))
         else:
             against.append((f"{name} {short(other)}", ""))

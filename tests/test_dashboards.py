@@ -491,7 +491,8 @@ def test_nothing_secret_is_in_any_file_of_a_run(program: Any, tmp_path: Path, mo
     monkeypatch.chdir(checkout)
     run = tmp_path / "run"
     pruning = (
-        f'{{_target_: unlabeled.callbacks.pruning.Pruning, storage: "{ADDRESS}", study: s, trial: null, pruner: null}}'
+        f'{{_target_: unlabeled.callbacks.pruning.Pruning, storage: "{ADDRESS}", study: "${{note}} ${{other}}", '
+        "trial: null, pruner: null}"
     )
     words = [*TINY, *both(run), "logger.wandb.offline=true", "budget.epochs=1", f"+callbacks.pruning={pruning}"]
     result = program("train", *words, "+note=${oc.env:HF_TOKEN}", "+other=wJalrXUtnFEMI/K7MDENG")

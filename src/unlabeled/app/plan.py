@@ -22,7 +22,7 @@ from unlabeled.app.cli import explain
 from unlabeled.app.folders import alone, kept, made, new_folder, slug, stamp
 from unlabeled.app.hidden import MARK, hidden, revealed
 from unlabeled.app.processes import together
-from unlabeled.app.values import check_values
+from unlabeled.app.values import KEYS, check_values
 from unlabeled.callbacks.pace import check_left, counted
 from unlabeled.errors import UserError
 from unlabeled.files import write, write_json
@@ -157,9 +157,10 @@ def reworded(folder: Path, words: list[str]) -> dict[str, Any]:
 
 def rechecked(config: dict[str, Any]) -> DictConfig:
     """A run's config, whose values and devices are what they may be."""
-    settled = OmegaConf.create({key: value for key, value in config.items() if key not in ABOUT})
+    taken = KEYS - set(ABOUT)  # what else there is was read by the interpolations of the run's beginning
+    settled = OmegaConf.create({key: value for key, value in config.items() if key in taken})
     check_values(settled)
-    settled.update({key: value for key, value in config.items() if key in ABOUT})
+    settled.update({key: value for key, value in config.items() if key not in taken})
     settle(settled)
     check_devices(settled)
     return settled

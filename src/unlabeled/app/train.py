@@ -32,6 +32,8 @@ from unlabeled.evaluation.order import ordered
 from unlabeled.evaluation.pictures import code_width, curves, inverts
 from unlabeled.files import FULL, write_json
 
+CURVES = Path("pictures") / "curves.png"
+
 
 def train(config: DictConfig) -> float | None:
     """Train as the config says; returns the monitored quantity where there is one (for sweepers)."""
@@ -46,7 +48,10 @@ def run(plain: dict[str, Any], how: str) -> float | None:
     folder, group = Path(plain["run"]), together()
     if how == "over":
         print(f"over already: {folder}")
-        return result_of(folder).get("objective")
+        result = result_of(folder)
+        if (group is None or group.rank == 0) and not (folder / CURVES).is_file():
+            draw_curves(folder, result.get("monitor"))  # it was killed when its numbers were written
+        return result.get("objective")
     if how == "new":
         log.into(folder, head=group is None or group.rank == 0)
     try:
@@ -148,7 +153,7 @@ def draw_curves(folder: Path, monitor: str | None) -> None:
     try:
         if metrics.is_file():
             with open(metrics, newline="") as file:
-                curves(list(csv.DictReader(file)), folder / "pictures" / "curves.png", monitor)
+                curves(list(csv.DictReader(file)), folder / CURVES, monitor)
     except Exception as error:
         print(f"note: the picture curves could not be drawn: {told(error)}", file=sys.stderr, flush=True)
 

@@ -60,6 +60,7 @@ TYPES: dict[str, Any] = {  # of keys that no constructor takes
 }
 GROUPS = ("budget", "model", "data", "trainer", "callbacks", "logger", "evaluation")
 TYPES |= dict.fromkeys(GROUPS, Mapping[str, Any])
+KEYS = {name.partition(".")[0] for name in TYPES}  # at the top of a config
 NARROWER: dict[str, Any] = {  # than what Lightning's constructor takes
     "trainer.accelerator": Literal["cpu", "gpu", "cuda", "mps", "auto"],
     "trainer.devices": Literal["auto", -1] | int | Sequence[int],
@@ -131,9 +132,10 @@ def check_values(config: DictConfig, words: Sequence[str] = ()) -> None:
     """
     if "refused" in config:  # app/refused.py
         raise UserError(config.refused)
-    known = {name.partition(".")[0] for name in TYPES} & set(map(str, config))
+    known = KEYS & set(map(str, config))
     text = OmegaConf.to_yaml(config)
-    for key in map(str, config):
+    begun = config.get("resume") not in (None, "auto")  # by the words of then, whose readers may be gone
+    for key in () if begun else map(str, config):
         if key not in known and f"${{{key}" not in text:
             raise UserError(f"there is no key {key}, and nothing reads it: {nearest(key, known)}")
     unknown = set()

@@ -18,7 +18,7 @@ def told(data: Any) -> str:
     suffixes = [suffix for suffix in ("", "_a", "_b") if f"train{suffix}" in data.source.splits]
     parts = [part for suffix in suffixes for part in divided(data, suffix)]
     labels = torch.cat([data.pack(split).labels for split in data.source.splits])
-    if labels.ndim == 1 and (labels >= 0).any():
+    if suffixes == [""] and labels.ndim == 1 and (labels >= 0).any():  # domains are known by their names
         own, rows = data.divide("train")
         y = data.pack(own).labels
         parts += counted(labels, y if rows is None else y[rows], getattr(data, "class_names", ()))

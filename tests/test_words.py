@@ -149,7 +149,6 @@ REFUSED_IN_EVALUATION = {
     "size=0": "1 or more",
     "seed=-1": "0 or more",
     "trust=mine": "trust wants a list of words",
-    "data.batch_size=0": "1 or more",
     "evaluation.samples=0": "1 or more",
     "evaluation.codes=0": "1 or more",
     "evaluation.evaluators.likelihood.draws=0": "1 or more",

@@ -5,19 +5,10 @@ if __name__ == "__main__":
 
     stopping.listen()  # before the imports that take seconds
 
-import hydra
-from omegaconf import DictConfig
+from unlabeled.app.cli import run
+from unlabeled.console import hydra_program
 
-from unlabeled.app.cli import CONF, guard, run
-
-
-@hydra.main(config_path=str(CONF), config_name="evaluate", version_base="1.3")
-@guard
-def main(config: DictConfig) -> None:
-    from unlabeled.app.evaluate import evaluate
-
-    evaluate(config)
-
+main = hydra_program("evaluate")
 
 if __name__ == "__main__":
     run(main)

@@ -1,9 +1,13 @@
 """Commands to paste into a shell: quoted for it and for Hydra, which reads each word behind it."""
 
+import os
 import re
 import shlex
 
+from unlabeled import configs
+
 PLAIN = re.compile(r"[A-Za-z0-9_./%@:+-][\w./%@:+$*?|\\ -]*", re.ASCII)  # what Hydra takes as it is, and as a word
+STARTED = "UNLABELED_COMMAND"  # how this program was started, where by no file; for the processes that it starts too
 TAKEN = re.compile(r"null|true|false|[+-]?(inf|nan|[\d_]*\.?[\d_]*(e[+-]?\d+)?)", re.I)  # by other values than words
 
 
@@ -19,9 +23,22 @@ def quoted(key: str, value: object) -> str:
     return f'{key}="{escaped}"'
 
 
+def start(program: str) -> list[str]:
+    """How a program is started: in a checkout by its file, `python train.py`; else by the command, `unlabeled train`."""
+    spoken = os.environ.get(STARTED) or ("unlabeled" if configs.INSTALLED else "")
+    return [*spoken.split(), program] if spoken else ["python", f"{program}.py"]
+
+
 def command(program: str, *words: str) -> str:
-    """`python PROGRAM.py WORDS`, as a shell takes it."""
-    return shlex.join(["python", f"{program}.py", *words])
+    """`python PROGRAM.py WORDS`, as a shell takes it, with the user's own folder of configs where there is one."""
+    return shlex.join([*start(program), *configs.option(), *words])
+
+
+def spoken(text: str) -> str:
+    """The same text with programs called as they are started here."""
+    for program in ("train", "evaluate"):
+        text = text.replace(f"python {program}.py", " ".join(start(program)))
+    return text
 
 
 def resume(run: object) -> str:
@@ -30,5 +47,7 @@ def resume(run: object) -> str:
 
 
 def extra(name: str) -> str:
-    """How to install what a part needs: from the checkout, as no index has the project."""
-    return f'pip install -e ".[{name}]" in the checkout'
+    """How to install what a part needs: from the checkout or the wheel, as no index has the project."""
+    return f'pip install "WHEEL[{name}]", with the .whl that this is from' if configs.INSTALLED else (
+        f'pip install -e ".[{name}]" in the checkout'
+    )

@@ -10,7 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from unlabeled.app.cli import CONF, options
+from unlabeled import configs
+from unlabeled.app.cli import options
 from unlabeled.batches import Points
 from unlabeled.errors import UserError
 
@@ -31,7 +32,7 @@ def check_fit(config: DictConfig) -> None:
         return
     fitting = []
     for name in options("data"):
-        target = _target(CONF / "data" / f"{name}.yaml")
+        target = _target(configs.file("data", name))
         if target and get_class(target).batch in wants:  # type: ignore[attr-defined]
             fitting.append(name)
     choices = HydraConfig.get().runtime.choices
@@ -88,7 +89,7 @@ def _target(path: Path) -> str | None:
     if "_target_" in node:
         return node._target_
     parents = [entry for entry in node.get("defaults", []) if isinstance(entry, str) and entry.endswith("@_here_")]
-    return _target(path.with_name(f"{parents[0].removesuffix('@_here_')}.yaml")) if parents else None
+    return _target(configs.file("data", parents[0].removesuffix("@_here_"))) if parents else None
 
 
 def check_devices(config: DictConfig) -> None:

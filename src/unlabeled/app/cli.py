@@ -16,13 +16,14 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from unlabeled import configs
 from unlabeled.app import log, memory, stopping
 from unlabeled.app.leaving import leave
 from unlabeled.app.refused import keep_others
-from unlabeled.commands import command, extra, quoted
+from unlabeled.commands import command, extra, quoted, spoken
+from unlabeled.configs import CONF
 from unlabeled.errors import UserError, alike, nearest
 
-CONF = Path(__file__).resolve().parents[3] / "conf"  # of the checkout that the package is installed from
 # groups that fill a slot of the model by their own name
 PARTS = (
     "objective",
@@ -92,6 +93,10 @@ def _fail(error: BaseException, line: str | None) -> float:
 def run(main: Callable[[], Any]) -> None:
     """Run a `hydra.main` function as the program."""
     name = _program()
+    try:
+        sys.argv[1:] = configs.taken(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(help_text(name))
         return
@@ -198,7 +203,7 @@ def explain(error: BaseException, words: Sequence[str] | None = None) -> str:
         group, name = missing[1].split("@")[0], missing[2]
         if not name:
             return f"{group}= is empty: say {group}=NAME, or leave it out"
-        return f"there is no {group} named {name}: {nearest(name, options(group), listed=_HELP)}"
+        return f"there is no {group} named {name}: {nearest(name, options(group), listed=spoken(_HELP))}"
     override = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
     if override:
         return unknown_key(override[1], words)
@@ -239,7 +244,7 @@ def unknown_key(key: str, words: Sequence[str]) -> str:
         known = _keys(_choices_only([word for word in words if word.partition("=")[0].lstrip("+~") != key]))
     except Exception:
         known = []
-    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
+    groups = configs.groups()
     model = next((word.partition("=")[2] for word in words if word.startswith("model=")), "vae")
     if _program() == "evaluate" and key.partition("@")[0] in groups:
         return f"there is no key {key}: model and data are those of the checkpoint; say checkpoint=RUN of another run"
@@ -264,7 +269,7 @@ def unknown_key(key: str, words: Sequence[str]) -> str:
     hint = f"did you mean {' or '.join(f'{parent}.{leaf}' for leaf in near)}?" if near else nearest(key, meant)
     if not hint.startswith("did you mean"):
         has = ", ".join(name.rpartition(".")[2] for name in siblings)
-        hint = f"{parent or 'the top'} has: {has}" if siblings else f"python {_program()}.py --cfg job prints all keys"
+        hint = f"{parent or 'the top'} has: {has}" if siblings else f"{command(_program(), '--cfg', 'job')} prints all keys"
     owner = f" (model={model})" if parent.startswith("model") else ""
     return f"there is no key {key}{owner}: {hint}"
 
@@ -291,7 +296,7 @@ def _choices_only(words: Sequence[str]) -> DictConfig:
 
 def is_choice(word: str) -> bool:
     """Whether a word chooses from a group."""
-    return (CONF / word.partition("=")[0].lstrip("+~").partition("@")[0]).is_dir()
+    return configs.is_group(word.partition("=")[0].lstrip("+~").partition("@")[0])
 
 
 def _keys(node: Any, prefix: str = "") -> list[str]:
@@ -304,7 +309,7 @@ def _keys(node: Any, prefix: str = "") -> list[str]:
 
 def options(group: str) -> list[str]:
     """The names that a config group has."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    return configs.names(group)
 
 
 keep_others(explain, is_choice)
@@ -315,11 +320,11 @@ keep_others(explain, is_choice)
 
 def help_text(program: str) -> str:
     if program == "evaluate":
-        return _EVALUATE
+        return spoken(_EVALUATE)
     drawers: dict[str, list[str]] = {}
     for name in options("model"):
         drawers.setdefault(_drawer(name), []).append(_line("model", name))
-    lines = [_TRAIN, "", "Models (model=NAME):"]
+    lines = [spoken(_TRAIN), "", "Models (model=NAME):"]
     for drawer, rows in sorted(drawers.items()):
         lines += [f"  {drawer.replace('_', ' ')}", *rows]
     titles = {"data": "Data", "trainer": "Trainers", "logger": "Loggers", "callbacks": "Callbacks"}
@@ -335,18 +340,16 @@ def help_text(program: str) -> str:
 
 def _drawer(name: str) -> str:
     """The folder of methods/ that a model's class lives in; inherited where the file itself names no class."""
-    text = (CONF / "model" / f"{name}.yaml").read_text()
+    text = configs.file("model", name).read_text()
     target = re.search(r"^_target_: unlabeled\.methods\.(\w+)\.", text, re.M)
     if target:
         return target[1]
     parent = re.search(r"(\w+)@_here_", text)
-    return _drawer(parent[1]) if parent else "other"
+    return _drawer(parent[1]) if parent and parent[1] != name else "other"
 
 
 def _line(group: str, name: str) -> str:
-    lines = (CONF / group / f"{name}.yaml").read_text().splitlines()
-    text = next((line[2:] for line in lines if line.startswith("# ") and "@package" not in line), "")
-    return f"    {name:<24} {text}".rstrip()
+    return f"    {name:<24} {configs.described(group, name)}".rstrip()
 
 
 _HELP = "python train.py --help lists them"
@@ -359,6 +362,7 @@ _TRAIN = """Unlabeled: deep learning without labels.
     python evaluate.py checkpoint=RUN                every number that the method allows
 
 --cfg job prints the config; any key of it can be overridden: KEY=VALUE. --hydra-help tells of Hydra's own options.
+--config-dir FOLDER has models and data of your own, FOLDER/conf/model/NAME.yaml, and the modules that they name.
 Shell completion: eval "$(python train.py -sc install=bash)"."""
 
 _EVALUATE = """Evaluate a checkpoint: every number that its method allows, as table, JSON and a page with pictures.

@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlabeled.app.cli import CONF
 from unlabeled.commands import command, quoted
+from unlabeled.configs import CONF
 from unlabeled.errors import UserError
 from unlabeled.evaluation.judgement import headlines
 from unlabeled.evaluation.report import line, training_command

@@ -1,0 +1,83 @@
+"""The command `unlabeled`: train, evaluate, ... in any folder. Imports nothing heavy until one of them starts."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from unlabeled import commands, configs
+
+
+class Command(NamedTuple):
+    about: str
+    run: Callable[[], None]  # reads sys.argv
+
+
+def hydra_program(name: str) -> Callable[[], Any]:
+    """The `hydra.main` function of conf/NAME.yaml, whose jobs go to app/NAME.py."""
+    import hydra
+
+    from unlabeled.app.cli import guard
+
+    @hydra.main(config_path=str(configs.CONF), config_name=name, version_base="1.3")
+    @guard
+    def main(config: Any) -> Any:
+        if name == "evaluate":
+            from unlabeled.app.evaluate import evaluate
+
+            return evaluate(config)
+        from unlabeled.app.train import train
+
+        return train(config)
+
+    return main
+
+
+def configured(name: str) -> Callable[[], None]:
+    """A command whose words are those of a config."""
+
+    def run() -> None:
+        from unlabeled.app import cli
+
+        cli.run(hydra_program(name))
+
+    return run
+
+
+COMMANDS = {
+    "train": Command("train a method: model=NAME data=NAME KEY=VALUE ...", configured("train")),
+    "evaluate": Command("measure all that a checkpoint can do: checkpoint=RUN", configured("evaluate")),
+}
+
+
+def main() -> None:
+    """`unlabeled COMMAND WORDS`, or `python -m unlabeled COMMAND WORDS`."""
+    from unlabeled.app import stopping
+
+    stopping.listen()  # before the imports that take seconds
+    program, *words = sys.argv
+    called = "python -m unlabeled" if Path(program).name == "__main__.py" else "unlabeled"
+    name = words[0] if words else "--help"
+    if name in ("--help", "-h"):
+        print(usage(called))
+    elif name == "--version":
+        from unlabeled import __version__
+
+        print(f"unlabeled {__version__}")
+    elif name in COMMANDS:
+        os.environ[commands.STARTED] = called
+        sys.argv = [f"unlabeled-{name}", *words[1:]]
+        COMMANDS[name].run()
+    elif "=" in name:
+        sys.exit(f"error: {name}: say what to do with it, {called} {' or '.join(COMMANDS)} {name}")
+    else:
+        from unlabeled.errors import nearest
+
+        sys.exit(f"error: there is no command {name}: {nearest(name, COMMANDS)}")
+
+
+def usage(called: str) -> str:
+    lines = ["Unlabeled: deep learning without labels.", ""]
+    lines += [f"    {f'{called} {name}':<32} {command.about}" for name, command in COMMANDS.items()]
+    return "\n".join([*lines, "", f"{called} COMMAND --help tells more; {called} --version, which version this is."])

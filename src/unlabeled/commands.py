@@ -24,7 +24,7 @@ def quoted(key: str, value: object) -> str:
 
 
 def start(program: str) -> list[str]:
-    """How a program is started: in a checkout by its file, `python train.py`; else by the command, `unlabeled train`."""
+    """How a program is started: `python train.py` in a checkout, else `unlabeled train`."""
     spoken = os.environ.get(STARTED) or ("unlabeled" if configs.INSTALLED else "")
     return [*spoken.split(), program] if spoken else ["python", f"{program}.py"]
 
@@ -48,6 +48,8 @@ def resume(run: object) -> str:
 
 def extra(name: str) -> str:
     """How to install what a part needs: from the checkout or the wheel, as no index has the project."""
-    return f'pip install "WHEEL[{name}]", with the .whl that this is from' if configs.INSTALLED else (
-        f'pip install -e ".[{name}]" in the checkout'
+    return (
+        f'pip install "WHEEL[{name}]", with the .whl that this is from'
+        if configs.INSTALLED
+        else (f'pip install -e ".[{name}]" in the checkout')
     )

@@ -27,6 +27,7 @@ def hydra_program(name: str) -> Callable[[], Any]:
             from unlabeled.app.evaluate import evaluate
 
             return evaluate(config)
+
         from unlabeled.app.train import train
 
         return train(config)
@@ -70,7 +71,7 @@ def main() -> None:
         sys.argv = [f"unlabeled-{name}", *words[1:]]
         COMMANDS[name].run()
     elif "=" in name:
-        sys.exit(f"error: {name}: say what to do with it, {called} {' or '.join(COMMANDS)} {name}")
+        sys.exit(f"error: {name}: say a command before it, {' or '.join(COMMANDS)}: {called} train {name}")
     else:
         from unlabeled.errors import nearest
 

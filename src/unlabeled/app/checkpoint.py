@@ -5,6 +5,7 @@ import pickle
 import sys
 import zipfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,13 @@ def check_targets(node: Any, trust: tuple[str, ...]) -> None:
 
 def trusting(config: dict[str, Any]) -> list[str]:
     """The word that evaluate.py needs to open a run's checkpoints, where it needs one."""
-    packages = dict.fromkeys(home.split(".")[0] for _, home in foreign([config["model"], config["data"]], TRUSTED))
+    packages = packages_of(config)
     return [f"trust=[{','.join(packages)}]"] if packages else []
+
+
+def packages_of(config: dict[str, Any]) -> list[str]:
+    """The packages beside the trusted ones that a run's config calls."""
+    return list(dict.fromkeys(home.split(".")[0] for _, home in foreign([config["model"], config["data"]], TRUSTED)))
 
 
 def foreign(node: Any, trust: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -98,6 +104,12 @@ def _home(target: Any, trust: tuple[str, ...]) -> str:
     """The module in which the named class or function is defined. Imports trusted modules only."""
     if not isinstance(target, str) or not any(target.startswith(f"{package}.") for package in trust):
         return str(target)
+    package = target.partition(".")[0]
+    if package not in sys.modules and find_spec(package) is None:
+        raise UserError(
+            f"the checkpoint names {target}, and there is no package {package} to import: install it, put the folder "
+            "that it lies in on PYTHONPATH, or say --config-dir FOLDER where it lies beside your configs"
+        )
     try:
         found = get_object(target)
     except Exception as error:

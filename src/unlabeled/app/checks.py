@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra._internal.utils import _locate
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from unlabeled import configs
@@ -26,14 +26,14 @@ def check(config: DictConfig) -> None:
 
 def check_fit(config: DictConfig) -> None:
     """Refuse a model that cannot learn from this kind of data, before anything is fetched or built."""
-    wants, gives = get_class(config.model._target_).batch, get_class(config.data._target_).batch  # type: ignore[attr-defined]
+    wants, gives = located(config.model._target_).batch, located(config.data._target_).batch
     wants = wants if isinstance(wants, tuple) else (wants,)
     if gives in wants:
         return
     fitting = []
     for name in options("data"):
         target = _target(configs.file("data", name))
-        if target and get_class(target).batch in wants:  # type: ignore[attr-defined]
+        if target and located(target).batch in wants:
             fitting.append(name)
     choices = HydraConfig.get().runtime.choices
     kinds = " or ".join(kind.__name__ for kind in wants)
@@ -43,12 +43,32 @@ def check_fit(config: DictConfig) -> None:
     )
 
 
+def located(target: str) -> Any:
+    """The class that a config names. Raises UserError where there is none; a module that fails is its author's bug."""
+    try:
+        return _locate(target)
+    except ImportError as error:
+        missing = getattr(error.__cause__, "name", None)
+        if not isinstance(error.__cause__, ModuleNotFoundError) or not f"{target}.".startswith(f"{missing}."):
+            raise
+        package = target.partition(".")[0]
+        raise UserError(
+            f"there is no {missing}, which the config names as {target}: "
+            + (
+                "see its spelling"
+                if missing != package
+                else f"install {package}, put the folder that it lies in on PYTHONPATH, or lay it beside your configs "
+                "(--config-dir)"
+            )
+        ) from error
+
+
 def check_networks(config: DictConfig) -> None:
     """Refuse networks for images where data are points: those that say `any_shape = True` take both."""
-    if get_class(config.data._target_).batch is not Points:  # type: ignore[attr-defined]
+    if located(config.data._target_).batch is not Points:
         return
     for path, target in _shaped(config.model, "model"):
-        if not getattr(get_class(target), "any_shape", False):
+        if not getattr(located(target), "any_shape", False):
             choices = HydraConfig.get().runtime.choices
             parts = ("generator", "critic")
             instead = " ".join(f"network@model.{part}=mlp_{part}" for part in parts if part in config.model)

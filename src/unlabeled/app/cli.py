@@ -20,7 +20,7 @@ from unlabeled import configs
 from unlabeled.app import log, memory, stopping
 from unlabeled.app.leaving import leave
 from unlabeled.app.refused import keep_others
-from unlabeled.commands import command, extra, quoted, spoken
+from unlabeled.commands import command, extra, quoted, spoken, start
 from unlabeled.configs import CONF
 from unlabeled.errors import UserError, alike, nearest
 
@@ -63,14 +63,14 @@ def guard(work: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     A failed job of a sweep does not take the others with it.
     """
 
-    @log.kept()
     def job(config: DictConfig) -> Any:
-        try:
-            return work(config)
-        except (UserError, OmegaConfBaseException, HydraException) as error:
-            return _fail(error, explain(error))
-        except Exception as error:
-            return _fail(error, None)
+        with log.kept():  # not as a decorator: launchers pickle the job
+            try:
+                return work(config)
+            except (UserError, OmegaConfBaseException, HydraException) as error:
+                return _fail(error, explain(error))
+            except Exception as error:
+                return _fail(error, None)
 
     return job
 
@@ -203,7 +203,8 @@ def explain(error: BaseException, words: Sequence[str] | None = None) -> str:
         group, name = missing[1].split("@")[0], missing[2]
         if not name:
             return f"{group}= is empty: say {group}=NAME, or leave it out"
-        return f"there is no {group} named {name}: {nearest(name, options(group), listed=spoken(_HELP))}"
+        own = "; where it is one of your own, say --config-dir FOLDER too" if _resumes(words) else ""
+        return f"there is no {group} named {name}: {nearest(name, options(group), listed=spoken(_HELP))}{own}"
     override = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
     if override:
         return unknown_key(override[1], words)
@@ -227,6 +228,10 @@ def explain(error: BaseException, words: Sequence[str] | None = None) -> str:
         return f"the launcher is not installed: {extra(plugin[1])}"
     first, _, rest = text.partition("\n")
     return " ".join((first + " " + rest.partition("\n")[0] if first.endswith(":") else first).split())
+
+
+def _resumes(words: Sequence[str]) -> bool:
+    return any(word.startswith("resume=") for word in words)
 
 
 def _readable(word: str) -> str:
@@ -269,7 +274,11 @@ def unknown_key(key: str, words: Sequence[str]) -> str:
     hint = f"did you mean {' or '.join(f'{parent}.{leaf}' for leaf in near)}?" if near else nearest(key, meant)
     if not hint.startswith("did you mean"):
         has = ", ".join(name.rpartition(".")[2] for name in siblings)
-        hint = f"{parent or 'the top'} has: {has}" if siblings else f"{command(_program(), '--cfg', 'job')} prints all keys"
+        hint = (
+            f"{parent or 'the top'} has: {has}"
+            if siblings
+            else f"{command(_program(), '--cfg', 'job')} prints all keys"
+        )
     owner = f" (model={model})" if parent.startswith("model") else ""
     return f"there is no key {key}{owner}: {hint}"
 
@@ -324,7 +333,9 @@ def help_text(program: str) -> str:
     drawers: dict[str, list[str]] = {}
     for name in options("model"):
         drawers.setdefault(_drawer(name), []).append(_line("model", name))
-    lines = [spoken(_TRAIN), "", "Models (model=NAME):"]
+    lines = [spoken(_TRAIN)]
+    lines += [_COMPLETION] if start("train") == ["python", "train.py"] else []  # Hydra's is of scripts
+    lines += ["", "Models (model=NAME):"]
     for drawer, rows in sorted(drawers.items()):
         lines += [f"  {drawer.replace('_', ' ')}", *rows]
     titles = {"data": "Data", "trainer": "Trainers", "logger": "Loggers", "callbacks": "Callbacks"}
@@ -362,8 +373,8 @@ _TRAIN = """Unlabeled: deep learning without labels.
     python evaluate.py checkpoint=RUN                every number that the method allows
 
 --cfg job prints the config; any key of it can be overridden: KEY=VALUE. --hydra-help tells of Hydra's own options.
---config-dir FOLDER has models and data of your own, FOLDER/conf/model/NAME.yaml, and the modules that they name.
-Shell completion: eval "$(python train.py -sc install=bash)"."""
+--config-dir FOLDER has models and data of your own, FOLDER/conf/model/NAME.yaml, and the modules that they name."""
+_COMPLETION = """Shell completion: eval "$(python train.py -sc install=bash)"."""
 
 _EVALUATE = """Evaluate a checkpoint: every number that its method allows, as table, JSON and a page with pictures.
 

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from unlabeled.app import stopping
 from unlabeled.app.hidden import hidden
+from unlabeled.errors import UserError
 
 NAME = "log.txt"
 STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # a terminal's colours and movements
@@ -105,6 +106,9 @@ def kept() -> Iterator[None]:
         yield
     except stopping.Stopped:
         _log.take("stopped")  # it was said past the streams
+        raise
+    except UserError as error:
+        _log.take(f"error: {' '.join(str(error).split())}")
         raise
     except Exception:
         for line in traceback.format_exc().splitlines():  # nobody catches it: it is printed by the interpreter

@@ -110,19 +110,24 @@ def open_picture(path: Path) -> Image.Image:
             image: Image.Image = file
             ImageOps.exif_transpose(image, in_place=True)
             image.load()
-        if image.mode.startswith(("I", "F")):
-            return _eight_bits(image)
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            return Image.alpha_composite(white, image).convert("RGB")
-        return image if image.mode in ("L", "RGB") else image.convert("RGB")
+        return opaque(image)
     except MemoryError:
         raise
     except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
         if isinstance(error, OSError) and error.errno not in OF_THE_FILE:
             raise UserError(f"cannot read the image {path} ({error.strerror}): see to that, and run again") from error
         raise Unreadable(path, _reason(error, path)) from error
+
+
+def opaque(image: Image.Image) -> Image.Image:
+    """A picture in 8 bits, grey or RGB, on white where it is transparent."""
+    if image.mode.startswith(("I", "F")):
+        return _eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
 
 def _reason(error: Exception, path: Path) -> str:

@@ -45,11 +45,12 @@ FLOORS = {
     "callbacks": {"batches", "capabilities", "evaluation", "loggers", "callbacks"} | GROUND,
     "app": {"app", "batches", "callbacks", "capabilities", "configs", "evaluation", "loggers"} | GROUND,
     "library": {"app", "batches", "capabilities", "configs", "data", "evaluation", "library", "loggers"} | GROUND,
-    "console": {"app"} | GROUND,
+    "contract": {"app", "batches", "callbacks", "capabilities", "configs", "contract", "data", "library"} | GROUND,
+    "console": {"app", "configs", "contract"} | GROUND,
     "__main__": {"console"},
     "__init__": {"errors", "library"},
 }
-ENTRIES = {"app", "library"}  # where configs are objects
+ENTRIES = {"app", "contract", "library"}  # where configs are objects
 
 
 @pytest.mark.parametrize("path", sorted(SRC.rglob("*.py")), ids=lambda p: str(p.relative_to(SRC)))

@@ -46,9 +46,16 @@ def configured(name: str) -> Callable[[], None]:
     return run
 
 
+def check() -> None:
+    from unlabeled.contract import main
+
+    main()
+
+
 COMMANDS = {
     "train": Command("train a method: model=NAME data=NAME KEY=VALUE ...", configured("train")),
     "evaluate": Command("measure all that a checkpoint can do: checkpoint=RUN", configured("evaluate")),
+    "check": Command("hold a method of yours to the contract: model=NAME", check),
 }
 
 

@@ -36,7 +36,7 @@ def session(program: str, words: Sequence[str], config_dir: str | Path | None = 
             raise UserError(f"{word!r}: each word is a string, 'KEY=VALUE'")
         if word.startswith("-"):
             raise UserError(f"{word}: flags belong to the command line: unlabeled {program} {word} ...")
-    with configs.using(config_dir), _as_it_was(), _speaking(program, words), one_line(words):
+    with configs.using(config_dir), as_it_was(), _speaking(program, words), one_line(words):
         given = [cli.shorthand(word) for word in words]
         sys.argv[1:] = given = cli.among_its_own(given) if program == "train" else given
         hydra, job = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
@@ -76,7 +76,7 @@ def _speaking(program: str, words: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _as_it_was() -> Iterator[None]:
+def as_it_was() -> Iterator[None]:
     """Generators, filters of warnings, loggers' levels and torch's switches are afterwards what they were before."""
     levels = {name: logging.getLogger(name).level for name in LOGGERS}
     states = random.getstate(), np.random.get_state()

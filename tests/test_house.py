@@ -99,7 +99,7 @@ def test_no_two_methods_are_mostly_the_same(a: Path, b: Path) -> None:
     assert difflib.SequenceMatcher(None, *lines, autojunk=False).ratio() <= 0.6
 
 
-@pytest.mark.parametrize("program", ["train", "evaluate"])
+@pytest.mark.parametrize("program", ["train", "evaluate", "unlabeled", "unlabeled.console"])
 def test_entry_points_import_nothing_heavy_until_a_run_starts(program: str) -> None:
     heavy = {"torch", "lightning", "numpy", "matplotlib", "sklearn", "wandb", "rich", "PIL"}
     code = f"import sys; import {program}; print(' '.join(set(sys.modules) & {heavy!r}))"

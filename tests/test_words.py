@@ -269,11 +269,11 @@ def test_keys_that_are_told_are_there() -> None:
 
 
 def test_no_hint_installs_a_package_of_our_name() -> None:
-    """The project is on no index: what is there by its name is somebody else's."""
+    """The project is on no index: what is there by its name is somebody else's. A wheel of ours is a file."""
     files = [*ROOT.rglob("*.md"), *SRC.rglob("*.py"), *CONF.rglob("*.yaml"), ROOT / "Makefile", ROOT / "pyproject.toml"]
     for file in files:
         if ".venv" not in file.parts:
-            assert not re.search(r"pip install[^\n]*unlabeled", file.read_text()), file
+            assert not re.search(r"pip install[^\n]*(?<!dist/)unlabeled", file.read_text()), file
 
 
 # Paths and files

@@ -62,7 +62,7 @@ def _verdict(promise: Callable[..., Any], case: Case, bench: Bench) -> Verdict:
         except checks.Unknown as unknown:
             return Verdict(name, None, str(unknown))
         except AssertionError as broken:
-            return Verdict(name, False, str(broken) or _line(broken))
+            return Verdict(name, False, str(broken).partition("\n")[0] or _line(broken))
         except Exception as broken:
             return Verdict(name, False, f"{told(broken)} ({_line(broken)})")
     return Verdict(name, True)

@@ -24,7 +24,7 @@ Build = Callable[..., Built]  # case, *overrides, run="run"
 TINY = [
     "data=digits",
     "~data.source",
-    "+data.source={_target_: unlabeled.contract.tiny.Tiny, n: 8, unlabelled: 0}",
+    "+data.source={_target_: unlabeled.contract.tiny.Tiny, n: 8, unlabelled: null}",
     "data.batch_size=8",
     "data.classes=2",
     "data_root=unused",

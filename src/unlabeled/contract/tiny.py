@@ -14,10 +14,12 @@ class Tiny:
     name = "tiny"
     pairs_known = True
 
-    def __init__(self, splits: tuple[str, ...] = ("train", "val", "test"), n: int = 8, unlabelled: int = 0) -> None:
+    def __init__(
+        self, splits: tuple[str, ...] = ("train", "val", "test"), n: int = 8, unlabelled: int | None = None
+    ) -> None:
         self.splits = tuple(splits)
         self.n = n
-        self.unlabelled = unlabelled  # so many, the first, have no label
+        self.unlabelled = unlabelled or 0  # so many, the first, have no label
 
     def prepare(self, root: Path) -> None:
         pass

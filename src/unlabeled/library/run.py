@@ -179,21 +179,22 @@ class Run:
 
     def encode(self, images: Images) -> np.ndarray:
         """Features, float32 (B, D), of images."""
-        return self._given("encode", self._read(images)).numpy()
+        return self._given("encode", images).numpy()
 
     def decode(self, codes: Any) -> np.ndarray:
         """Images, uint8 (B, H, W, C), or points, of codes (B, D) as `encode` gives them, or (D,)."""
+        self._needs("decode")
         array = np.asarray(codes.detach().cpu() if isinstance(codes, Tensor) else codes)
         width = array.shape[-1] if array.ndim else 0
         z = to_points(array, width, "codes")
         try:
-            return self._shown(self._given("decode", z))
+            return self._shown(self._of("decode", z))
         except RuntimeError as error:
             raise UserError(f"codes of {width} numbers do not fit: give them as encode gives them ({error})") from error
 
     def reconstruct(self, images: Images) -> np.ndarray:
         """What the method makes of images, uint8 (B, H, W, C)."""
-        return self._shown(self._given("reconstruct", self._read(images)))
+        return self._shown(self._given("reconstruct", images))
 
     def sample(
         self, n: int | None = None, *, seed: int | None = 0, labels: int | str | Iterable[int | str] | None = None
@@ -206,6 +207,8 @@ class Run:
             labels: of a method that draws classes: the class of each image, by its number or name; one for all.
         """
         wanted = [labels] if isinstance(labels, int | str) else None if labels is None else list(labels)
+        if wanted == []:
+            raise UserError("labels are empty: give the class of each image")
         if n is None:
             n = len(wanted) if wanted is not None and not isinstance(labels, int | str) else 64
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
@@ -225,8 +228,9 @@ class Run:
 
     def translate(self, images: Images, *, back: bool = False) -> np.ndarray:
         """Images of domain a as of domain b, uint8 (B, H, W, C); back: those of b as of a."""
-        name = "translate_back" if back else "translate"
-        return self._shown(self._given(name, self._read(images), "translate(back=True)" if back else None))
+        if back:
+            return self._shown(self._given("translate_back", images, "translate(back=True)"))
+        return self._shown(self._given("translate", images))
 
     def _needs(self, ability: str) -> None:
         """Raise UserError where the method has not this ability."""
@@ -234,9 +238,13 @@ class Run:
             model = (self.config.get("names") or {}).get("model", type(self.method).__name__)
             raise UserError(f"{model} cannot {ability}: it can {', '.join(self.can) or 'do nothing of this kind'}")
 
-    def _given(self, name: str, x: Tensor, ability: str | None = None) -> Tensor:
-        """What the method's function gives for x (B, ...), on the CPU."""
+    def _given(self, name: str, images: Images, ability: str | None = None) -> Tensor:
+        """What the method's function of this name gives for images, on the CPU."""
         self._needs(ability or name)
+        return self._of(name, self._read(images))
+
+    def _of(self, name: str, x: Tensor) -> Tensor:
+        """The same of x (B, ...), as the function takes it."""
         work: Callable[[Tensor], Tensor] = getattr(self.method, name)
         with torch.no_grad():
             return torch.cat([work(part.to(self.device)).float().cpu() for part in x.split(BATCH)])

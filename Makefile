@@ -8,7 +8,7 @@ STAMP := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate test lint sweep bench lock clean
+.PHONY: help setup train evaluate test lint sweep bench wheel lock clean
 
 help:  ## these lines
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -62,6 +62,10 @@ sweep: $(STAMP)  ## two methods, two seeds, one table
 
 bench: $(STAMP)  ## speed, as ratios, in one table; ARGS="step views --quick"
 	$(BIN)/python -m benchmarks $(ARGS)
+
+wheel: $(STAMP)  ## dist/unlabeled-*.whl, which carries conf/
+	@mkdir -p dist
+	$(BIN)/python -c 'import hatchling.build as build; print("dist/" + build.build_wheel("dist"))'
 
 lock:  ## write requirements.lock anew, without launchers (needs uv)
 	uv pip compile pyproject.toml --extra tensorboard --extra dev --universal --python-version 3.10 --generate-hashes \

@@ -104,5 +104,7 @@ def test_the_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     told = unlabeled("train", "model=vae", "data=digits", "budget.batches=2", "callbacks.pictures.count=0", "run=run")
     assert "next         python -m unlabeled evaluate checkpoint=run" in told
     few = [f"~evaluation.evaluators.{name}" for name in ("probe", "likelihood", "clustering")]
-    unlabeled("evaluate", "checkpoint=run", "evaluation.extractor=none", "evaluation.pictures=2", *few)
+    unlabeled(
+        "evaluate", "checkpoint=run", "evaluation.extractor=none", "evaluation.pictures=2", "evaluation.codes=20", *few
+    )
     assert (home / "run" / "evaluation" / "evaluation.json").is_file()

@@ -104,7 +104,7 @@ def test_a_run_goes_on_where_it_stopped(run: Any, tmp_path: Path) -> None:
 
 
 def test_a_run_is_evaluated(run: Any, tmp_path: Path) -> None:
-    few = ["evaluation.extractor=none", "evaluation.pictures=2", f"output={tmp_path}"]
+    few = ["evaluation.extractor=none", "evaluation.pictures=2", "evaluation.codes=4", f"output={tmp_path}"]
     few += [f"~evaluation.evaluators.{name}" for name in ("probe", "likelihood", "clustering")]
     found = run.evaluate(*few)
     assert "provenance" in found and found == json.loads((tmp_path / "evaluation.json").read_text())
@@ -144,7 +144,7 @@ def test_an_image_is_the_same_however_it_is_given(what: str, side: int, tmp_path
     """And of any size it is brought to the run's by the code that packs data."""
     image = drawn(side)
     x = to_batch(SAME[what](image, tmp_path), (1, 16, 16))
-    assert torch.equal(x, from_uint8(torch.from_numpy(fit(image, (1, 16, 16)))[None]))
+    assert torch.equal(x, from_uint8(torch.tensor(fit(image, (1, 16, 16)))[None]))
 
 
 def test_a_list_may_mix_kinds_and_sizes() -> None:

@@ -7,6 +7,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,11 +44,12 @@ def examine(case: Case | str, *words: str) -> Iterator[Verdict]:
     with tempfile.TemporaryDirectory() as place, as_it_was():
         quiet()
         composed.cache_clear()  # it may be of another folder of configs
-        if isinstance(case, str):
-            with one_line([f"model={case}", *words]):
-                own = [] if any(word.startswith("data=") for word in words) else kind(case)
-                case = Case(case, overrides=[*own, *words], turns=None, still=None)
-                composed((f"model={case.model}", *case.overrides))
+        case = Case(case, turns=None, still=None) if isinstance(case, str) else case
+        words = (*case.overrides, *words)
+        with one_line([f"model={case}", *words]):
+            own = [] if any(word.startswith("data=") for word in words) else kind(case.model)
+            case = replace(case, overrides=[*own, *words])
+            composed((f"model={case}", *case.overrides))
         for i, promise in enumerate(checks.ALL):
             folder = Path(place) / str(i)
             folder.mkdir()

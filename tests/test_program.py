@@ -83,6 +83,7 @@ def test_a_sweep_ends_with_a_table_and_a_failed_job_does_not_take_the_others_wit
 
 MISTAKES = {
     "model=vaee": r"there is no model named vaee: did you mean vae\b",
+    "data=base/images": r"data=base/images is no data of its own",
     "data=digit": r"there is no data named digit: did you mean digits",
     "likelihood=gausian": r"there is no likelihood named gausian: did you mean gaussian",
     "modle=vae": r"there is no key modle: did you mean model\?",
@@ -96,7 +97,7 @@ MISTAKES = {
     "data.batch_size=[1,2]": r"data.batch_size wants a whole number",
     "~callbacks.budget": r"callbacks without Budget: .* leave callbacks.budget in",
     "budget.epochs =3": r"cannot read 'budget.epochs =3'",
-    "model=cyclegan": r"model=cyclegan learns from Unpaired and data=digits gives Images: take data=.*plain2striped",
+    "model=cyclegan": r"model=cyclegan learns from Unpaired and data=digits gives Images: take data=apple2orange .*plain2striped",
     "data.size=4": r"images of 4x4 are too small.*at least 7",
     "model.likelihood.binarisation=so": r"there are none, threshold and dynamic",
     "budget.epochs=null": r"training would never end: say budget.epochs=N",

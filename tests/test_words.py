@@ -55,7 +55,7 @@ def checked(program: str, *words: str) -> DictConfig:
 
 def test_every_part_passes_the_check_of_its_values() -> None:
     """Every model whole: tests/test_contract.py."""
-    for path in sorted(CONF.glob("*/*.yaml")):
+    for path in sorted({*CONF.glob("*/*.yaml"), *CONF.glob("*/base/*.yaml")}):
         part = OmegaConf.load(path)
         part.pop("defaults", None)
         around = {"latent_dim": 2, "pretraining": 0.5}

@@ -23,6 +23,12 @@ def check(config: DictConfig) -> None:
     check_devices(config)
 
 
+def check_choice(group: str, name: str) -> None:
+    """Refuse base/NAME, which holds what the names of a group have in common and is none of them."""
+    if name.startswith("base/"):
+        raise UserError(f"{group}={name} is no {group} of its own, only what others share: say {group}=NAME (see --help)")
+
+
 def check_fit(config: DictConfig) -> None:
     """Refuse a model that cannot learn from this kind of data, before anything is fetched or built."""
     wants, gives = get_class(config.model._target_).batch, get_class(config.data._target_).batch  # type: ignore[attr-defined]
@@ -88,7 +94,8 @@ def _target(path: Path) -> str | None:
     if "_target_" in node:
         return node._target_
     parents = [entry for entry in node.get("defaults", []) if isinstance(entry, str) and entry.endswith("@_here_")]
-    return _target(path.with_name(f"{parents[0].removesuffix('@_here_')}.yaml")) if parents else None
+    inherited = (_target(path.parent / f"{name.removesuffix('@_here_')}.yaml") for name in reversed(parents))
+    return next(filter(None, inherited), None)
 
 
 def check_devices(config: DictConfig) -> None:

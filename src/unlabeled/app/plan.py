@@ -16,7 +16,7 @@ from unlabeled import commands
 from unlabeled.app import log
 from unlabeled.app.changes import ABOUT, approve, change, same_parts
 from unlabeled.app.checkpoint import Damaged, batches, newest, read, whole
-from unlabeled.app.checks import check, check_devices
+from unlabeled.app.checks import check, check_choice, check_devices
 from unlabeled.app.class_names import name_classes
 from unlabeled.app.cli import explain
 from unlabeled.app.folders import alone, kept, made, new_folder, slug, stamp
@@ -42,6 +42,7 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
     telling = [word for word in words if not word.startswith(("output=", "data_root=", "data_packed="))]
     job = f"{HydraConfig.get().job.num}-{slug(telling)}" if multirun else ""
     try:
+        check_choice("data", names["data"])
         check_values(config, given)
     except UserError as error:
         if multirun:  # so that the table tells of it

@@ -553,7 +553,7 @@ def test_switches_leave_training_and_checkpoints_as_they_are(one: Any, tmp_path:
         "compile=aot_egaer": "compile=aot_egaer: say true, false or a backend.*did you mean aot_eager",
         "channels_last=1": "channels_last=1: say true or false",
         "fused=yes please": "fused=yes please: say true or false",
-        "model.optimizer._target_=torch.optim.RMSprop fused=true": "torch.optim.RMSprop has no fused kernel",
+        "optimizer@model.optimizer=rmsprop fused=true": "torch.optim.RMSprop has no fused kernel",
         "trainer.precision=fp16": "trainer.precision=fp16: there are .*16-mixed",
     }.items(),
 )

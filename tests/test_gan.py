@@ -245,6 +245,18 @@ def test_still_statistics_come_back_to_life() -> None:
     torch.testing.assert_close(norm.running_mean, 0.3 * x.mean(0))
 
 
+# --- Optimizers
+
+
+def test_another_optimizer_is_one_word(build: Any) -> None:
+    """And lists of its settings arrive as torch wants them, not as a config's."""
+    method = build(ROWS["dcgan"], "optimizer@model.critic_optimizer=sgd")[0]
+    generator, critic = method.configure_optimizers()
+    assert isinstance(critic, torch.optim.SGD) and critic.defaults["nesterov"]
+    assert isinstance(generator, torch.optim.Adam) and generator.defaults["betas"] == (0.5, 0.999)
+    assert type(method.generator_optimizer.keywords["betas"]) is list
+
+
 # --- Clipped weights
 
 

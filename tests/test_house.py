@@ -71,9 +71,18 @@ def test_every_model_names_its_paper(path: Path) -> None:
     assert re.match(r"# .+\. (.+ (et al\.|& .+)|[\w .-]+) \d{4}, https://", path.read_text().splitlines()[0])
 
 
+def test_any_optimizer_takes_what_models_say_of_theirs() -> None:
+    """So that another one is a word: what only one kind takes, as betas, stands in conf/optimizer/."""
+    for path in MODELS:
+        for name, value in yaml.safe_load(path.read_text()).items():
+            if name.endswith("optimizer") and isinstance(value, dict):
+                assert set(value) <= {"lr", "weight_decay"}, f"{path.name}, {name}: take a preset of conf/optimizer/"
+
+
 @pytest.mark.parametrize("path", PARTS, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_every_part_says_what_it_is(path: Path) -> None:
-    assert re.match(r"# \w.{8,}", path.read_text()) and "_target_" in yaml.safe_load(path.read_text())
+    text = path.read_text()
+    assert re.match(r"# \w.{8,}", text) and {"_target_", "defaults"} & set(yaml.safe_load(text))
 
 
 @pytest.mark.parametrize("path", METHODS, ids=lambda p: p.stem)

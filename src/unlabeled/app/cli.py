@@ -37,6 +37,7 @@ PARTS = (
     "corruption",
     "bottleneck",
     "regularizer",
+    "optimizer",
 )
 
 EVALUATIONS_OWN = ("data.root", "data.packed")  # keys that evaluate.yaml has

@@ -98,7 +98,7 @@ MISTAKES = {
     "data.batch_size=[1,2]": r"data.batch_size wants a whole number",
     "~callbacks.budget": r"callbacks without Budget: .* leave callbacks.budget in",
     "budget.epochs =3": r"cannot read 'budget.epochs =3'",
-    "model=cyclegan": r"model=cyclegan learns from Unpaired and data=digits gives Images: take data=apple2orange .*plain2striped",
+    "model=cyclegan": r"learns from Unpaired and data=digits gives Images: take data=apple2orange .*plain2striped",
     "data.size=4": r"images of 4x4 are too small.*at least 7",
     "model.likelihood.binarisation=so": r"there are none, threshold and dynamic",
     "budget.epochs=null": r"training would never end: say budget.epochs=N",

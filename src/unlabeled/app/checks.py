@@ -26,7 +26,7 @@ def check(config: DictConfig) -> None:
 def check_choice(group: str, name: str) -> None:
     """Refuse base/NAME, which holds what the names of a group have in common and is none of them."""
     if name.startswith("base/"):
-        raise UserError(f"{group}={name} is no {group} of its own, only what others share: say {group}=NAME (see --help)")
+        raise UserError(f"{group}={name} is no {group} of its own, but what others share: take {group}=NAME of --help")
 
 
 def check_fit(config: DictConfig) -> None:

@@ -1,20 +1,20 @@
 """Train a method: python train.py model=vae data=digits. See --help."""
 
 if __name__ == "__main__":
-    from unlabeled.app import stopping
+    from unlabeled.app.cli import signals as stopping
 
     stopping.listen()  # before the imports that take seconds
 
 import hydra
 from omegaconf import DictConfig
 
-from unlabeled.app.cli import CONF, guard, run
+from unlabeled.app.cli.main import CONF, guard, run
 
 
 @hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")
 @guard
 def main(config: DictConfig) -> float | None:
-    from unlabeled.app.train import train
+    from unlabeled.app.run.train import train
 
     return train(config)
 

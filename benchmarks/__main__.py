@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import ROOT, machine, table, tell
-from unlabeled.app import memory
+from unlabeled.app.run import memory
 
 SUBJECTS = {  # name -> module beside this one: its rows(rounds) are lines of the table
     "step": "steps",

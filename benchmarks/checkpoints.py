@@ -11,7 +11,7 @@ import torch
 from lightning import Callback
 
 from benchmarks.common import NoiseImages, Row, Seconds, Stopwatch, config_of, row
-from unlabeled.app.build import build, make_trainer, quiet
+from unlabeled.app.run.build import build, make_trainer, quiet
 from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.data.loader import ShuffledLoader
 

@@ -33,7 +33,7 @@ from torch import nn
 
 from benchmarks.common import Row, Skipped, row
 from benchmarks.steps import Case, Steps, adam, measure
-from unlabeled.app.build import quiet
+from unlabeled.app.run.build import quiet
 
 SCRIPTS = "UNLABELED_PYTORCH_GAN"
 

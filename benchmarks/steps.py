@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, l1_loss, normalize, relu, softplus
 
 from benchmarks.common import NoiseImages, Row, Seconds, Stopwatch, config_of, row
-from unlabeled.app.build import build, make_trainer, quiet
+from unlabeled.app.run.build import build, make_trainer, quiet
+from unlabeled.data.kinds.tables import UnpairedTable
 from unlabeled.data.loader import ShuffledLoader
-from unlabeled.data.tables import UnpairedTable
 
 Steps = Any  # an iterator of a batch each, which can be closed
 

@@ -22,8 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 import evaluate as evaluate_program
 import train as train_program
 from tests.cases import Case
-from unlabeled.app import cli
-from unlabeled.app.build import build as built
+from unlabeled.app.cli import main as cli
+from unlabeled.app.run.build import build as built
 
 ROOT = Path(__file__).parents[1]
 torch.set_num_threads(1)

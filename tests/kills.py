@@ -21,11 +21,12 @@ import torch
 from lightning import Callback
 
 import train as program
-import unlabeled.evaluation.portrait  # noqa: F401
+import unlabeled.evaluation.figures.evaluation  # noqa: F401
 from tests.tiny import Tiny  # noqa: F401
-from unlabeled.app import cli, train
-from unlabeled.app.checkpoint import newest
-from unlabeled.app.plan import begun, result_of
+from unlabeled.app.cli import main as cli
+from unlabeled.app.run import train
+from unlabeled.app.run.checkpoint import newest
+from unlabeled.app.run.plan import begun, result_of
 from unlabeled.callbacks import checkpoints
 
 torch.set_num_threads(1)

@@ -7,10 +7,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from tests.cases import CASES
 from tests.test_contract import run
+from unlabeled.distributions.posterior import DiagonalGaussian
+from unlabeled.distributions.prior import Modes
 from unlabeled.errors import UserError
-from unlabeled.losses.posterior import DiagonalGaussian
-from unlabeled.losses.prior import Modes
-from unlabeled.nn.code_critic import CodeCritic, LabelledCodeCritic
+from unlabeled.nn.gan.code_critic import CodeCritic, LabelledCodeCritic
 
 ROWS = {
     case.model.removesuffix("_autoencoder"): case for case in CASES if case.model.endswith("adversarial_autoencoder")

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from unlabeled.batches import Images
-from unlabeled.data.modules import ImageData
-from unlabeled.data.packed import Records
+from unlabeled.data.module import ImageData
 from unlabeled.data.sources.digits import Digits
+from unlabeled.data.store import Records
 from unlabeled.errors import UserError
-from unlabeled.evaluation.anomaly import Anomaly, distances, kinds, ranked, ranks, scores
-from unlabeled.evaluation.likelihood import Likelihood
-from unlabeled.evaluation.number import Number
-from unlabeled.evaluation.place import Place
+from unlabeled.evaluation.metric import Number
+from unlabeled.evaluation.metrics.anomaly import Anomaly, distances, kinds, ranked, ranks, scores
+from unlabeled.evaluation.metrics.likelihood import Likelihood
+from unlabeled.evaluation.ranks import Place
 from unlabeled.evaluation.study import Study
 
 # Data of some classes

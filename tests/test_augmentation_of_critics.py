@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.cases import CASES
 from tests.test_contract import assert_resumes, run
 from unlabeled.errors import UserError
-from unlabeled.nn.adaptive_augmentation import AdaptiveAugmentation, rotation, scaling, translation, warp
-from unlabeled.nn.diff_augment import DiffAugment
+from unlabeled.nn.augment.adaptive_augmentation import AdaptiveAugmentation, rotation, scaling, translation, warp
+from unlabeled.nn.augment.diff_augment import DiffAugment
 
 ROWS = {case.model: case for case in CASES}
 NOTHING = {"brightness": 0.0, "saturation": 0.0, "contrast": 0.0, "translation": 0.0, "cutout": 0.0}

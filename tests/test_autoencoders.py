@@ -16,24 +16,24 @@ from torch.distributions import Bernoulli, kl_divergence
 from torch.nn.functional import binary_cross_entropy
 
 from tests.tiny import eyes
-from unlabeled.app.build import build
-from unlabeled.app.checks import check_code
+from unlabeled.app.run.build import build
+from unlabeled.app.run.checks import check_code
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
-from unlabeled.evaluation.codes_map import codes_map, pixel_plane
-from unlabeled.evaluation.features import Features
-from unlabeled.evaluation.reconstruction import Reconstruction
+from unlabeled.evaluation.features.split import Features
+from unlabeled.evaluation.figures.embedding import codes_map, pixel_plane
+from unlabeled.evaluation.metrics.reconstruction import Reconstruction
 from unlabeled.evaluation.study import Study
 from unlabeled.losses import regularizer
 from unlabeled.losses.distance import CrossEntropy, Perceptual, SquaredError
-from unlabeled.nn.bottleneck import GaussianNoise, KSparse
-from unlabeled.nn.convolutional import ConvDecoder, Enlarge
-from unlabeled.nn.corruption import Gaussian, Masking, SaltAndPepper
+from unlabeled.nn.augment.bottleneck import GaussianNoise, KSparse
+from unlabeled.nn.augment.corruption import Gaussian, Masking, SaltAndPepper
+from unlabeled.nn.autoencoders.convolutional import ConvDecoder, Enlarge
+from unlabeled.nn.autoencoders.fully_connected import FullyConnectedDecoder, FullyConnectedEncoder, TiedDecoder
+from unlabeled.nn.autoencoders.fully_convolutional import FullyConvolutionalDecoder, FullyConvolutionalEncoder
+from unlabeled.nn.backbones.vgg import VGG
 from unlabeled.nn.filters import filters
-from unlabeled.nn.frozen import VGG16, Trained
-from unlabeled.nn.fully_connected import FullyConnectedDecoder, FullyConnectedEncoder, TiedDecoder
-from unlabeled.nn.fully_convolutional import FullyConvolutionalDecoder, FullyConvolutionalEncoder
-from unlabeled.nn.vgg import VGG
+from unlabeled.nn.pretrained.frozen import VGG16, Trained
 
 SMALL = [
     "data=digits",

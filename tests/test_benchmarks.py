@@ -12,8 +12,8 @@ import torch
 from benchmarks import __main__ as program
 from benchmarks import steps, views
 from benchmarks.common import Seconds, Skipped, config_of, row, table
-from unlabeled.app.build import build, make_trainer
-from unlabeled.app.overhead import HOOKS
+from unlabeled.app.run.build import build, make_trainer
+from unlabeled.app.run.overhead import HOOKS
 
 SMALL = {
     "autoencoder": ["model.encoder.width=4", "model.decoder.width=4"],

@@ -13,10 +13,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from tests.cases import CASES
 from unlabeled.batches import Images
+from unlabeled.distributions.m2 import M2
 from unlabeled.errors import UserError
-from unlabeled.evaluation.pictures import draw
-from unlabeled.losses.m2 import M2
-from unlabeled.nn.conditional import ConditionalDecoder, ConditionalEncoder, ConditionalPerceptron
+from unlabeled.evaluation.figures.drawing import draw
+from unlabeled.nn.autoencoders.conditional import ConditionalDecoder, ConditionalEncoder, ConditionalPerceptron
 from unlabeled.seeding import seed_noise
 
 Build = Callable[..., tuple[Any, Any, dict[str, Any]]]

@@ -17,12 +17,12 @@ from tests.test_contract import Watch, run
 from tests.test_pca import digits, seen_images, trainer
 from tests.test_probe import Shrink, Split, halves
 from unlabeled.errors import UserError
-from unlabeled.evaluation.clustering import Clustering, agreement, matched
-from unlabeled.evaluation.probe import Probe
+from unlabeled.evaluation.metrics.clustering import Clustering, agreement, matched
+from unlabeled.evaluation.metrics.probe import Probe
 from unlabeled.evaluation.study import Study
-from unlabeled.methods.autoencoder.dec import DEC, student_t, target
-from unlabeled.methods.autoencoder.gmm import GMM
-from unlabeled.methods.autoencoder.kmeans import KMeans
+from unlabeled.methods.clustering.dec import DEC, student_t, target
+from unlabeled.methods.clustering.gmm import GMM
+from unlabeled.methods.clustering.kmeans import KMeans
 
 CASE = next(case for case in CASES if case.model == "dec")
 

@@ -13,10 +13,10 @@ from omegaconf import OmegaConf
 
 from tests.cases import CASES
 from unlabeled import capabilities
-from unlabeled.app.build import make_trainer
-from unlabeled.app.checkpoint import load
-from unlabeled.app.train import fit
-from unlabeled.app.values import check_values
+from unlabeled.app.cli.types import check_values
+from unlabeled.app.run.build import make_trainer
+from unlabeled.app.run.checkpoint import load
+from unlabeled.app.run.train import fit
 from unlabeled.batches import Unpaired
 from unlabeled.callbacks.checkpoints import Checkpoints, Interrupted
 from unlabeled.callbacks.dashboards import Dashboards

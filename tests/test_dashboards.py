@@ -26,15 +26,15 @@ import train as train_program
 from tests.cases import CASES
 from tests.conftest import TINY
 from tests.test_contract import run as fitted
-from unlabeled import dashboard
-from unlabeled.app import cli
-from unlabeled.app.build import finish, make_trainer
-from unlabeled.app.hidden import handed_down, hidden, revealed, taken_over
+from unlabeled.app.cli import main as cli
+from unlabeled.app.run.build import finish, make_trainer
+from unlabeled.app.run.secrets import handed_down, hidden, revealed, taken_over
 from unlabeled.callbacks.pruning import Pruning
 from unlabeled.capabilities import Samples
 from unlabeled.errors import UserError
-from unlabeled.evaluation.pictures import draw
-from unlabeled.loggers import MLflow, TensorBoard, WandB, close, go_on, summary, wandb_records
+from unlabeled.evaluation.figures.drawing import draw
+from unlabeled.loggers import workspace as dashboard
+from unlabeled.loggers.loggers import MLflow, TensorBoard, WandB, close, go_on, summary, wandb_records
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +108,7 @@ def seen(image: Image.Image) -> None:
 
 def both(run: Path) -> list[str]:
     """Words for a run with W&B and TensorBoard."""
-    board = f"+logger.tensorboard={{_target_: unlabeled.loggers.TensorBoard, save_dir: '{run}'}}"
+    board = f"+logger.tensorboard={{_target_: unlabeled.loggers.loggers.TensorBoard, save_dir: '{run}'}}"
     return [f"run={run}", "logger=wandb", board]
 
 
@@ -130,7 +130,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run, trained and evaluated by the programs, that W&B and TensorBoard were told of."""
     home = tmp_path_factory.mktemp("shown")
     run = home / "run"
-    store = f"+logger.mlflow={{_target_: unlabeled.loggers.MLflow, folder: '{run}', store: '{run}', tags: []}}"
+    store = f"+logger.mlflow={{_target_: unlabeled.loggers.loggers.MLflow, folder: '{run}', store: '{run}', tags: []}}"
     more = [store] if find_spec("mlflow") else []
     training = [*both(run), *more, "budget.epochs=3", "callbacks.records.every=7", "callbacks.gradients.every=7"]
     with pytest.MonkeyPatch.context() as patch:

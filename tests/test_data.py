@@ -26,13 +26,13 @@ from tests.served import Server
 from tests.test_download import small_files  # noqa: F401
 from unlabeled.batches import Images, Paired, Unpaired, from_uint8, to_uint8
 from unlabeled.data import content
-from unlabeled.data import packed as packing
+from unlabeled.data import store as packing
 from unlabeled.data.augment import CropFlip
 from unlabeled.data.content import Files
+from unlabeled.data.kinds.points import PointData
+from unlabeled.data.kinds.tables import ImageTable, PairedTable, UnpairedTable
 from unlabeled.data.loader import Loader, ShuffledLoader, WholePass
-from unlabeled.data.modules import ImageData, PairedData, UnpairedData
-from unlabeled.data.packed import Records, fit, pack
-from unlabeled.data.points import PointData
+from unlabeled.data.module import ImageData, PairedData, UnpairedData
 from unlabeled.data.sources.cifar import CIFAR10, CIFAR100
 from unlabeled.data.sources.digits import Digits
 from unlabeled.data.sources.faces import LFW, CelebA
@@ -41,7 +41,7 @@ from unlabeled.data.sources.mnist import MNIST, FashionMNIST
 from unlabeled.data.sources.stl10 import STL10
 from unlabeled.data.sources.svhn import SVHN
 from unlabeled.data.sources.translation import CycleGAN, Pix2Pix
-from unlabeled.data.tables import ImageTable, PairedTable, UnpairedTable
+from unlabeled.data.store import Records, fit, pack
 from unlabeled.errors import UserError
 from unlabeled.seeding import mix
 

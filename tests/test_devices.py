@@ -24,10 +24,10 @@ from tests import cases
 from tests.conftest import ROOT, TINY, TINY_UNPAIRED
 from tests.ranks import Notes
 from tests.test_contract import StopAt
-from unlabeled.app import cli
-from unlabeled.app.build import build, make_trainer
-from unlabeled.app.checkpoint import load
-from unlabeled.app.precision import LossScaling, precision
+from unlabeled.app.cli import main as cli
+from unlabeled.app.run.build import build, make_trainer
+from unlabeled.app.run.checkpoint import load
+from unlabeled.app.run.precision import LossScaling, precision
 from unlabeled.callbacks.averaging import WeightAveraging
 from unlabeled.callbacks.checkpoints import Interrupted
 from unlabeled.errors import UserError
@@ -495,7 +495,7 @@ def test_half_precision_trains_what_full_precision_does(case: Any, one: Any) -> 
     ("name", "accelerator"), [("bf16-mixed", "cpu"), ("bf16", "cpu"), ("32-true", "cpu"), ("bf16-mixed", "gpu")]
 )
 def test_slow_bfloat16_is_said(name: str, accelerator: str, emulated: bool, monkeypatch: Any, capsys: Any) -> None:
-    monkeypatch.setattr("unlabeled.app.precision.emulates_bfloat16", lambda: emulated)
+    monkeypatch.setattr("unlabeled.app.run.precision.emulates_bfloat16", lambda: emulated)
     precision({"precision": name, "accelerator": accelerator})
     said = "say trainer.precision=32-true" in capsys.readouterr().err
     assert said == (emulated and name != "32-true" and accelerator == "cpu")

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from unlabeled.batches import Images, Unpaired
-from unlabeled.data.tables import ImageTable
+from unlabeled.data.kinds.tables import ImageTable
 from unlabeled.errors import UserError
-from unlabeled.evaluation.disentanglement import (
+from unlabeled.evaluation.features.split import Features
+from unlabeled.evaluation.metrics.disentanglement import (
     Disentanglement,
     binned,
     boosted,
@@ -26,8 +27,7 @@ from unlabeled.evaluation.disentanglement import (
     separability,
     votes,
 )
-from unlabeled.evaluation.features import Features
-from unlabeled.evaluation.place import Place
+from unlabeled.evaluation.ranks import Place
 from unlabeled.evaluation.study import Study
 
 COUNTS = (2, 3, 4)

@@ -12,10 +12,10 @@ from torch.distributions import Independent, MultivariateNormal, Normal
 
 from tests.cases import CASES
 from unlabeled.batches import Images
+from unlabeled.distributions.posterior import Drawn
 from unlabeled.errors import UserError
 from unlabeled.losses.covariance import OfCodes, OfMeans
 from unlabeled.losses.mmd import MMD
-from unlabeled.losses.posterior import Drawn
 from unlabeled.losses.total_correlation import Stratified, Weighted, pairwise_log_normal
 from unlabeled.methods.vae.factor_vae import permute_dimensions
 

@@ -14,14 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.batches import Images, Paired, Unpaired, from_uint8
-from unlabeled.data.tables import ImageTable, PairedTable, UnpairedTable
+from unlabeled.data.kinds.tables import ImageTable, PairedTable, UnpairedTable
 from unlabeled.errors import UserError
-from unlabeled.evaluation import comparison, distribution, extraction, neighbourhoods
-from unlabeled.evaluation.comparison import METRICS, NEAREST, compare, parted
-from unlabeled.evaluation.distribution import Distribution, Folders, drawn, images
-from unlabeled.evaluation.extraction import Stream, quantised, subset
-from unlabeled.evaluation.moments import ClassSums, Moments, frechet
-from unlabeled.evaluation.neighbourhoods import Cloud, between, kernel_distance, nearer, search, subsets, within
+from unlabeled.evaluation.features import extraction
+from unlabeled.evaluation.features.extraction import Stream, quantised, subset
+from unlabeled.evaluation.metrics import comparison, distribution
+from unlabeled.evaluation.metrics.comparison import METRICS, NEAREST, compare, parted
+from unlabeled.evaluation.metrics.distribution import Distribution, Folders, drawn, images
+from unlabeled.evaluation.stats import neighbors as neighbourhoods
+from unlabeled.evaluation.stats.moments import ClassSums, Moments, frechet
+from unlabeled.evaluation.stats.neighbors import Cloud, between, kernel_distance, nearer, search, subsets, within
 from unlabeled.evaluation.study import Study
 
 CPU = torch.device("cpu")
@@ -390,7 +392,7 @@ import sys, json, torch
 from torch import distributed
 torch.set_num_threads(1)
 from tests.test_distribution import *
-from unlabeled.evaluation.place import Place
+from unlabeled.evaluation.ranks import Place
 rank, folder = int(sys.argv[1]), Path(sys.argv[2])
 distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
 found = []
@@ -662,7 +664,7 @@ def test_a_folder_that_cannot_be_written_is_told_of(tmp_path):
 def test_changed_images_under_the_same_name_give_new_statistics(tmp_path):
     from PIL import Image
 
-    from unlabeled.data.modules import ImageData
+    from unlabeled.data.module import ImageData
     from unlabeled.data.sources.folder import Folder
 
     def data() -> ImageData:

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.served import Server
-from unlabeled.data import download, web
-from unlabeled.data.download import File, extract, fetch
+from unlabeled.data.download import archives as download
+from unlabeled.data.download import http as web
+from unlabeled.data.download.archives import File, extract, fetch
 from unlabeled.errors import UserError
 
 BODY = bytes(range(256)) * 4000  # 1 MB

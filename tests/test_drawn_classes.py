@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from unlabeled.batches import Images
-from unlabeled.data.tables import ImageTable
-from unlabeled.evaluation.drawn_classes import DrawnClasses
+from unlabeled.data.kinds.tables import ImageTable
+from unlabeled.evaluation.metrics.class_accuracy import DrawnClasses
 from unlabeled.evaluation.study import Study
-from unlabeled.nn.labels import Classes
+from unlabeled.nn.layers.labels import Classes
 
 
 class Brightness:

@@ -17,17 +17,17 @@ from torch import Tensor
 
 from tests.cases import CASES
 from tests.test_contract import StopAt, flat, run
-from unlabeled.app.build import build as built
-from unlabeled.app.build import part
-from unlabeled.app.checkpoint import load
-from unlabeled.app.cli import explain
-from unlabeled.app.train import spread
+from unlabeled.app.cli.main import explain
+from unlabeled.app.run.build import build as built
+from unlabeled.app.run.build import part
+from unlabeled.app.run.checkpoint import load
+from unlabeled.app.run.train import spread
 from unlabeled.callbacks.checkpoints import Checkpoints, Interrupted
 from unlabeled.callbacks.measures import Measures, short
 from unlabeled.callbacks.records import Records
 from unlabeled.errors import UserError
-from unlabeled.evaluation.number import Number
-from unlabeled.evaluation.place import Place
+from unlabeled.evaluation.metric import Number
+from unlabeled.evaluation.ranks import Place
 from unlabeled.evaluation.study import Study
 from unlabeled.seeding import seed_noise
 

@@ -19,11 +19,11 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from tests.cases import CASES
-from unlabeled.app.changes import on_other_data
-from unlabeled.app.checkpoint import load
-from unlabeled.app.evaluate import refuse_idle
+from unlabeled.app.evaluate.evaluate import refuse_idle
+from unlabeled.app.run.changes import on_other_data
+from unlabeled.app.run.checkpoint import load
 from unlabeled.errors import UserError
-from unlabeled.evaluation.place import Place
+from unlabeled.evaluation.ranks import Place
 from unlabeled.files import write_json
 
 ROOT = Path(__file__).parents[1]
@@ -152,8 +152,8 @@ def test_what_fails_takes_nothing_with_it(program: Any, trained: Path, tmp_path:
     def flat(*_: Any) -> Any:
         raise ValueError("no plane")
 
-    monkeypatch.setattr("unlabeled.evaluation.likelihood.Likelihood.measure", burst)
-    monkeypatch.setattr("unlabeled.evaluation.portrait.codes_map", flat)
+    monkeypatch.setattr("unlabeled.evaluation.metrics.likelihood.Likelihood.measure", burst)
+    monkeypatch.setattr("unlabeled.evaluation.figures.evaluation.codes_map", flat)
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "codes_map.png").write_bytes(b"an earlier one")
     result = program("evaluate", f"checkpoint={trained}", f"output={tmp_path / 'e'}", *LEAN)
@@ -176,7 +176,7 @@ def test_numbers_are_written_before_anything_is_drawn(
     def killed(*_: Any) -> None:
         raise SystemExit(7)
 
-    monkeypatch.setattr("unlabeled.app.evaluate.portray", killed)
+    monkeypatch.setattr("unlabeled.app.evaluate.evaluate.portray", killed)
     assert program("evaluate", f"checkpoint={trained}", f"output={tmp_path / 'e'}", *LEAN).status == 7
     assert content_of(tmp_path / "e")["unfinished"] == ["pictures"] and len(numbers_of(tmp_path / "e")) > 5
 
@@ -319,8 +319,8 @@ def test_mistakes_end_in_one_line(program: Any, trained: Path, tmp_path: Path, w
 
 def test_a_study_draws_its_noise_from_the_place_of_the_rows(trained: Path) -> None:
     """What a process draws for a block does not depend on the blocks before it."""
-    from unlabeled.app.checkpoint import load
-    from unlabeled.evaluation.place import Place
+    from unlabeled.app.run.checkpoint import load
+    from unlabeled.evaluation.ranks import Place
     from unlabeled.evaluation.study import Study
 
     method, _, _ = load(trained)
@@ -346,7 +346,7 @@ def test_a_run_is_evaluated_and_goes_on_where_its_folder_was_moved(program: Any,
     few = ["model.encoder.width=4", "model.decoder.width=4", "data=folder", f"data.source.path={one}", "data.size=16"]
     few += ["data.classes=2", "data.batch_size=4", f"data_packed={tmp_path / 'packed'}", "callbacks.pictures.count=0"]
     assert program("train", "model=autoencoder", *few, "budget.batches=2", f"run={run}").status == 0
-    evaluator = "{_target_: unlabeled.evaluation.reconstruction.Reconstruction}"
+    evaluator = "{_target_: unlabeled.evaluation.metrics.reconstruction.Reconstruction}"
     words = [
         f"checkpoint={run}",
         f"output={tmp_path / 'e'}",

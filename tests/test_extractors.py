@@ -22,18 +22,19 @@ from torch.nn.functional import cross_entropy, interpolate, one_hot
 from tests.cases import CASES
 from tests.conftest import TINY, TINY_UNPAIRED
 from tests.tiny import Tiny
-from unlabeled.app import cli, extractors
-from unlabeled.app.build import build as built
-from unlabeled.app.extractors import choose
-from unlabeled.app.train import fit
+from unlabeled.app.cli import main as cli
+from unlabeled.app.evaluate import extractors
+from unlabeled.app.evaluate.extractors import choose
+from unlabeled.app.run.build import build as built
+from unlabeled.app.run.train import fit
 from unlabeled.batches import Images, from_uint8
-from unlabeled.data.tables import ImageTable
+from unlabeled.data.kinds.tables import ImageTable
 from unlabeled.errors import UserError
-from unlabeled.evaluation.dinov2 import VisionTransformer
-from unlabeled.evaluation.extractors import CLIP, Cells, DINOv2, Inception, Trained, digest
-from unlabeled.evaluation.place import Place
+from unlabeled.evaluation.features.extractors import CLIP, Cells, DINOv2, Inception, Trained, digest
+from unlabeled.evaluation.ranks import Place
 from unlabeled.methods.supervised.classifier import Classifier
-from unlabeled.nn.vgg import VGG
+from unlabeled.nn.backbones.dinov2 import VisionTransformer
+from unlabeled.nn.backbones.vgg import VGG
 
 
 def pictures(n: int, shape: tuple[int, int, int], seed: int = 0) -> Tensor:
@@ -672,7 +673,7 @@ class Nameless:
         return "1"
 
     def read(self, root: Path, split: str) -> Any:
-        from unlabeled.data.packed import Records
+        from unlabeled.data.store import Records
 
         return Records(pictures(9, (1, 16, 16))[:, 0].numpy(), np.full(9, -1))
 

@@ -12,13 +12,13 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from tests.test_data import Some, levels, put
-from unlabeled.app.class_names import name_classes
-from unlabeled.app.subjects import common_shape
-from unlabeled.data.classes import numbers
-from unlabeled.data.modules import ImageData, UnpairedData
-from unlabeled.data.packed import Records, pack
+from unlabeled.app.evaluate.target import common_shape
+from unlabeled.app.run.class_names import name_classes
+from unlabeled.data.labels import numbers
+from unlabeled.data.module import ImageData, UnpairedData
 from unlabeled.data.sources.folder import AllPictures, Folder, Pictures, TwoFolders
 from unlabeled.data.sources.pictures import natural, open_picture, upright_size
+from unlabeled.data.store import Records, pack
 from unlabeled.errors import UserError
 
 

@@ -15,7 +15,7 @@ from tests.cases import CASES
 from tests.test_contract import run
 from unlabeled.errors import UserError
 from unlabeled.losses import adversarial, penalty
-from unlabeled.nn.coupling import couples, still_statistics
+from unlabeled.nn.layers.batch_statistics import couples, still_statistics
 
 ROWS = {case.model: case for case in CASES}
 

@@ -15,12 +15,13 @@ from tests.test_contract import run
 from unlabeled.errors import UserError
 from unlabeled.losses import adversarial
 from unlabeled.methods.gan.ebgan import likeness
-from unlabeled.nn import infogan, r3gan, resnet_gan
-from unlabeled.nn.answering import AnsweringCritic
-from unlabeled.nn.attention import SelfAttention
-from unlabeled.nn.autoencoder_critic import AutoencoderCritic, Decoder, Encoder, Euclidean, MeanAbsolute
-from unlabeled.nn.coupling import couples
-from unlabeled.nn.spectral import spectral_norm
+from unlabeled.nn.gan import infogan, r3gan
+from unlabeled.nn.gan import resnet as resnet_gan
+from unlabeled.nn.gan.answering import AnsweringCritic
+from unlabeled.nn.gan.autoencoder_discriminator import AutoencoderCritic, Decoder, Encoder, Euclidean, MeanAbsolute
+from unlabeled.nn.layers.attention import SelfAttention
+from unlabeled.nn.layers.batch_statistics import couples
+from unlabeled.nn.layers.spectral import spectral_norm
 
 ROWS = {case.model: case for case in CASES}
 

@@ -16,15 +16,15 @@ from tests.test_contract import run
 from unlabeled.batches import Images
 from unlabeled.capabilities import SamplesClasses
 from unlabeled.errors import UserError
-from unlabeled.evaluation.pictures import draw
+from unlabeled.evaluation.figures.drawing import draw
 from unlabeled.losses import penalty
 from unlabeled.losses.mutual_information import Codes
-from unlabeled.nn import dcgan
-from unlabeled.nn.answering import AnsweringCritic, ask
-from unlabeled.nn.conditional_dcgan import Critic as ConditionalCritic
-from unlabeled.nn.conditional_dcgan import ProductGenerator
-from unlabeled.nn.labels import Labels
-from unlabeled.nn.projection import ClassBatchNorm2d, ClassGenerator, ProjectionCritic
+from unlabeled.nn.gan import dcgan
+from unlabeled.nn.gan.answering import AnsweringCritic, ask
+from unlabeled.nn.gan.conditional_dcgan import Critic as ConditionalCritic
+from unlabeled.nn.gan.conditional_dcgan import ProductGenerator
+from unlabeled.nn.gan.projection import ClassBatchNorm2d, ClassGenerator, ProjectionCritic
+from unlabeled.nn.layers.labels import Labels
 
 ROWS = {case.model: case for case in CASES}
 

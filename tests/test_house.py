@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.cases import CASES
-from unlabeled.app.cli import PARTS as GROUPS
+from unlabeled.app.cli.main import PARTS as GROUPS
 
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src" / "unlabeled"

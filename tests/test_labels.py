@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from unlabeled.data.modules import ImageData
-from unlabeled.data.packed import Records
+from unlabeled.data.module import ImageData
 from unlabeled.data.sources.digits import Digits
+from unlabeled.data.store import Records
 from unlabeled.errors import UserError
-from unlabeled.evaluation.classification import Classification
+from unlabeled.evaluation.metrics.classification import Classification
 from unlabeled.evaluation.study import Study
 
 

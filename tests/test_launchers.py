@@ -18,7 +18,7 @@ import torch
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from unlabeled.app import processes
+from unlabeled.distributed import processes
 from unlabeled.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -258,7 +258,7 @@ def test_processes_of_torchrun_are_one_run(tmp_path: Path) -> None:
 TALKS = """
     import atexit, sys, torch
     from torch import distributed
-    from unlabeled.app.leaving import leave
+    from unlabeled.app.run.leaving import leave
 
     distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=int(sys.argv[2]), world_size=2)
     atexit.register(lambda: print("put away"))

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from tests.test_contract import run
-from unlabeled.app.build import build
-from unlabeled.evaluation.likelihood import Likelihood
-from unlabeled.evaluation.probe import Probe
-from unlabeled.evaluation.reconstruction import Reconstruction
+from unlabeled.app.run.build import build
+from unlabeled.evaluation.metrics.likelihood import Likelihood
+from unlabeled.evaluation.metrics.probe import Probe
+from unlabeled.evaluation.metrics.reconstruction import Reconstruction
 from unlabeled.evaluation.study import Study
 from unlabeled.seeding import seed_noise
 

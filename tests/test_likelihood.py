@@ -12,19 +12,19 @@ from torch.distributions import MultivariateNormal
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from unlabeled.batches import Images
+from unlabeled.distributions.kl import Weighted
+from unlabeled.distributions.likelihood import Bernoulli, BernoulliLogProb, Gaussian
+from unlabeled.distributions.posterior import DiagonalGaussian
+from unlabeled.distributions.prior import StandardNormal
 from unlabeled.errors import UserError
-from unlabeled.evaluation.likelihood import Likelihood, bounds, log_weights
-from unlabeled.evaluation.number import Number
-from unlabeled.evaluation.place import Place
+from unlabeled.evaluation.metric import Number
+from unlabeled.evaluation.metrics.likelihood import Likelihood, bounds, log_weights
+from unlabeled.evaluation.ranks import Place
 from unlabeled.evaluation.study import Study
-from unlabeled.losses.kl import Weighted
-from unlabeled.losses.likelihood import Bernoulli, BernoulliLogProb, Gaussian
-from unlabeled.losses.posterior import DiagonalGaussian
-from unlabeled.losses.prior import StandardNormal
 from unlabeled.methods.autoencoder.pca import PCA
 from unlabeled.methods.vae.vae import VAE
-from unlabeled.nn.fully_connected import FullyConnectedDecoder, FullyConnectedEncoder
-from unlabeled.nn.schedules import Constant
+from unlabeled.nn.autoencoders.fully_connected import FullyConnectedDecoder, FullyConnectedEncoder
+from unlabeled.optim.schedules import Constant
 
 D, Z, SIGMA = 5, 2, 0.5
 

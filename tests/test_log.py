@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from unlabeled.app import log, stopping
+from unlabeled.app.cli import log
+from unlabeled.app.cli import signals as stopping
 
 SHORT = ["budget.epochs=null", "budget.batches=3"]
 

@@ -8,14 +8,18 @@ from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Independent, Normal, kl_divergence
 
 from unlabeled.batches import from_uint8, to_uint8
+from unlabeled.distributions import gaussian
+from unlabeled.distributions.kl import Weighted
+from unlabeled.distributions.likelihood import Bernoulli, Gaussian
+from unlabeled.distributions.posterior import DiagonalGaussian
+from unlabeled.distributions.prior import StandardNormal
 from unlabeled.errors import UserError
-from unlabeled.losses import adversarial, gaussian, penalty
-from unlabeled.losses.kl import Weighted
-from unlabeled.losses.likelihood import Bernoulli, Gaussian
-from unlabeled.losses.posterior import DiagonalGaussian
-from unlabeled.losses.prior import StandardNormal
+from unlabeled.losses import adversarial, penalty
 from unlabeled.methods.vae.vae import VAE
-from unlabeled.nn import convolutional, dcgan, ee559, schedules
+from unlabeled.nn.autoencoders import convolutional
+from unlabeled.nn.autoencoders import course as ee559
+from unlabeled.nn.gan import dcgan
+from unlabeled.optim import schedules
 from unlabeled.seeding import mix
 
 OBJECTIVES = [adversarial.NonSaturating, adversarial.LeastSquares, adversarial.Wasserstein, adversarial.Hinge]

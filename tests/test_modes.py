@@ -18,17 +18,18 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 from tests.cases import CASES
 from tests.test_contract import run
-from unlabeled.app.build import build as built
+from unlabeled.app.run.build import build as built
 from unlabeled.batches import Points
 from unlabeled.capabilities import Judges
 from unlabeled.data.sources.mixtures import Grid, Mixture, Ring
 from unlabeled.errors import UserError
-from unlabeled.evaluation.density import EDGE, draw_points, in_the_plane, strip
-from unlabeled.evaluation.modes import counted
-from unlabeled.nn import dcgan, mlp_gan
-from unlabeled.nn.coupling import couples
-from unlabeled.nn.minibatch import MinibatchDiscrimination, MinibatchStandardDeviation
-from unlabeled.nn.unrolling import check_unrolls, unrolled
+from unlabeled.evaluation.figures.points import EDGE, draw_points, in_the_plane, strip
+from unlabeled.evaluation.metrics.modes import counted
+from unlabeled.nn.gan import dcgan
+from unlabeled.nn.gan import mlp as mlp_gan
+from unlabeled.nn.layers.batch_statistics import couples
+from unlabeled.nn.layers.minibatch import MinibatchDiscrimination, MinibatchStandardDeviation
+from unlabeled.optim.unrolling import check_unrolls, unrolled
 
 ROWS = {case.model: case for case in CASES}
 LINE = Mixture("line", [[-0.5], [0.25]], [0.1, 0.2], [1, 3])

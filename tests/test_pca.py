@@ -12,7 +12,7 @@ from lightning import Callback, Trainer
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA as Reference
 
-from unlabeled.data.modules import ImageData
+from unlabeled.data.module import ImageData
 from unlabeled.data.sources.digits import Digits
 from unlabeled.errors import UserError
 from unlabeled.methods.autoencoder.pca import PCA
@@ -199,7 +199,7 @@ def test_too_large_and_too_many(tmp_path):
 RANK = """
 import sys, torch
 from lightning import Trainer
-from unlabeled.data.modules import ImageData
+from unlabeled.data.module import ImageData
 from unlabeled.data.sources.digits import Digits
 from unlabeled.methods.autoencoder.pca import PCA
 

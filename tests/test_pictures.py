@@ -12,11 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from unlabeled.batches import Images, Unpaired, to_uint8
-from unlabeled.data.tables import ImageTable, UnpairedTable
-from unlabeled.evaluation import pictures, portrait
-from unlabeled.evaluation.comparison import NEAREST, Nearest
-from unlabeled.evaluation.latent import direction, is_gaussian, lerp, separation, slerp, traversals
-from unlabeled.evaluation.pictures import (
+from unlabeled.data.kinds.tables import ImageTable, UnpairedTable
+from unlabeled.evaluation.figures import drawing as pictures
+from unlabeled.evaluation.figures import evaluation as portrait
+from unlabeled.evaluation.figures.drawing import (
     WIDEST,
     curves,
     curves_svg,
@@ -30,8 +29,10 @@ from unlabeled.evaluation.pictures import (
     thinned,
     titled,
 )  # fmt: skip
-from unlabeled.evaluation.place import Place
-from unlabeled.evaluation.portrait import copies, portray
+from unlabeled.evaluation.figures.evaluation import copies, portray
+from unlabeled.evaluation.metrics.comparison import NEAREST, Nearest
+from unlabeled.evaluation.ranks import Place
+from unlabeled.evaluation.stats.latent import direction, is_gaussian, lerp, separation, slerp, traversals
 from unlabeled.evaluation.study import Study
 
 Z = 4  # dimensions of a toy's code

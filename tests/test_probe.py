@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from unlabeled.batches import Images, Paired, to_uint8
-from unlabeled.data.tables import ImageTable
+from unlabeled.data.kinds.tables import ImageTable
 from unlabeled.errors import UserError
-from unlabeled.evaluation import probe as module
-from unlabeled.evaluation.features import Features, pixels
-from unlabeled.evaluation.linear import Logistic, Moments, Ridge, Standard, fit_logistic, fit_ridge, percent
-from unlabeled.evaluation.probe import Probe, balanced, neighbours
+from unlabeled.evaluation.features.split import Features, pixels
+from unlabeled.evaluation.metrics import probe as module
+from unlabeled.evaluation.metrics.probe import Probe, balanced, neighbours
+from unlabeled.evaluation.stats.linear import Logistic, Moments, Ridge, Standard, fit_logistic, fit_ridge, percent
 from unlabeled.evaluation.study import Study
 
 LOGISTIC = (1e-1, 1e-2, 1e-3, 1e-4)
@@ -270,7 +270,7 @@ def test_the_penalty_is_chosen_on_a_part_and_stopped_where_it_gets_worse():
         tried.append(penalty)
         return {10.0: 50, 1.0: 80, 0.1: 80, 0.01: 79, 0.001: 78, 1e-4: 99}[penalty]
 
-    from unlabeled.evaluation.linear import divided, strongest_of_the_best
+    from unlabeled.evaluation.stats.linear import divided, strongest_of_the_best
 
     assert strongest_of_the_best([1e-4, 0.1, 1.0, 0.001, 10.0, 0.01], score) == 1.0
     assert tried == [10.0, 1.0, 0.1, 0.01, 0.001]

@@ -19,7 +19,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from unlabeled.app.checkpoint import load
+from unlabeled.app.run.checkpoint import load
 
 ROOT = Path(__file__).parents[1]
 SHORT = ["budget.epochs=null", "budget.batches=3"]
@@ -283,7 +283,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_as_it_was(tmp_path: Path) -> N
 
 
 def test_runs_started_in_the_same_second_never_share_a_folder(tmp_path: Path) -> None:
-    code = f"""from unlabeled.app.folders import new_folder
+    code = f"""from unlabeled.app.run.folders import new_folder
 for _ in range(50): print(new_folder({str(tmp_path)!r}, 'run'))"""
     processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     folders = [line for process in processes for line in process.communicate()[0].splitlines()]

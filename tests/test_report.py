@@ -18,14 +18,14 @@ from omegaconf import OmegaConf
 from PIL import Image
 from rich.console import Console
 
-from unlabeled.app import results
-from unlabeled.app.cli import Outcome
-from unlabeled.app.sweep import CompareEvaluations, compared
-from unlabeled.app.tables import show, tables
+from unlabeled.app.cli.main import Outcome
+from unlabeled.app.cli.terminal import show, tables
+from unlabeled.app.tables import results
+from unlabeled.app.tables.sweep import CompareEvaluations, compared
 from unlabeled.errors import UserError
-from unlabeled.evaluation.judgement import beside, headline, headlines, short
-from unlabeled.evaluation.report import LARGE, LOOK, embedded, line, render, render_comparison
-from unlabeled.evaluation.side_by_side import side_by_side
+from unlabeled.evaluation.report.comparison import side_by_side
+from unlabeled.evaluation.report.page import LARGE, LOOK, embedded, line, render, render_comparison
+from unlabeled.evaluation.report.verdicts import beside, headline, headlines, short
 from unlabeled.files import strict
 
 HOSTILE = "</title><script>alert('&amp; \"x\"')</script>"

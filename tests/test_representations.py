@@ -13,17 +13,17 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torch import Tensor, nn
 
 from tests.test_probe import Shrink, Split, blobs, halves, values
-from unlabeled.app.cli import CONF
+from unlabeled.app.cli.main import CONF
 from unlabeled.batches import Images
 from unlabeled.capabilities import Stages
-from unlabeled.data.modules import ImageData
+from unlabeled.data.module import ImageData
 from unlabeled.data.sources.digits import Digits
 from unlabeled.errors import UserError
-from unlabeled.evaluation.clustering import Clustering, matched
-from unlabeled.evaluation.codes_map import codes_map, planes
-from unlabeled.evaluation.features import Features
-from unlabeled.evaluation.finetune import FineTune, accuracy
-from unlabeled.evaluation.probe import Probe
+from unlabeled.evaluation.features.split import Features
+from unlabeled.evaluation.figures.embedding import codes_map, planes
+from unlabeled.evaluation.metrics.clustering import Clustering, matched
+from unlabeled.evaluation.metrics.finetune import FineTune, accuracy
+from unlabeled.evaluation.metrics.probe import Probe
 from unlabeled.evaluation.study import Study
 
 # --- Clusters
@@ -213,7 +213,7 @@ def test_finetuning_starts_from_the_checkpoint(digits):
 
 
 def test_the_best_epoch_on_val_is_scored_once(digits, monkeypatch):
-    from unlabeled.evaluation import finetune as module
+    from unlabeled.evaluation.metrics import finetune as module
 
     asked, given = [], iter([50.0, 70.0, 70.0, 60.0])
     states = []

@@ -22,9 +22,9 @@ import torch
 from tests.cases import CASES
 from tests.conftest import TINY, TINY_UNPAIRED
 from tests.kills import FORKS, NOTHING, Fate, run
-from unlabeled.app.plan import worth
+from unlabeled.app.run.plan import worth
 from unlabeled.errors import UserError
-from unlabeled.loggers import CSV, WandB, close
+from unlabeled.loggers.loggers import CSV, WandB, close
 
 ROOT = Path(__file__).parents[1]
 
@@ -469,7 +469,7 @@ def test_a_signal_ends_a_run_wherever_it_is(runs: Killed) -> None:
         "on_fit_start": (signal.SIGINT, "stopped"),
         "on_validation_start": (signal.SIGTERM, "stopped after batch 4; to go on"),
         "on_train_batch_end": (signal.SIGTERM, "stopped after batch 1; to go on"),
-        "before unlabeled.app.train.report": (signal.SIGINT, "stopped"),
+        "before unlabeled.app.run.train.report": (signal.SIGINT, "stopped"),
     }.items():
         status, screen = runs.attempt(place, Fate(place, 1, number))
         assert status == 128 + number and printed in screen.splitlines()[-1], (place, screen)
@@ -503,7 +503,8 @@ def test_a_signal_amid_the_imports_is_one_line(program: str, module: str, number
 
 SWALLOWED = """
 import os, signal, sys
-from unlabeled.app import cli, stopping
+from unlabeled.app.cli import main as cli
+from unlabeled.app.cli import signals as stopping
 class Lost:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGINT)  # whatever is raised in here is lost
@@ -554,7 +555,7 @@ FULL = {  # what there is no room for -> from where on, and the room
     "metrics.csv": Fate("on_train_batch_end", 5, room=100),
     "last.ckpt": Fate("on_train_batch_end", 6, room=4000),
     "samples": Fate("on_validation_end", 2, room=3000),
-    "curves": Fate("before unlabeled.app.train.report", 1, room=100),
+    "curves": Fate("before unlabeled.app.run.train.report", 1, room=100),
 }
 
 

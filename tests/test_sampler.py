@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from tests.test_likelihood import Data
 from unlabeled.errors import UserError
-from unlabeled.evaluation.place import Place
+from unlabeled.evaluation.ranks import Place
 from unlabeled.evaluation.sampler import Flow, Mixture, Posteriors, StandardNormal, give
 from unlabeled.evaluation.study import Study
-from unlabeled.nn.flows import RealNVP
+from unlabeled.nn.layers.flows import RealNVP
 from unlabeled.seeding import seed_noise
 
 
@@ -159,7 +159,10 @@ def test_one_command_compares_an_autoencoder_with_a_vae(program: Any, tmp_path: 
         )
         assert made.status == 0, made.err
     both = f"checkpoint={runs['autoencoder']},{runs['vae']}"
-    few = ["evaluation=common", "+evaluation.evaluators.d._target_=unlabeled.evaluation.distribution.Distribution"]
+    few = [
+        "evaluation=common",
+        "+evaluation.evaluators.d._target_=unlabeled.evaluation.metrics.distribution.Distribution",
+    ]
     few += [f"evaluation.extractor={runs['vae']}", "evaluation.samples=60", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
     result = program("evaluate", "-m", both, "evaluation.sampler=gmm", *few)
     assert result.status == 0, result.err

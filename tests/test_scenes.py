@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unlabeled.data.modules import UnpairedData
+from unlabeled.data.module import UnpairedData
 from unlabeled.data.sources.scenes import Scenes, draw
 
 

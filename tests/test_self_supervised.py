@@ -11,20 +11,20 @@ from torch import nn
 from torch.nn.functional import cosine_similarity, normalize
 
 from unlabeled.batches import Images
-from unlabeled.data.modules import ImageData
+from unlabeled.data.module import ImageData
 from unlabeled.data.sources.digits import Digits
 from unlabeled.errors import UserError
-from unlabeled.evaluation.linear import percent
-from unlabeled.evaluation.probe import neighbours
+from unlabeled.evaluation.metrics.probe import neighbours
+from unlabeled.evaluation.stats.linear import percent
 from unlabeled.evaluation.study import Study
 from unlabeled.losses.contrastive import NTXent
 from unlabeled.methods.joint_embedding.joint_embedding import JointEmbedding
-from unlabeled.methods.joint_embedding.weight_decay import parameter_groups
 from unlabeled.methods.pretext.rotation import Rotation, turned
-from unlabeled.nn.mlp import Projector
-from unlabeled.nn.resnet import ResNet18
-from unlabeled.nn.schedules import Cosine, Steps
-from unlabeled.nn.views import Views
+from unlabeled.nn.augment.views import Views
+from unlabeled.nn.backbones.resnet import ResNet18
+from unlabeled.nn.layers.mlp import Projector
+from unlabeled.optim.schedules import Cosine, Steps
+from unlabeled.optim.weight_decay import parameter_groups
 
 
 def noise(*shape, seed=0):

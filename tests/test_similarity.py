@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from unlabeled.batches import Images, from_uint8, to_uint8
-from unlabeled.data.tables import ImageTable
+from unlabeled.data.kinds.tables import ImageTable
 from unlabeled.errors import UserError
-from unlabeled.evaluation.place import Place
-from unlabeled.evaluation.reconstruction import Reconstruction
-from unlabeled.evaluation.similarity import LPIPS, distances
+from unlabeled.evaluation.metrics.reconstruction import Reconstruction
+from unlabeled.evaluation.metrics.similarity import LPIPS, distances
+from unlabeled.evaluation.ranks import Place
 from unlabeled.evaluation.study import Study
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unlabeled.data.modules import ImageData
+from unlabeled.data.module import ImageData
 from unlabeled.data.sources.digits import Digits
 from unlabeled.data.sources.sprites import REACH, SHAPES, Sprites, draw
 from unlabeled.errors import UserError

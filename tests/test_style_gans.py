@@ -16,13 +16,13 @@ from unlabeled.errors import UserError
 from unlabeled.losses.adversarial import WassersteinDrift
 from unlabeled.losses.path_length import PathLength
 from unlabeled.methods.gan.progressive_gan import SIZE, level
-from unlabeled.nn import progressive, stylegan, stylegan2
-from unlabeled.nn.convolutional import sides
-from unlabeled.nn.coupling import couples
-from unlabeled.nn.equalised import EqualisedConv2d, EqualisedLinear, PixelNorm
-from unlabeled.nn.filtered import Double, Halve
-from unlabeled.nn.style import Mapping, crossed
-from unlabeled.nn.stylegan2 import Generator, ModulatedConv, ModulatedUp
+from unlabeled.nn.autoencoders.convolutional import sides
+from unlabeled.nn.gan import progressive, stylegan, stylegan2
+from unlabeled.nn.gan.style import Mapping, crossed
+from unlabeled.nn.gan.stylegan2 import Generator, ModulatedConv, ModulatedUp
+from unlabeled.nn.layers.batch_statistics import couples
+from unlabeled.nn.layers.equalized import EqualisedConv2d, EqualisedLinear, PixelNorm
+from unlabeled.nn.layers.filtered import Double, Halve
 
 ROWS = {case.model: case for case in CASES}
 

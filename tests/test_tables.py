@@ -9,12 +9,12 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from unlabeled.app.cli import Outcome
-from unlabeled.app.evaluate import listed
-from unlabeled.app.sweep import Compare, summary
-from unlabeled.app.tables import show, tables
-from unlabeled.evaluation.number import Number
-from unlabeled.evaluation.order import ordered
+from unlabeled.app.cli.main import Outcome
+from unlabeled.app.cli.terminal import show, tables
+from unlabeled.app.evaluate.evaluate import listed
+from unlabeled.app.tables.sweep import Compare, summary
+from unlabeled.evaluation.metric import Number
+from unlabeled.evaluation.report.order import ordered
 from unlabeled.files import alike_cut
 
 NAMES = ["val/negative_elbo", "val/kl", "val/reconstruction", "train/gradient_norm", "train/lr", "train/negative_elbo"]

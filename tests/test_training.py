@@ -13,7 +13,7 @@ from tests.test_contract import Watch, run
 from unlabeled.callbacks.averaging import WeightAveraging
 from unlabeled.callbacks.pace import Over
 from unlabeled.callbacks.records import Diverged
-from unlabeled.loggers import CSV
+from unlabeled.loggers.loggers import CSV
 from unlabeled.seeding import seed_noise
 
 VAE, DCGAN, AUTOENCODER = (next(c for c in CASES if c.model == name) for name in ("vae", "dcgan", "autoencoder"))

@@ -13,17 +13,17 @@ from torch.nn.functional import l1_loss, mse_loss
 
 from unlabeled.batches import Paired, Unpaired, from_uint8
 from unlabeled.callbacks.pace import Budget
-from unlabeled.data.modules import UnpairedData
+from unlabeled.data.module import UnpairedData
 from unlabeled.data.sources.scenes import Scenes
 from unlabeled.errors import UserError
-from unlabeled.evaluation.similarity import distances
+from unlabeled.evaluation.metrics.similarity import distances
+from unlabeled.evaluation.metrics.translation import Translation
 from unlabeled.evaluation.study import Study
-from unlabeled.evaluation.translation import Translation
 from unlabeled.methods.translation.cyclegan import CycleGAN
-from unlabeled.nn.image_pool import ImagePool
-from unlabeled.nn.patch_critic import PatchCritic
-from unlabeled.nn.resnet_generator import ResnetGenerator
-from unlabeled.nn.schedules import LinearDecay
+from unlabeled.nn.translation.image_pool import ImagePool
+from unlabeled.nn.translation.patch_discriminator import PatchCritic
+from unlabeled.nn.translation.resnet_generator import ResnetGenerator
+from unlabeled.optim.schedules import LinearDecay
 
 SHAPE = (3, 32, 32)
 Adam = partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.999))
@@ -299,7 +299,7 @@ class Facts:
         name = "memory"
 
     def __init__(self, a: Tensor, b: Tensor, batch: type = Unpaired, pairs_known: bool = True):
-        from unlabeled.data.tables import UnpairedTable
+        from unlabeled.data.kinds.tables import UnpairedTable
 
         self.rows, self.batch, self.pairs_known = UnpairedTable(a, b), batch, pairs_known
         self.shape = tuple(a.shape[1:])

@@ -14,12 +14,11 @@ from torch.distributions import Independent, MixtureSameFamily, MultivariateNorm
 
 from tests.conftest import TINY
 from tests.test_likelihood import SIGMA, D, Linear, Z, linear_gaussian
-from unlabeled.app.build import build as built
+from unlabeled.app.run.build import build as built
 from unlabeled.batches import Images, from_uint8
-from unlabeled.errors import UserError
-from unlabeled.losses import kl as prices
-from unlabeled.losses.gaussian import kl_between_terms
-from unlabeled.losses.likelihood import (
+from unlabeled.distributions import kl as prices
+from unlabeled.distributions.gaussian import kl_between_terms
+from unlabeled.distributions.likelihood import (
     Bernoulli,
     Categorical,
     Gaussian,
@@ -27,18 +26,19 @@ from unlabeled.losses.likelihood import (
     LogisticMixture,
     OptimalGaussian,
 )
-from unlabeled.losses.posterior import DiagonalGaussian, Flow
-from unlabeled.losses.prior import StandardNormal, VampPrior
+from unlabeled.distributions.posterior import DiagonalGaussian, Flow
+from unlabeled.distributions.prior import StandardNormal, VampPrior
+from unlabeled.errors import UserError
 from unlabeled.methods.vae.iwae import IWAE
 from unlabeled.methods.vae.ladder_vae import LadderVAE, combined
 from unlabeled.methods.vae.vae import VAE
 from unlabeled.methods.vae.vampprior_vae import VampPriorVAE
-from unlabeled.nn.convolutional import ConvDecoder
-from unlabeled.nn.ee559 import Decoder
-from unlabeled.nn.flows import MADE, InverseAutoregressive, Planar, RealNVP
-from unlabeled.nn.fully_connected import FullyConnectedDecoder, FullyConnectedEncoder
-from unlabeled.nn.ladder import Ladder
-from unlabeled.nn.schedules import Constant
+from unlabeled.nn.autoencoders.convolutional import ConvDecoder
+from unlabeled.nn.autoencoders.course import Decoder
+from unlabeled.nn.autoencoders.fully_connected import FullyConnectedDecoder, FullyConnectedEncoder
+from unlabeled.nn.autoencoders.ladder import Ladder
+from unlabeled.nn.layers.flows import MADE, InverseAutoregressive, Planar, RealNVP
+from unlabeled.optim.schedules import Constant
 from unlabeled.seeding import seed_noise
 
 GREY = from_uint8(torch.arange(256, dtype=torch.uint8)).view(256, 1, 1, 1)  # an image of one pixel at each level

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.transforms import functional as reference
 
-from unlabeled.nn.views import Views, turn
+from unlabeled.nn.augment.views import Views, turn
 
 STILL = {
     "scale": (1.0, 1.0),
@@ -82,7 +82,7 @@ def test_colours_as_torchvision(part, channels, monkeypatch):
     """One factor at a time, read back from the draw, against torchvision's function of it."""
     x = images(channels=channels)
     draws = []
-    monkeypatch.setattr("unlabeled.nn.views.uniform", recorded(draws))
+    monkeypatch.setattr("unlabeled.nn.augment.views.uniform", recorded(draws))
     torch.manual_seed(1)
     setting = {"grey": 1.0} if part == "grey" else {"jitter": 1.0, part: 0.8}
     y = Views(**(STILL | setting))(x)
@@ -153,7 +153,7 @@ def test_crops_as_cut_and_resized(monkeypatch):
         value = next(values, None)
         return torch.rand(size) * (high - low) + low if value is None else value
 
-    monkeypatch.setattr("unlabeled.nn.views.uniform", uniform)
+    monkeypatch.setattr("unlabeled.nn.augment.views.uniform", uniform)
     got = Views(**(STILL | {"scale": (0.25, 0.25)})).cropped(ramp)
     want = reference.resized_crop(ramp, 6, 12, 16, 16, [side, side], antialias=False)
     torch.testing.assert_close(got[:, :, 1:-1, 1:-1], want[:, :, 1:-1, 1:-1], atol=1e-5, rtol=0)
@@ -177,7 +177,7 @@ def test_crops_have_the_areas_and_ratios_asked_for():
 
 def test_blur_is_gaussian(monkeypatch):
     x = images(height=40, width=40)
-    monkeypatch.setattr("unlabeled.nn.views.uniform", lambda size, low, high, like: torch.full(size, 1.1))
+    monkeypatch.setattr("unlabeled.nn.augment.views.uniform", lambda size, low, high, like: torch.full(size, 1.1))
     got = Views(**(STILL | {"blur": 1.0})).blurred(x)
     want = reference.gaussian_blur(x, [5, 5], [1.1, 1.1])
     torch.testing.assert_close(got, want, atol=1e-5, rtol=0)

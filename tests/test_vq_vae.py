@@ -11,8 +11,8 @@ from torch import nn
 from unlabeled.errors import UserError
 from unlabeled.losses.distance import SquaredError
 from unlabeled.methods.autoencoder.vq_vae import VQVAE
-from unlabeled.nn.residual import ResidualDecoder, ResidualEncoder
-from unlabeled.nn.vector_quantizer import VectorQuantizer, perplexity
+from unlabeled.nn.autoencoders.residual import ResidualDecoder, ResidualEncoder
+from unlabeled.nn.layers.vector_quantizer import VectorQuantizer, perplexity
 
 
 def used(codes=4, dim=3, **settings):
@@ -169,7 +169,7 @@ def test_what_is_refused():
 
 RANK = """
 import sys, torch, torch.distributed as dist
-from unlabeled.nn.vector_quantizer import VectorQuantizer
+from unlabeled.nn.layers.vector_quantizer import VectorQuantizer
 folder, rank = sys.argv[1], int(sys.argv[2])
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 torch.manual_seed(0)

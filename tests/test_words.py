@@ -18,14 +18,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tests.cases import CASES
-from unlabeled.app import cli
-from unlabeled.app.changes import same_parts
-from unlabeled.app.checkpoint import TRUSTED, check_targets, trusting
-from unlabeled.app.cli import CONF, options
-from unlabeled.app.folders import made
-from unlabeled.app.plan import config_of
-from unlabeled.app.train import fit
-from unlabeled.app.values import check_values
+from unlabeled.app.cli import main as cli
+from unlabeled.app.cli.main import CONF, options
+from unlabeled.app.cli.types import check_values
+from unlabeled.app.run.changes import same_parts
+from unlabeled.app.run.checkpoint import TRUSTED, check_targets, trusting
+from unlabeled.app.run.folders import made
+from unlabeled.app.run.plan import config_of
+from unlabeled.app.run.train import fit
 from unlabeled.commands import command, quoted, resume
 from unlabeled.errors import UserError
 

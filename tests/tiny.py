@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from unlabeled.data.packed import Records
-from unlabeled.nn.vgg import VGG
+from unlabeled.data.store import Records
+from unlabeled.nn.backbones.vgg import VGG
 
 
 class Tiny:

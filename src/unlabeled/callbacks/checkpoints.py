@@ -16,8 +16,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from unlabeled.callbacks.measures import Measures
 from unlabeled.callbacks.pace import batches_a_step
 from unlabeled.callbacks.records import Diverged, Records
-from unlabeled.callbacks.sharded import finite
 from unlabeled.commands import resume
+from unlabeled.distributed.sharded import finite
 from unlabeled.errors import UserError
 
 

@@ -12,8 +12,8 @@ from lightning import Callback, Trainer
 from unlabeled.callbacks.pace import Budget
 from unlabeled.callbacks.records import Records
 from unlabeled.errors import UserError
-from unlabeled.evaluation.number import Number
-from unlabeled.evaluation.place import Place
+from unlabeled.evaluation.metric import Number
+from unlabeled.evaluation.ranks import Place
 from unlabeled.evaluation.study import Study
 from unlabeled.files import write_json
 from unlabeled.seeding import seed_noise

@@ -14,8 +14,8 @@ from torch import Tensor
 from unlabeled.batches import Images
 from unlabeled.capabilities import DrawsCodes, DrawsPosterior
 from unlabeled.errors import UserError, nearest
-from unlabeled.evaluation.fits import quiet
-from unlabeled.evaluation.pictures import inverts
+from unlabeled.evaluation.figures.drawing import inverts
+from unlabeled.evaluation.stats.fits import quiet
 from unlabeled.seeding import mix, seed_noise
 
 Draw = Callable[[int], Tensor]  # n -> codes (n, D) on the method's device, by torch's generators

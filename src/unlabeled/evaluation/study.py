@@ -14,9 +14,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from unlabeled.errors import UserError
-from unlabeled.evaluation.extractors import Extractor
-from unlabeled.evaluation.features import Features, pixels
-from unlabeled.evaluation.place import Place
+from unlabeled.evaluation.features.extractors import Extractor
+from unlabeled.evaluation.features.split import Features, pixels
+from unlabeled.evaluation.ranks import Place
 from unlabeled.seeding import mix, seed_noise
 
 T = TypeVar("T")

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
 from unlabeled.methods.method import Adversarial
-from unlabeled.nn.labels import Classes
+from unlabeled.nn.layers.labels import Classes
 
 
 class SemiSupervisedAdversarialAutoencoder(Adversarial):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unlabeled.errors import UserError
 from unlabeled.methods.autoencoder.adversarial_autoencoder import AdversarialAutoencoder
-from unlabeled.nn.labels import Classes
+from unlabeled.nn.layers.labels import Classes
 
 
 class SupervisedAdversarialAutoencoder(AdversarialAutoencoder):

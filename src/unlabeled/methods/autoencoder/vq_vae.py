@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
 from unlabeled.methods.method import Method
-from unlabeled.nn.vector_quantizer import perplexity
+from unlabeled.nn.layers.vector_quantizer import perplexity
 
 
 class VQVAE(Method):

@@ -22,8 +22,8 @@ from unlabeled.batches import Images
 from unlabeled.errors import UserError
 from unlabeled.losses.penalty import eager
 from unlabeled.methods.gan.gan import GAN
-from unlabeled.nn.answering import ask
-from unlabeled.nn.labels import Labels
+from unlabeled.nn.gan.answering import ask
+from unlabeled.nn.layers.labels import Labels
 
 
 class ACGAN(GAN):

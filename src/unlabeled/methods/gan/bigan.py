@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from unlabeled.batches import Images
 from unlabeled.losses.penalty import eager
 from unlabeled.methods.gan.gan import GAN
-from unlabeled.nn.coupling import still_statistics
+from unlabeled.nn.layers.batch_statistics import still_statistics
 
 
 class BiGAN(GAN):

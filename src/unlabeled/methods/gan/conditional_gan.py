@@ -20,7 +20,7 @@ from torch import Tensor
 from unlabeled.batches import Images
 from unlabeled.losses.penalty import eager
 from unlabeled.methods.gan.gan import GAN
-from unlabeled.nn.labels import Labels
+from unlabeled.nn.layers.labels import Labels
 
 
 class ConditionalGAN(GAN):

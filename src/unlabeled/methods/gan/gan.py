@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from unlabeled.batches import Images, Points
 from unlabeled.errors import UserError
 from unlabeled.methods.method import Adversarial
-from unlabeled.nn.coupling import couples, has_batch_norm, still_statistics
+from unlabeled.nn.layers.batch_statistics import couples, has_batch_norm, still_statistics
 
 
 class GAN(Adversarial):

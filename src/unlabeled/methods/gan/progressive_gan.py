@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unlabeled.methods.gan.gan import GAN
-from unlabeled.nn.progressive import Critic, Generator, resized
+from unlabeled.nn.gan.progressive import Critic, Generator, resized
 
 SIZE = 1_000_000  # from one size to the next: growth is counted in whole numbers, so that it survives a checkpoint
 

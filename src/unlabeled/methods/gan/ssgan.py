@@ -21,7 +21,7 @@ from unlabeled.errors import UserError
 from unlabeled.losses.penalty import eager
 from unlabeled.methods.gan.gan import GAN
 from unlabeled.methods.pretext.rotation import turned
-from unlabeled.nn.answering import ask
+from unlabeled.nn.gan.answering import ask
 
 
 class SSGAN(GAN):

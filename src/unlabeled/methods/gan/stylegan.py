@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unlabeled.methods.gan.gan import GAN
-from unlabeled.nn.style import Mapping, crossed, mixing_table, truncation_sweep
+from unlabeled.nn.gan.style import Mapping, crossed, mixing_table, truncation_sweep
 
 
 class StyleGAN(GAN):

@@ -27,7 +27,7 @@ from unlabeled.batches import Images, Points
 from unlabeled.errors import UserError
 from unlabeled.losses.penalty import eager
 from unlabeled.methods.gan.gan import GAN
-from unlabeled.nn.unrolling import check_unrolls, unrolled
+from unlabeled.optim.unrolling import check_unrolls, unrolled
 
 
 class UnrolledGAN(GAN):

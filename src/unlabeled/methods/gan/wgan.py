@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from unlabeled.errors import UserError
 from unlabeled.methods.gan.gan import GAN
-from unlabeled.nn.coupling import has_batch_norm
+from unlabeled.nn.layers.batch_statistics import has_batch_norm
 
 
 class WGAN(GAN):

@@ -12,8 +12,8 @@ from torch.nn.functional import normalize
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
-from unlabeled.methods.joint_embedding.weight_decay import parameter_groups
 from unlabeled.methods.method import Method
+from unlabeled.optim.weight_decay import parameter_groups
 
 
 class JointEmbedding(Method):

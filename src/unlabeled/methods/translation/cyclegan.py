@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 
 from unlabeled.batches import Unpaired
 from unlabeled.methods.method import Adversarial
-from unlabeled.nn.image_pool import ImagePool
+from unlabeled.nn.translation.image_pool import ImagePool
 
 
 class CycleGAN(Adversarial):

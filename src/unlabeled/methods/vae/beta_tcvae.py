@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from unlabeled.batches import Images
+from unlabeled.distributions.posterior import Drawn
 from unlabeled.errors import UserError, several
-from unlabeled.losses.posterior import Drawn
 from unlabeled.losses.total_correlation import Aggregate, pairwise_log_normal
 from unlabeled.methods.vae.vae import VAE
 

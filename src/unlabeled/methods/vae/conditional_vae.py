@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
+from unlabeled.distributions.prior import StandardNormal
 from unlabeled.errors import UserError
-from unlabeled.losses.prior import StandardNormal
 from unlabeled.methods.method import Method
-from unlabeled.nn.labels import Classes
+from unlabeled.nn.layers.labels import Classes
 
 
 class ConditionalVAE(Method):

@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from unlabeled.batches import Images
+from unlabeled.distributions.posterior import log_mean_exp
 from unlabeled.errors import UserError
-from unlabeled.losses.posterior import log_mean_exp
 from unlabeled.methods.vae.vae import VAE
 
 

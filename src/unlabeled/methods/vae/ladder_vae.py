@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from unlabeled.distributions.gaussian import kl_between_terms, log_normal
+from unlabeled.distributions.posterior import DiagonalGaussian, Drawn
 from unlabeled.errors import UserError
-from unlabeled.losses.gaussian import kl_between_terms, log_normal
-from unlabeled.losses.posterior import DiagonalGaussian, Drawn
 from unlabeled.methods.vae.vae import VAE
-from unlabeled.nn.ladder import Ladder
+from unlabeled.nn.autoencoders.ladder import Ladder
 
 
 class Layer(NamedTuple):

@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from unlabeled.batches import Images
+from unlabeled.distributions.m2 import M2
+from unlabeled.distributions.prior import StandardNormal
 from unlabeled.errors import UserError
-from unlabeled.losses.m2 import M2
-from unlabeled.losses.prior import StandardNormal
 from unlabeled.methods.vae.vae import VAE
-from unlabeled.nn.labels import Classes
+from unlabeled.nn.layers.labels import Classes
 
 
 class SemiSupervisedVAE(VAE):

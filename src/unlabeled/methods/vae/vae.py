@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
-from unlabeled.losses.posterior import Drawn
+from unlabeled.distributions.posterior import Drawn
 from unlabeled.methods.method import Method
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+from unlabeled.distributions.prior import VampPrior
 from unlabeled.errors import UserError
-from unlabeled.losses.prior import VampPrior
 from unlabeled.methods.vae.vae import VAE
 
 

@@ -1,0 +1,395 @@
+"""The DataModules: they state facts (shape, number of classes) and hand out batches.
+
+One class per kind of batch; which data set it is, is the source's business (data/sources/).
+"""
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from lightning import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import Tensor
+
+from unlabeled.batches import Images, Paired, Unpaired
+from unlabeled.data.kinds.tables import ImageTable, PairedTable, UnpairedTable
+from unlabeled.data.labels import listed, name_of, numbers
+from unlabeled.data.loader import Loader, ShuffledLoader, Table, WholePass
+from unlabeled.data.store import Packed, Source, pack
+from unlabeled.data.summary import left_out, told
+from unlabeled.errors import UserError
+from unlabeled.files import folder
+from unlabeled.seeding import mix
+
+
+class TableData(LightningDataModule):
+    """What all kinds share: loaders of the rows of tables."""
+
+    batch: ClassVar[type]  # the kind of batch, see batches.py
+
+    def __init__(
+        self,
+        source: Any,  # where rows come from; it has a name
+        root: str | Path,  # where the original files lie, or go
+        batch_size: int,  # per process
+        classes: int | None = None,  # number of classes; None where there are no class labels
+        packed: str | Path | None = None,  # where what is made of the data goes; default: root/packed
+        split_seed: int = 0,  # decides which rows a split has; apart from `seed`, so that seeds share a split
+        seed: int = 0,  # decides the order of batches
+        augment: Callable[[Any], Any] | None = None,  # batch -> batch, on training batches only
+    ):
+        super().__init__()
+        self.source = source
+        self.root = folder(root, "data.root")
+        self.batch_size = batch_size
+        self.classes = classes
+        self.packed = self.root / "packed" if packed is None else folder(packed, "data.packed")
+        self.split_seed, self.seed = split_seed, seed
+        self.augment = augment
+        self.keys: dict[str, str] = {}  # split of the source -> key of its content
+        self.place = (0, 0)  # (epoch, row of it) at which training begins; of a resumed run callbacks/pace.py says so
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are wanted."""
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    def table(self, split: str) -> Table:
+        """The rows of "train", "val" or "test". They never overlap."""
+        raise NotImplementedError  # a kind's business; the base is never instantiated
+
+    def loader(self, split: str, batch_size: int | None = None) -> Loader:
+        """A split in order, for evaluation: every row once over all ranks."""
+        return Loader(self.table(split), batch_size or self.batch_size, *self._place())
+
+    def training(self) -> Table:
+        """The rows of "train" as training sees them."""
+        return self.table("train")
+
+    def train_dataloader(self) -> ShuffledLoader:
+        """What training reads: every row once, in order, if the method says `one_pass = True` of its class."""
+        whole = self.trainer is not None and getattr(self.trainer.lightning_module, "one_pass", False)
+        table = self.table("train") if whole else self.training()
+        rank, world = self._place()
+        self._check_round(len(table), "training images", "smaller data.val and data.test")
+        most = self.trainer.limit_train_batches if self.trainer else None
+        if isinstance(most, float):
+            if most < 1:
+                raise UserError(f"trainer.limit_train_batches={most}: say a whole number of batches")
+            most = None
+        kind = WholePass if whole else ShuffledLoader
+        loader = kind(table, self.batch_size, mix(self.seed, 1), self.augment, rank, world, most)
+        loader.epoch, loader.row = self.place
+        return loader
+
+    def val_dataloader(self) -> Loader:
+        loader = self.loader("val")
+        if len(loader.table):
+            self._check_round(len(loader.table), "validation images", "a larger data.val, or data.val=0")
+        return loader
+
+    def _check_round(self, n: int, what: str, otherwise: str) -> None:
+        world = self._place()[1]
+        if n < world:
+            raise UserError(
+                f"data={self.source.name}: {n} {what} do not go round {world} processes: "
+                f"use fewer devices, or {otherwise}"
+            )
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+class PackedData(TableData):
+    """What the kinds of images share: packing, and moving to the device."""
+
+    def __init__(
+        self,
+        source: Source,
+        root: str | Path,  # where the original files lie, or go
+        shape: tuple[int, int, int],  # (C, H, W)
+        batch_size: int,  # per process
+        size: int | None = None,  # the side of square images, which the config's `shape` reads
+        classes: int | None = None,  # number of classes; None where there are no class labels
+        epochs: int | None = None,  # a usual length of training on this data, which budget.epochs reads
+        packed: str | Path | None = None,  # where the packed arrays go; default: root/packed
+        val: float = 0.1,  # part of train that becomes val, where the source has no val of its own
+        test: float = 0.2,  # part that becomes test, where the source has no test of its own
+        split_seed: int = 0,  # decides which these are; apart from `seed`, so that seeds share a split
+        seed: int = 0,  # decides the order of batches
+        augment: Callable[[Any], Any] | None = None,  # batch -> batch, on training batches only
+        device_budget: float = 4.0,  # GiB: splits move to the accelerator whole until this is used up
+    ):
+        super().__init__(source, root, batch_size, classes, packed, split_seed, seed, augment)
+        channels, height, width = shape
+        self.shape = (channels, height, width)
+        self.val, self.test = val, test
+        self.device_budget = device_budget
+        self._packs: dict[str, Packed] = {}
+        self._told = False  # whether what was found has been said
+        self._resident: dict[str, Tensor] = {}  # key -> array on the training device
+
+    def prepare_data(self) -> None:
+        if self.batch_size < 1 or not (0 <= self.val < 1 and 0 <= self.test < 1):
+            raise UserError("data.batch_size must be at least 1, data.val and data.test shares in [0, 1)")
+        for split in self.source.splits:
+            self.pack(split)
+        if not self._told and any(packed.new for packed in self._packs.values()):
+            tell(told(self))
+        self._told = True
+
+    def pack(self, split: str) -> Packed:
+        """A split of the source, packed and memory-mapped."""
+        if split not in self._packs:
+            self._packs[split] = pack(self.source, self.root, self.packed, split, self.shape)
+            self.keys[split] = self._packs[split].key
+        return self._packs[split]
+
+    def left_out(self) -> str:
+        """Files and folders that are not among the images, and why; "" where all are."""
+        return left_out(self)
+
+    def resident(self, packed: Packed) -> Tensor:
+        """The images on the training device as long as the budget lasts, else as they are."""
+        if packed.key not in self._resident:
+            taken = sum(array.nbytes for array in self._resident.values())
+            if self.device.type == "cpu" or taken + packed.images.nbytes > self.device_budget * 2**30:
+                return packed.images
+            self._resident[packed.key] = packed.images.to(self.device)
+        return self._resident[packed.key]
+
+    def cut(self, n: int, held_out: float) -> tuple[Tensor, Tensor]:
+        """Rows of n, split by `split_seed` into (kept, held out), each in ascending order."""
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(mix(self.split_seed, n)))
+        m = max(round(n * held_out), 1 if held_out and n > 1 else 0)
+        return order[m:].sort().values, order[:m].sort().values
+
+    def divide(self, split: str, suffix: str = "") -> tuple[str, Tensor | None]:
+        """(source split, rows) that make up our split; suffix is "_a" or "_b" where there are two domains."""
+        if split not in ("train", "val", "test"):
+            raise UserError(f"no split {split!r}: say train, val or test")
+        own = f"{split}{suffix}"
+        train = f"train{suffix}"
+        if split != "train" and own in self.source.splits:
+            return own, None
+        rows = torch.arange(len(self.pack(train).images))
+        if f"test{suffix}" not in self.source.splits:
+            kept, held_out = self.cut(len(rows), self.test)
+            if split == "test":
+                return train, rows[held_out]
+            rows = rows[kept]
+        if f"val{suffix}" not in self.source.splits:
+            kept, held_out = self.cut(len(rows), self.val)
+            rows = rows[held_out] if split == "val" else rows[kept]
+        return train, rows
+
+
+class ImageData(PackedData):
+    """Single images, with labels that unsupervised methods ignore.
+
+    With `labels` training sees the classes of so many images and -1 for all others, and comes across the labelled ones
+    so often that they are `labelled_share` of its batches: an epoch is every other image once. Evaluation, on
+    training images too, sees every label there is.
+    """
+
+    batch = Images
+
+    def __init__(
+        self,
+        *common: Any,  # see PackedData
+        class_names: Sequence[str] | None = None,  # the classes by number; None: as the source calls them, if it does
+        only: int | str | Sequence[int | str] | None = None,  # classes whose images train and val keep; test keeps all
+        labels: int | None = None,  # labels that training sees, as many of each class; None: all there are
+        label_seed: int = 0,  # decides which these are
+        labelled_share: float = 0.5,  # of the images that training comes across, where `labels` are given
+        **named: Any,
+    ):
+        super().__init__(*common, **named)
+        if labels is not None and (type(labels) is not int or labels < 1):
+            raise UserError(f"data.labels={labels}: say how many labels training sees, data.labels=100")
+        if not 0 <= labelled_share < 1:
+            raise UserError(f"data.labelled_share={labelled_share}: 0 or more, and less than 1")
+        self.labels, self.label_seed, self.labelled_share = labels, label_seed, labelled_share
+        self.given_names = tuple(map(str, class_names or ()))
+        if len(set(self.given_names)) < len(self.given_names):
+            raise UserError(f"data.class_names={list(self.given_names)}: two of them are the same")
+        if self.classes and len(self.given_names) > self.classes:
+            n = len(self.given_names)
+            raise UserError(
+                f"data.classes={self.classes}, but there are {n} ({listed(self.given_names)}): say data.classes={n}"
+            )
+        self.wanted = (
+            None if only is None else (only,) if isinstance(only, str) or not isinstance(only, Sequence) else only
+        )
+        if self.wanted is not None and (not self.wanted or not all(map(_names_a_class, self.wanted))):
+            raise UserError(
+                f"data.only={only}: say the name or the number of a class, data.only=0, or several, data.only=[0,1]"
+            )
+
+    def prepare_data(self) -> None:
+        told = self._told
+        if self.wanted and self.class_names:  # otherwise they may have names when they lie there
+            numbers(self.wanted, self.class_names, "data.only", self.source.name)
+        super().prepare_data()
+        if self.classes is None:
+            self.classes = len(self.class_names) or None
+        for note in () if told else self.notes():
+            tell(note)
+
+    def notes(self) -> Iterator[str]:
+        """What may be meant otherwise than it is taken."""
+        names = self.class_names
+        if unknown := [name for name in self.source_names if name not in names]:
+            yield (
+                f"data={self.source.name} has classes that are not among data.class_names, and whose images count as "
+                f"without a class: {listed(unknown)}"
+            )
+        for one in self.wanted or ():
+            (number,) = numbers([one], names, "data.only", self.source.name)
+            if isinstance(one, int) and one != number:
+                yield f"data.only={one}: the class named {one}, which has the number {number}"
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """What the source calls its classes, by its own numbers; () where they have no names."""
+        names = getattr(self.source, "class_names", None)
+        return tuple(names(self.root)) if names else ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the classes are called, by number; () where they have no names."""
+        return self.given_names or self.source_names
+
+    @cached_property
+    def only(self) -> tuple[int, ...] | None:
+        """The numbers of the classes that training sees; None: all."""
+        if self.wanted is None:
+            return None
+        return numbers(self.wanted, self.class_names, "data.only", self.source.name)
+
+    def pack(self, split: str) -> Packed:
+        if split not in self._packs and self.given_names and self.source_names not in ((), self.given_names):
+            # another folder than the one whose classes were counted: its numbers are its own
+            number = {name: i for i, name in enumerate(self.given_names)}
+            numbers = torch.tensor([*(number.get(name, -1) for name in self.source_names), -1])  # the last of label -1
+            packed = super().pack(split)
+            key = f"{packed.key}-{hashlib.sha256(repr(self.given_names).encode()).hexdigest()[:8]}"
+            self._packs[split], self.keys[split] = packed._replace(labels=numbers[packed.labels], key=key), key
+        return super().pack(split)
+
+    @property
+    def factors(self) -> dict[str, int] | None:
+        """Where images are drawn from known factors, the labels' columns: name -> number of values."""
+        return getattr(self.source, "factors", None)
+
+    @property
+    def attributes(self) -> tuple[str, ...] | None:
+        """Where labels are attributes that images have or have not: the columns' names."""
+        return getattr(self.source, "attributes", None)
+
+    def table(self, split: str) -> ImageTable:
+        own, rows = self.divide(split)
+        packed = self.pack(own)
+        if self.classes and packed.labels.ndim == 1 and (found := int(packed.labels.max()) + 1) > self.classes:
+            raise UserError(f"data.classes={self.classes}, but there are {found}: say data.classes={found}")
+        if self.only is not None and split != "test":
+            rows = torch.arange(len(packed.labels)) if rows is None else rows
+            rows = rows[torch.isin(packed.labels[rows], self.known(self.only))]
+        return ImageTable(self.resident(packed), packed.labels, rows, self.device)
+
+    def training(self) -> ImageTable:
+        table = self.table("train")
+        if self.labels is None:
+            return table
+        y = table.labels.cpu()
+        kept = self.labelled(table.rows, y)
+        seen = torch.full_like(y, -1)
+        seen[kept] = y[kept]
+        others = table.rows[~torch.isin(table.rows, kept)]
+        often = round(len(others) * self.labelled_share / (1 - self.labelled_share))
+        again = kept[torch.arange(max(often, len(kept))) % len(kept)]
+        return ImageTable(table.images, seen, torch.cat([others, again]), self.device)
+
+    def labelled(self, rows: Tensor, y: Tensor) -> Tensor:
+        """`labels` of the rows, as many of each class, drawn by `label_seed`; y: the class of every image."""
+        name = f"data.labels={self.labels}: data={self.source.name}"
+        if y.ndim != 1 or not (y[rows] >= 0).any():
+            raise UserError(f"{name} has no class for each image: leave data.labels out")
+        found = y[rows][y[rows] >= 0].unique(return_counts=True)
+        each, rest = divmod(self.labels or 0, len(found[0]))
+        if rest or not each:
+            raise UserError(f"{name} has {len(found[0])} classes: say a multiple of that")
+        if each > (least := int(found[1].min())):
+            rare = name_of(int(found[0][found[1].argmin()]), self.class_names)
+            raise UserError(f"{name} has {least} training images of class {rare}: say fewer labels")
+        order = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(mix(self.label_seed, 3)))]
+        return torch.cat([order[y[order] == c][:each] for c in found[0].tolist()])
+
+    def known(self, classes: tuple[int, ...]) -> Tensor:
+        """These classes, if the training images have them."""
+        labels = self.pack("train").labels
+        found = labels[labels >= 0].unique().tolist() if labels.ndim == 1 else []
+        if not found:
+            raise UserError(f"data.only: the images of data={self.source.name} have no class each")
+        if missing := sorted(set(classes) - set(found)):
+            names = self.class_names
+            name = name_of(missing[0], names)
+            if names:
+                there = f"training images are of {listed([name_of(c, names) for c in found])}"
+            else:
+                there = f"there are {len(found)}, {found[0]} to {found[-1]}"
+            raise UserError(f"data.only: data={self.source.name} has no class {name}: {there}")
+        return torch.tensor(classes)
+
+    def training_classes(self) -> Tensor | None:
+        """The classes that training images have, ascending; None where images have no class each."""
+        table = self.table("train")
+        if table.labels.ndim != 1:
+            return None
+        found = table.labels.cpu()[table.rows].unique()
+        found = found[found >= 0]
+        return found if len(found) else None
+
+
+def _names_a_class(one: Any) -> bool:
+    return (type(one) is int and one >= 0) or (isinstance(one, str) and bool(one))
+
+
+def tell(line: str) -> None:
+    """One process says it."""
+    if not getattr(rank_zero_only, "rank", 0):
+        print(f"note: {line}", file=sys.stderr, flush=True)
+
+
+class UnpairedData(PackedData):
+    """Two domains without pairs. Where the source knows pairs of val and test, evaluation gets them."""
+
+    batch = Unpaired
+
+    def table(self, split: str) -> UnpairedTable:
+        (a, rows_a), (b, rows_b) = self.divide(split, "_a"), self.divide(split, "_b")
+        images_a, images_b = self.resident(self.pack(a)), self.resident(self.pack(b))
+        table = UnpairedTable(images_a, images_b, rows_a, rows_b, self.device)
+        if split == "train" and not (len(table.rows_a) and len(table.rows_b)):
+            raise UserError(f"data={self.source.name}: a domain has no training images left after the splits")
+        return table
+
+    @property
+    def pairs_known(self) -> bool:
+        """Whether row i of test's a and b are one scene: a translation can be held against the truth."""
+        return getattr(self.source, "pairs_known", False)
+
+
+class PairedData(PackedData):
+    """Two domains, row by row."""
+
+    batch = Paired
+    pairs_known = True
+
+    def table(self, split: str) -> PairedTable:
+        (a, rows), (b, _) = self.divide(split, "_a"), self.divide(split, "_b")
+        return PairedTable(self.resident(self.pack(a)), self.resident(self.pack(b)), rows, self.device)

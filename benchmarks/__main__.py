@@ -44,7 +44,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no subject {', '.join(sorted(unknown))}: there are {', '.join(SUBJECTS)}")
     torch.set_num_threads(1)
-    memory.keep()  # as train.py does; here it is the other side's gain too, whose own program would not have it
+    memory.keep_freed_memory()  # as train.py does; here it is the other side's gain too, whose own program would not have it
     found = []
     for subject in arguments.subjects or SUBJECTS:
         module = importlib.import_module(f"benchmarks.{SUBJECTS[subject]}")

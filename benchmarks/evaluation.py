@@ -73,7 +73,7 @@ def from_features(n: int, rounds: int) -> Iterator[Row]:
         prc_features_to_metric(a, b, verbose=False)
 
     pairs = turns(timed(ours), timed(theirs), rounds)
-    what = f"FID, IS, KID, precision, recall, density, coverage, memorised share of {n:,} + {n:,} features"
+    what = f"FID, IS, KID, precision, recall, density, coverage, memorization share of {n:,} + {n:,} features"
     yield row("evaluation", what, "torch-fidelity, the first five", pairs, "cpu")
 
 

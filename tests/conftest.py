@@ -108,7 +108,7 @@ def program(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, tmp_p
     def program(name: str, *words: str) -> Result:
         folder = [f"output={tmp_path / 'outputs'}"] if name == "train" and "--help" not in words else []
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *folder, *words])
-        monkeypatch.setattr(cli.Outcome, "failed", 0)
+        monkeypatch.setattr(cli.JobStatus, "failed", 0)
         monkeypatch.setenv("COLUMNS", "200")
         GlobalHydra.instance().clear()
         capfd.readouterr()

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from unlabeled.nn.gan.code_discriminator import CodeDiscriminator, LabelledCodeDiscriminator
 
 from tests.cases import CASES
 from tests.test_contract import run
 from unlabeled.distributions.posterior import DiagonalGaussian
 from unlabeled.distributions.prior import Modes
 from unlabeled.errors import UserError
-from unlabeled.nn.gan.code_critic import CodeCritic, LabelledCodeCritic
 
 ROWS = {
     case.model.removesuffix("_autoencoder"): case for case in CASES if case.model.endswith("adversarial_autoencoder")
@@ -69,23 +69,27 @@ def test_modes_are_drawn_one_by_one_and_all_together():
 
 
 def test_a_class_beside_a_code():
-    critic, z = LabelledCodeCritic(2, 3, hidden=(5,)), torch.randn(4, 2)
+    discriminator, z = LabelledCodeDiscriminator(2, 3, hidden=(5,)), torch.randn(4, 2)
     y = torch.tensor([0, 2, -1, 1])
     beside = torch.tensor([[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 1, 0, 0.0]])  # the last entry: not known
-    torch.testing.assert_close(critic(z, y), critic.layers(torch.cat([z, beside], 1))[:, 0])
-    assert CodeCritic(2, hidden=(5,))(z).shape == (4,)
+    torch.testing.assert_close(discriminator(z, y), discriminator.layers(torch.cat([z, beside], 1))[:, 0])
+    assert CodeDiscriminator(2, hidden=(5,))(z).shape == (4,)
 
 
 # --- Who is moved by what
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("player", ["autoencoder", "critic", "generator"])
+@pytest.mark.parametrize("player", ["autoencoder", "discriminator", "generator"])
 def test_each_phase_moves_its_own(made, build, name, player):
     """With the other phases' learning rates at 0."""
     moving = {"autoencoder": {"encoder", "decoder"}, "generator": {"encoder"}}
-    moving["critic"] = {"class_critic", "style_critic"} if name.startswith("semi") else {"critic"}
-    others = {"autoencoder", "critic", "generator"} - {player} | ({"classifier"} if name.startswith("semi") else set())
+    moving["discriminator"] = (
+        {"class_discriminator", "style_discriminator"} if name.startswith("semi") else {"discriminator"}
+    )
+    others = {"autoencoder", "discriminator", "generator"} - {player} | (
+        {"classifier"} if name.startswith("semi") else set()
+    )
     rates = [f"model.{other}_optimizer.lr=0.0" for other in others]
     before, *_ = made(name, *rates)
     after = run(build(ROWS[name], *rates, "budget.batches=2"))
@@ -95,15 +99,15 @@ def test_each_phase_moves_its_own(made, build, name, player):
 
 
 def test_the_game_is_written_out(made):
-    """The critic of the supervised one: bce of scores for draws of the classes' modes and for codes."""
+    """The discriminator of the supervised one: bce of scores for draws of the classes' modes and for codes."""
     method, x, y = made("supervised_adversarial")
     y = torch.where(torch.arange(8) < 3, -1, y)
     torch.manual_seed(3)
-    loss = method.critic_loss(x, y)
+    loss = method.discriminator_loss(x, y)
     torch.manual_seed(3)
     wanted = method.prior.draw(torch.where(y < 0, method.labels.pick(8), y))
     codes = method.encoder(x)
-    real, fake = method.critic(wanted, y), method.critic(codes, y)
+    real, fake = method.discriminator(wanted, y), method.discriminator(codes, y)
     bce = binary_cross_entropy_with_logits
     torch.testing.assert_close(loss, bce(real, torch.ones(8)) + bce(fake, torch.zeros(8)))
     torch.testing.assert_close(method.generator_loss(x, y), bce(fake, torch.ones(8)))
@@ -135,7 +139,7 @@ def test_classification_is_of_labelled_images_only(made):
     loss = method.classification_loss(x, some, torch.tensor(3))
     torch.testing.assert_close(loss, cross_entropy(method.classify(x[5:]), y[5:]))
     wrong = (method.classify(x[5:]).argmax(1) != y[5:]).float().mean()
-    torch.testing.assert_close(method.recorded[-1]["val/wrong"], wrong)
+    torch.testing.assert_close(method.recorded[-1]["val/error_rate"], wrong)
     assert int(method.recorded[-1].rows) == 3
     none = method.classification_loss(x, torch.full((8,), -1), torch.tensor(0))
     assert int(method.recorded[-1].rows) == 0  # so that nothing is recorded of it
@@ -149,7 +153,7 @@ def test_class_and_style_are_apart(made):
     code = method.encode(x)
     torch.testing.assert_close(code[:, :2], method.classify(x).softmax(1))
     torch.testing.assert_close(code[:, 2:], method.encoder(x)[:, 2:])
-    drawn = method.draw_codes(4000)
+    drawn = method.sample_prior(4000)
     assert torch.equal(drawn[:, :2].sum(1), torch.ones(4000)) and drawn[:, :2].max(1).values.min() == 1
     torch.testing.assert_close(drawn.mean(0), torch.tensor([0.5, 0.5, 0, 0, 0]), atol=0.06, rtol=0)
     torch.manual_seed(0)
@@ -168,7 +172,7 @@ def test_noise_is_of_training_only(made):
 def test_a_few_labels_do(build):
     """Two labels, one of each class; the other images follow."""
     case = ROWS["semi_supervised_adversarial"]
-    built = build(case, "data.val=0.125", "data.labels=2", "budget.batches=150", "budget.epochs=null")
+    built = build(case, "data.val=0.125", "data.num_labels=2", "budget.batches=150", "budget.epochs=null")
     batch = built[1].table("train").batch(torch.arange(8))
     seen = torch.cat([batch.y for batch in built[1].train_dataloader()])
     assert (seen < 0).any()
@@ -195,7 +199,7 @@ def test_labels_that_are_missing(build, made):
     for name in NAMES[1:]:
         method, x, y = made(name)
         semi = name.startswith("semi")
-        loss, count = (method.classification_loss, [torch.tensor(8)]) if semi else (method.critic_loss, [])
+        loss, count = (method.classification_loss, [torch.tensor(8)]) if semi else (method.discriminator_loss, [])
         with pytest.raises(UserError, match="not attributes"):
             loss(x, y[:, None], *count)
     method, *_ = made("semi_supervised_adversarial")

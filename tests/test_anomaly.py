@@ -13,17 +13,17 @@ from unlabeled.data.module import ImageData
 from unlabeled.data.sources.digits import Digits
 from unlabeled.data.store import Records
 from unlabeled.errors import UserError
-from unlabeled.evaluation.metric import Number
+from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.metrics.anomaly import Anomaly, distances, kinds, ranked, ranks, scores
 from unlabeled.evaluation.metrics.likelihood import Likelihood
-from unlabeled.evaluation.ranks import Place
+from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.study import Study
 
 # Data of some classes
 
 
 def digits(folder: Path, only: Any = None) -> ImageData:
-    return ImageData(Digits(), folder, (1, 8, 8), 50, classes=10, val=0.2, test=0.2, only=only)
+    return ImageData(Digits(), folder, (1, 8, 8), 50, classes=10, val=0.2, test=0.2, class_subset=only)
 
 
 def labels(data: ImageData, split: str) -> Tensor:
@@ -65,7 +65,7 @@ class Some:
 
 
 def some(folder: Path, labels: list[Any], only: Any) -> ImageData:
-    return ImageData(Some(np.array(labels)), folder, (1, 8, 8), 2, only=only)
+    return ImageData(Some(np.array(labels)), folder, (1, 8, 8), 2, class_subset=only)
 
 
 def test_a_val_split_of_its_own_keeps_the_classes_too(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_val_split_of_its_own_keeps_the_classes_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("only", ["", [], [0, ""], -1, True, 1.5, [0.5]])
 def test_what_is_no_class_is_refused(tmp_path: Path, only: Any) -> None:
-    with pytest.raises(UserError, match=r"say the name or the number of a class, data.only=0, or several"):
+    with pytest.raises(UserError, match=r"say the name or the number of a class, data.class_subset=0, or several"):
         some(tmp_path, [0, 1], only)
 
 
@@ -155,7 +155,7 @@ class Gives:
     """Everything that scores: the image without what is above 0.5, a bound of minus its grey, its grey as code."""
 
     device = torch.device("cpu")
-    level_width = 1.0
+    bin_width = 1.0
     calls = 0
 
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -176,7 +176,7 @@ def study(method: Any = None, only: tuple[int, ...] | None = (1,), **settings: A
     return Study(method or Gives(), Data(only, **DATA), **settings)
 
 
-def measured(of: Study) -> dict[str, Number]:
+def measured(of: Study) -> dict[str, Metric]:
     assert Anomaly().applies(of)
     return {number.name: number for number in Anomaly().measure(of)}
 
@@ -219,12 +219,12 @@ def test_only_what_the_method_gives() -> None:
 
     assert set(measured(study(Encoder()))) == {"anomaly_auroc[neighbours]", "anomaly_average_precision[neighbours]"}
     assert not Anomaly().applies(study(object()))
-    assert not Anomaly().applies(study(only=None))
+    assert not Anomaly().applies(study(class_subset=None))
 
 
 def test_nothing_to_tell_apart_is_a_note() -> None:
     for only in ((0, 1, 2), (5,)):
-        of = study(only=only)
+        of = study(class_subset=only)
         assert measured(of) == {}
         (note,) = of.notes
         assert f"evaluation.split=test does not hold both images of class {', '.join(map(str, only))} and" in note
@@ -240,7 +240,7 @@ def test_passes_are_shared() -> None:
 
 def test_the_most_and_the_least_anomalous() -> None:
     for only in ((1,), None):
-        found = ranked(study(only=only), 2)
+        found = ranked(study(class_subset=only), 2)
         assert list(found) == ["reconstruction", "likelihood", "neighbours"]
         assert found["likelihood"].most.tolist() == [3, 0] and found["likelihood"].least.tolist() == [1, 5]
         assert found["likelihood"].score.tolist() == [0.75, 0, 0.5, 1, 0.625, 0.125]
@@ -257,8 +257,8 @@ def test_the_most_and_the_least_anomalous() -> None:
 
 
 def test_followers_have_nothing_to_say() -> None:
-    class Second(Place):
-        leads = False
+    class Second(Ranks):
+        is_main = False
 
     of = study(place=Second())
     assert Anomaly().measure(of) == [] and ranked(of) == {}

@@ -1,4 +1,4 @@
-"""What stands between images and a critic: DiffAugment and ADA, their draws, gradients and controller."""
+"""What stands between images and a discriminator: DiffAugment and ADA, their draws, gradients and controller."""
 
 import dataclasses
 import math

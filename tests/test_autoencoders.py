@@ -21,7 +21,7 @@ from unlabeled.app.run.checks import check_code
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features.split import Features
-from unlabeled.evaluation.figures.embedding import codes_map, pixel_plane
+from unlabeled.evaluation.figures.embedding import embedding, pixel_plane
 from unlabeled.evaluation.metrics.reconstruction import Reconstruction
 from unlabeled.evaluation.study import Study
 from unlabeled.losses import regularizer
@@ -64,7 +64,7 @@ def images(n: int = 6, shape: tuple[int, int, int] = (1, 16, 16)) -> Tensor:
 
 def test_a_linear_autoencoder_learns_the_plane_of_pca(make: Any) -> None:
     method = make(
-        "model=autoencoder", "network@model.encoder=linear_encoder", "network@model.decoder=linear_decoder",
+        "model=autoencoder", "network@model.encoder=autoencoders/linear_encoder", "network@model.decoder=autoencoders/linear_decoder",
         "model.latent_dim=3", "data.size=4",
     )  # fmt: skip
     spread = torch.tensor([1.0, 0.8, 0.6, *[0.1] * 13])
@@ -90,7 +90,7 @@ def test_a_linear_autoencoder_learns_the_plane_of_pca(make: Any) -> None:
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 33, 47), (2, 7, 9)])
 def test_convolutions_alone_fit_any_size_and_keep_their_weights(shape: tuple[int, int, int]) -> None:
     pixels = -(-shape[1] // 4) * -(-shape[2] // 4)
-    encoder = FullyConvolutionalEncoder(shape, 2 * pixels, heads=2, width=4)
+    encoder = FullyConvolutionalEncoder(shape, 2 * pixels, num_params=2, width=4)
     decoder = FullyConvolutionalDecoder(shape, 2 * pixels, width=4, outputs=3)
     h = encoder(images(2, shape))
     assert h.shape == (2, 4 * pixels) and decoder(h[:, : 2 * pixels]).shape == (2, 3 * shape[0], *shape[1:])
@@ -98,7 +98,7 @@ def test_convolutions_alone_fit_any_size_and_keep_their_weights(shape: tuple[int
     weights = lambda net: {name: value.shape for name, value in net.state_dict().items()}
     larger = (shape[0], shape[1] + 8, shape[2])
     more = 2 * -(-larger[1] // 4) * -(-larger[2] // 4)
-    assert weights(FullyConvolutionalEncoder(larger, more, heads=2, width=4)) == weights(encoder)
+    assert weights(FullyConvolutionalEncoder(larger, more, num_params=2, width=4)) == weights(encoder)
 
 
 def test_a_map_of_codes_says_which_lengths_it_can_have() -> None:
@@ -122,10 +122,13 @@ def test_enlarging_fits_any_size_and_repeats_pixels(shape: tuple[int, int, int])
 @pytest.mark.parametrize(
     "words",
     [
-        ["network@model.decoder=upsampling_decoder", "network@model.encoder=convolutional_encoder"],
         [
-            "network@model.encoder=fully_convolutional_encoder",
-            "network@model.decoder=fully_convolutional_decoder",
+            "network@model.decoder=autoencoders/upsampling_decoder",
+            "network@model.encoder=autoencoders/convolutional_encoder",
+        ],
+        [
+            "network@model.encoder=autoencoders/fully_convolutional_encoder",
+            "network@model.decoder=autoencoders/fully_convolutional_decoder",
             "model.latent_dim=32",
         ],
     ],
@@ -195,7 +198,7 @@ def test_what_is_seen_is_corrupted_and_what_is_wanted_is_not(make: Any) -> None:
     assert not torch.equal(seen, x)
     torch.testing.assert_close(loss, wanted)
     torch.testing.assert_close(method.reconstruct(x), method.decoder(method.encoder(x)).sigmoid() * 2 - 1)
-    shown, captions = method.show(x)["denoised"]
+    shown, captions = method.figures(x)["denoised"]
     assert captions == ["image"] * 6 + ["corrupted"] * 6 + ["denoised"] * 6 and torch.equal(shown[:6], x)
 
 
@@ -224,7 +227,7 @@ def test_noise_on_the_code_is_of_training_alone() -> None:
         (lambda: KSparse(0), "bottleneck=k_sparse: k=0"),
         (lambda: GaussianNoise(-1), "bottleneck=gaussian_noise: scale=-1"),
         (lambda: regularizer.KLSparsity(rho=1), "regularizer=kl_sparsity: rho=1"),
-        (lambda: regularizer.Contractive(draws=0), "regularizer=contractive: draws=0"),
+        (lambda: regularizer.Contractive(num_samples=0), "regularizer=contractive: draws=0"),
         (lambda: Trained(VGG((1, 8, 8)), None), "python train.py model=classifier data=NAME"),
         (lambda: VGG16(None), "none are ever downloaded"),
         (lambda: VGG16("x", [31]), "layers=.31.: at least one, from 0 to 30"),
@@ -337,7 +340,7 @@ def test_wae_is_error_and_discrepancy_from_the_prior(make: Any) -> None:
     z = method.encoder(x)
     error = (method.decoder(z) - x).square().sum() / 6
     torch.testing.assert_close(loss, error + 7 * method.divergence(z, torch.randn(6, 8)))
-    assert abs(float(method.draw_codes(4000).std()) - 1) < 0.03
+    assert abs(float(method.sample_prior(4000).std()) - 1) < 0.03
 
 
 # A stack
@@ -369,7 +372,7 @@ def test_a_stack_is_undone_from_its_top(make: Any) -> None:
     h = [method.layer1.up((x.flatten(1) + 1) / 2).sigmoid()]
     h.append(method.layer2.up(h[0]).sigmoid())
     torch.testing.assert_close(method.encode(x), 2 * h[1] - 1)
-    assert list(method.encode_stages(x)) == ["layer1", "layer2"]
+    assert list(method.intermediate_features(x)) == ["layer1", "layer2"]
     below = method.layer2.down(h[1]).sigmoid()
     torch.testing.assert_close(method.reconstruct(x).flatten(1), method.layer1.down(below).sigmoid() * 2 - 1)
 
@@ -433,8 +436,8 @@ def test_vgg16_sees_what_torchvisions_does(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"images of 1x9 vanish before VGG16's layer 8: at least 2 pixels a side"):
         VGG16(file, [3, 8])(images(2, (1, 1, 9)))
     named = file.rename(tmp_path / VGG16.FILE)
-    starts = hashlib.sha256(named.read_bytes()).hexdigest()[:8]
-    with pytest.raises(UserError, match=f"its sha256 begins with {starts}: fetch it again"):
+    n_init = hashlib.sha256(named.read_bytes()).hexdigest()[:8]
+    with pytest.raises(UserError, match=f"its sha256 begins with {n_init}: fetch it again"):
         VGG16(named, [3, 8])
     with pytest.raises(UserError, match="holds no VGG16"):
         VGG16(named.rename(file), [3, 10])
@@ -459,8 +462,8 @@ def test_filters_are_the_first_layers_weights() -> None:
 def test_compression_is_numbers_of_the_image_over_numbers_of_its_code(resolve: Any) -> None:
     data, method = build(resolve(*SMALL, "model=autoencoder", "model.latent_dim=8"))
     numbers = {number.name: number for number in Reconstruction().measure(Study(method.eval(), data))}
-    assert numbers["compression"].value == 32
-    assert numbers["compression"].facts == {"split": "test", "images": 8, "image_numbers": 256, "code_numbers": 8}
+    assert numbers["compression_ratio"].value == 32
+    assert numbers["compression_ratio"].facts == {"split": "test", "images": 8, "image_numbers": 256, "code_numbers": 8}
 
 
 def test_the_plane_of_pca_stands_beside_the_codes() -> None:
@@ -471,7 +474,7 @@ def test_the_plane_of_pca_stands_beside_the_codes() -> None:
     np.testing.assert_allclose(np.abs(points), (u[:, :2] * s[:2]).abs().numpy(), rtol=1e-2, atol=1e-2)
     assert title == f"PCA of the pixels, {float((s[:2] ** 2).sum() / (s**2).sum()):.0%} of the variance"
     codes = Features(torch.randn(200, 2), torch.zeros(200, dtype=torch.int64))
-    assert codes_map(codes, 3, 0, x).width > 1.5 * codes_map(codes, 3, 0).width
+    assert embedding(codes, 3, 0, x).width > 1.5 * embedding(codes, 3, 0).width
     assert pixel_plane(np.ones((5, 4)), 0) == {}
 
 

@@ -17,7 +17,12 @@ from unlabeled.app.run.overhead import HOOKS
 
 SMALL = {
     "autoencoder": ["model.encoder.width=4", "model.decoder.width=4"],
-    "cyclegan": ["model.to_b.width=4", "model.to_b.blocks=1", "model.critic_a.width=4", "model.schedule.start=0.99"],
+    "cyclegan": [
+        "model.to_b.width=4",
+        "model.to_b.blocks=1",
+        "model.discriminator_a.width=4",
+        "model.schedule.start=0.99",
+    ],
 }
 
 

@@ -50,9 +50,11 @@ def whole(method: Any, x: Tensor) -> dict[str, Tensor]:
     mu, log_var = method.infer(x)
     again = lambda: method.generator(mu + (log_var / 2).exp() * torch.randn_like(mu))
     other = lambda: method.generator(torch.randn(len(x), mu.shape[1]))
-    layer = method.critic.body
+    layer = method.discriminator.body
     like = lambda fake: 0.5 * sum((a - b).square().sum() for a, b in zip(layer(x), layer(fake), strict=True)) / len(x)
-    bce = lambda image, target: binary_cross_entropy_with_logits(method.critic(image), torch.full((len(x),), target))
+    bce = lambda image, target: binary_cross_entropy_with_logits(
+        method.discriminator(image), torch.full((len(x),), target)
+    )
     prior = kl_divergence(Normal(mu, (log_var / 2).exp()), Normal(0, 1)).sum(1).mean()
     seed_noise(1)
     encoder = prior + like(again())
@@ -60,15 +62,15 @@ def whole(method: Any, x: Tensor) -> dict[str, Tensor]:
     fake, drawn = again(), other()
     generator = method.gamma * like(fake) + bce(fake, 1.0) + bce(drawn, 1.0)
     seed_noise(1)
-    critic = bce(x, 1.0) + bce(again(), 0.0) + bce(other(), 0.0)
-    return {"encoder": encoder, "generator": generator, "critic": critic}
+    discriminator = bce(x, 1.0) + bce(again(), 0.0) + bce(other(), 0.0)
+    return {"encoder": encoder, "generator": generator, "discriminator": discriminator}
 
 
 def test_the_three_players_of_vae_gan_pay_as_in_algorithm_1(build: Build) -> None:
     method, data, _ = build(ROW["vae_gan"], "model.gamma=0.3")
     x = first(data).x
-    method.critic.head.weight.data *= 1000  # scores of some size: real and fake are no longer one half each
-    method.critic.eval()  # no batch statistics: the order of its calls is all the same
+    method.discriminator.head.weight.data *= 1000  # scores of some size: real and fake are no longer one half each
+    method.discriminator.eval()  # no batch statistics: the order of its calls is all the same
     method.generator.eval()
     for player, expected in whole(method, x).items():
         seed_noise(1)
@@ -79,9 +81,12 @@ def test_whose_gradients_they_are(build: Build) -> None:
     """What each descends along reaches no player whose turn it is not, but by way of what it looks through."""
     method, data, _ = build(ROW["vae_gan"])
     x = first(data).x
-    assert moved_by(method, method.critic_loss(x)) == {"critic"}
-    assert moved_by(method, method.generator_loss(x)) == {"generator", "critic"}  # of which the generator alone steps
-    method.critic.head.weight.data.fill_(float("nan"))  # the score
+    assert moved_by(method, method.discriminator_loss(x)) == {"discriminator"}
+    assert moved_by(method, method.generator_loss(x)) == {
+        "generator",
+        "discriminator",
+    }  # of which the generator alone steps
+    method.discriminator.head.weight.data.fill_(float("nan"))  # the score
     assert torch.isfinite(method.encoder_loss(x))  # the encoder is not judged by it
     assert not torch.isfinite(method.generator_loss(x))
 
@@ -91,7 +96,7 @@ def test_whose_gradients_they_are(build: Build) -> None:
 
 def test_classes_stand_beside_codes_and_images() -> None:
     h, y = torch.randn(2, 3), torch.tensor([2, 0])
-    network = ConditionalPerceptron(3, 4, outputs=5, heads=2, hidden=[6])
+    network = ConditionalPerceptron(3, 4, outputs=5, num_params=2, hidden=[6])
     beside = torch.cat([h, torch.tensor([[0.0, 0, 1, 0], [1, 0, 0, 0]])], 1)
     torch.testing.assert_close(network(h, y), network.layers(beside))
     assert network(h, y).shape == (2, 10)
@@ -200,7 +205,7 @@ def test_the_second_stage_written_out(build: Build) -> None:
     words = ["model.alpha=3", "model.labelled_weight=0.25"]
     method, batch, loss = second(build, [0, -1, 1, -1, -1, -1, 1, -1], *words)
     seed_noise(1)
-    z = method.draw_posterior(batch.x).detach()
+    z = method.sample_posterior(batch.x).detach()
     labelled, others = torch.tensor([0, 2, 6]), torch.tensor([1, 3, 4, 5, 7])
     y = torch.tensor([0, 1, 1])
     of_labelled = -method.prior.bound(z[labelled], y).mean()

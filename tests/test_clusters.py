@@ -128,7 +128,7 @@ def test_dec_refuses(build):
 
 
 def dec(**named):
-    settings = {"clusters": 2, "pretraining": 0.5, "update": 1, "starts": 1, "latent_dim": 2}
+    settings = {"clusters": 2, "pretraining": 0.5, "update": 1, "n_init": 1, "latent_dim": 2}
     parts = {name: nn.Identity() for name in ("encoder", "decoder", "distance")}
     return DEC(**parts, optimizer=torch.optim.Adam, schedule=lambda p: 1.0, **settings | named)
 

@@ -88,13 +88,13 @@ def test_can_do_exactly_what_its_row_says(case: Any, build: Any) -> None:
             assert in_range(method.reconstruct(x)) and torch.equal(method.reconstruct(x), method.reconstruct(x))
         if {capabilities.Encodes, capabilities.Decodes} <= case.can:
             assert in_range(method.decode(method.encode(x)))
-        if capabilities.DrawsCodes in case.can:
-            assert in_range(method.decode(method.draw_codes(3)))
-        if capabilities.DrawsPosterior in case.can:
-            drawn = method.draw_posterior(x)
-            assert drawn.shape == method.encode(x).shape and not torch.equal(drawn, method.draw_posterior(x))
+        if capabilities.SamplesPrior in case.can:
+            assert in_range(method.decode(method.sample_prior(3)))
+        if capabilities.SamplesPosterior in case.can:
+            drawn = method.sample_posterior(x)
+            assert drawn.shape == method.encode(x).shape and not torch.equal(drawn, method.sample_posterior(x))
         if capabilities.BoundsLikelihood in case.can:
-            assert method.log_likelihood(x).shape == (len(x),) and method.level_width > 0
+            assert method.log_likelihood(x).shape == (len(x),) and method.bin_width > 0
         if capabilities.ElboTerms in case.can:
             assert all(term.shape == (len(x),) for term in method.elbo_terms(x))
         if capabilities.WeighsSamples in case.can:
@@ -106,15 +106,15 @@ def test_can_do_exactly_what_its_row_says(case: Any, build: Any) -> None:
             cluster = method.assign(x)
             assert cluster.shape == (len(x),) and cluster.dtype == torch.int64
             assert cluster.min() >= 0 and cluster.max() < method.clusters
-        if capabilities.Stages in case.can:
-            stages = method.encode_stages(x)
+        if capabilities.IntermediateFeatures in case.can:
+            stages = method.intermediate_features(x)
             assert len(stages) > 1 and all(h.shape[0] == len(x) and h.ndim == 2 for h in stages.values())
         if capabilities.Translates in case.can:
             assert in_range(method.translate(x)) and len(method.translate(x)) == len(x)
         if capabilities.TranslatesBack in case.can:
             assert in_range(method.translate_back(x))
-        if capabilities.Shows in case.can:
-            for images, captions in method.show(x).values():
+        if capabilities.DrawsFigures in case.can:
+            for images, captions in method.figures(x).values():
                 assert in_range(images) and len(images) == len(captions)
 
 
@@ -226,9 +226,9 @@ def test_trains_in_bf16(case: Any, build: Any) -> None:
 def test_a_checkpoint_stands_alone(case: Any, build: Any, tmp_path: Path) -> None:
     built = build(case, "budget.batches=2")
     method = run(built).eval()
-    _loaded, config, facts = load(tmp_path / "run", trust=("tests",))
+    _loaded, config, facts = load(tmp_path / "run", trusted_packages=("tests",))
     assert facts["weights"] == "live" and config["seed"] == 0
-    last, _, _ = load(tmp_path / "run" / "checkpoints" / "last.ckpt", trust=("tests",))
+    last, _, _ = load(tmp_path / "run" / "checkpoints" / "last.ckpt", trusted_packages=("tests",))
     batch = first_batch(built[1])
     with torch.no_grad():
         answer = (

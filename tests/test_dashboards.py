@@ -28,7 +28,7 @@ from tests.conftest import TINY
 from tests.test_contract import run as fitted
 from unlabeled.app.cli import main as cli
 from unlabeled.app.run.build import finish, make_trainer
-from unlabeled.app.run.secrets import handed_down, hidden, revealed, taken_over
+from unlabeled.app.run.secrets import hidden, pass_to_children, receive_from_parent, restore
 from unlabeled.callbacks.pruning import Pruning
 from unlabeled.capabilities import Samples
 from unlabeled.errors import UserError
@@ -120,8 +120,8 @@ QUICK = [
     "evaluation.codes=200",
     "evaluation.evaluators.probe.logistic=[0.1]",
     "evaluation.evaluators.probe.labels=[]",
-    "evaluation.evaluators.clustering.starts=1",
-    "evaluation.evaluators.likelihood.draws=2",
+    "evaluation.evaluators.clustering.n_init=1",
+    "evaluation.evaluators.likelihood.num_samples=2",
 ]
 
 
@@ -138,7 +138,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
             patch.delenv(name, raising=False)
         patch.setenv("NETRC", str(home / "none"))
         patch.setenv("HOME", str(home))
-        patch.setattr(cli.Outcome, "failed", 0)
+        patch.setattr(cli.JobStatus, "failed", 0)
         for module, words in ((train_program, training), (evaluate_program, [f"checkpoint={run}", *QUICK])):
             patch.setattr(sys, "argv", [f"{module.__name__}.py", *words])
             GlobalHydra.instance().clear()
@@ -368,11 +368,11 @@ class Lengths(Callback):
 
 def test_each_players_gradient_is_measured_at_the_first_step_of_every_few_batches(build: Any) -> None:
     case = next(case for case in CASES if case.model == "dcgan")
-    words = ["data.batch_size=2", "budget.epochs=2", "callbacks.gradients.every=4", "model.critic_steps=2"]
+    words = ["data.batch_size=2", "budget.epochs=2", "callbacks.gradients.every=4", "model.discriminator_steps=2"]
     watch = Lengths()
     fitted(build(case, *words), watch=watch)
     expected = []
-    for player in ("generator", "critic"):
+    for player in ("generator", "discriminator"):
         for span in range(2):
             batch, norm = next(entry for entry in watch.seen[player] if entry[0] >= 4 * span)
             expected.append((batch, f"train/gradient_norm_{player}", pytest.approx(norm, rel=1e-5)))
@@ -410,24 +410,24 @@ def test_the_workspace_names_what_methods_record_and_draw(build: Any, tmp_path: 
         built = build(case, "budget.epochs=1", run=case.model)
         method, data, _ = built
         fitted(built)
-        drawer = drawer_of(method)
+        family = drawer_of(method)
         with open(tmp_path / case.model / "metrics.csv", newline="") as file:
             columns = set(next(csv.reader(file)))
-        recorded.setdefault(drawer, set()).update(columns)
-        drawn.setdefault(drawer, set()).update(draw(method.eval(), next(iter(data.loader("val")))))
-        sampling[drawer] = sampling.get(drawer, False) or isinstance(method, Samples)
-        plotted = {name for names in dashboard.FAMILIES[drawer].plots.values() for name in names}
+        recorded.setdefault(family, set()).update(columns)
+        drawn.setdefault(family, set()).update(draw(method.eval(), next(iter(data.loader("val")))))
+        sampling[family] = sampling.get(family, False) or isinstance(method, Samples)
+        plotted = {name for names in dashboard.FAMILIES[family].plots.values() for name in names}
         assert columns & plotted, f"{case.model}: the workspace plots nothing that it records"
     assert set(dashboard.FAMILIES) == set(recorded)
     content = json.loads((shown / "evaluation" / "evaluation.json").read_text())
     numbers = {number["name"] for number in content["numbers"]}
     measured = {f"val/{name}" for name in numbers | {"fid"}}  # by callbacks=probe and callbacks=fid
-    for drawer, family in dashboard.FAMILIES.items():
+    for family, family in dashboard.FAMILIES.items():
         plotted = {name for names in family.plots.values() for name in names}
-        assert plotted <= recorded[drawer] | measured, drawer
-        assert set(family.pictures) <= drawn[drawer], drawer
-        assert set(family.numbers) <= numbers, drawer
-        assert not family.table or sampling[drawer], drawer
+        assert plotted <= recorded[family] | measured, family
+        assert set(family.pictures) <= drawn[family], family
+        assert set(family.numbers) <= numbers, family
+        assert not family.table or sampling[family], family
 
 
 def test_the_workspace_is_written_without_an_account(tmp_path: Path, capsys: Any) -> None:
@@ -497,7 +497,7 @@ def test_nothing_secret_is_in_any_file_of_a_run(program: Any, tmp_path: Path, mo
     words = [*TINY, *both(run), "logger.wandb.offline=true", "budget.epochs=1", f"+callbacks.pruning={pruning}"]
     result = program("train", *words, "+note=${oc.env:HF_TOKEN}", "+other=wJalrXUtnFEMI/K7MDENG")
     assert result.status == 0, result.err
-    result = program("evaluate", f"checkpoint={run}", *QUICK, "trust=[tests]")
+    result = program("evaluate", f"checkpoint={run}", *QUICK, "trusted_packages=[tests]")
     assert result.status == 0, result.err
     files = everything(run)
     kinds = {Path(name.partition(":")[0]).name for name in files}
@@ -524,11 +524,11 @@ def test_what_is_hidden_from_files_reaches_those_who_need_it(resolve: Any, monke
     }
     safe = hidden(plain)
     assert PASSWORD not in str(safe) and safe["callbacks"]["pruning"]["pruner"] == ["***", str(Path(__file__)), "ab"]
-    assert revealed(safe, plain) == plain and revealed(safe, {}) == safe
+    assert restore(safe, plain) == plain and restore(safe, {}) == safe
     changed = plain | {"callbacks": plain["callbacks"] | {"pruning": {"storage": "postgresql://another:one@host/db"}}}
-    assert revealed(safe, changed) == safe  # not this one's
-    with handed_down(plain):
-        assert taken_over(safe) == plain and taken_over(safe) == safe  # once
+    assert restore(safe, changed) == safe  # not this one's
+    with pass_to_children(plain):
+        assert receive_from_parent(safe) == plain and receive_from_parent(safe) == safe  # once
     assert "UNLABELED_HIDDEN" not in os.environ
     trainer = make_trainer(plain, SimpleNamespace(automatic_optimization=True))
     finish(trainer.loggers)

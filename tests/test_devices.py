@@ -96,7 +96,12 @@ APART = ["trainer.sync_batchnorm=false", "callbacks=averaging", "callbacks.avera
 job("apart", words(ROWS["rotation"], *DDP, *QUIET, *APART))
 PROGRAM = words(ROWS["autoencoder"], "data.source.n=9", "callbacks.records.every=2", "budget.batches=3")
 job("program", [*PROGRAM, *DDP])
-FEW = ["data.source.n=3", "budget.epochs=null", "budget.images=9", "+callbacks.apart={_target_: tests.ranks.Apart}"]
+FEW = [
+    "data.source.n=3",
+    "budget.epochs=null",
+    "budget.images=9",
+    "+callbacks.separate_batches={_target_: tests.ranks.Apart}",
+]
 job("few", words(ROWS["autoencoder"], *DDP, *QUIET, *FEW))
 POOLS = words(ROWS["cyclegan"], *DDP, *QUIET, "callbacks.records.every=3", "budget.batches=6")
 job("pools", POOLS)
@@ -105,8 +110,8 @@ job("pools-resumed", POOLS, resume="pools-stopped")
 CARE = ["callbacks=averaging", "callbacks.averaging.decay=0.5", "callbacks.clip.norm=0.5", "accumulate=2"]
 SHARDED = {
     "vae": words(VAE, "likelihood@model.likelihood=gaussian", *CARE, "budget.batches=4", "data.source.n=9"),
-    "dcgan": words(DCGAN, *CARE, *QUIET, "model.critic_steps=2", "budget.batches=8"),
-    "ebgan": words(ROWS["ebgan"], *CARE, *QUIET, "budget.batches=4"),  # its critic's halves are called apart
+    "dcgan": words(DCGAN, *CARE, *QUIET, "model.discriminator_steps=2", "budget.batches=8"),
+    "ebgan": words(ROWS["ebgan"], *CARE, *QUIET, "budget.batches=4"),  # its discriminator's halves are called apart
 }
 for name, overrides in SHARDED.items():
     job(f"whole-{name}", [*overrides, *DDP, *([] if set(QUIET) & set(overrides) else QUIET)])
@@ -114,7 +119,7 @@ for name, overrides in SHARDED.items():
     job(f"sharded-{name}-stopped", [*overrides, *FSDP], stop=2)
     job(f"sharded-{name}-resumed", [*overrides, *FSDP], resume=f"sharded-{name}-stopped")
 job("alone", ["model=kmeans", *TINY, "data.batch_size=4", *DDP])
-job("sharded-penalty", words(DCGAN, *FSDP, "penalty@model.penalty=gradient", "model.critic.batch_norm=false"))
+job("sharded-penalty", words(DCGAN, *FSDP, "penalty@model.penalty=gradient", "model.discriminator.batch_norm=false"))
 job("sharded-pca", words(ROWS["pca"], *FSDP))
 job("sharded-tied", words(ROWS["contractive_autoencoder"], *FSDP))
 job("sharded-penalised", words(ROWS["rae"], *FSDP))
@@ -298,7 +303,7 @@ def test_batch_norm_is_synchronised_where_asked_and_not_otherwise(pair: Any) -> 
 
 def validation(run: Path) -> tuple[Any, Any]:
     """A run's method as its checkpoint has it, and all its validation images."""
-    method, config, _ = load(run / "checkpoints" / "last.ckpt", trust=("tests",))
+    method, config, _ = load(run / "checkpoints" / "last.ckpt", trusted_packages=("tests",))
     data = instantiate(config["data"], _convert_="all")
     data.prepare_data()
     (batch,) = data.loader("val", 100)
@@ -372,7 +377,9 @@ def test_a_sharded_run_has_one_whole_checkpoint_and_goes_on_from_it(name: str, p
     for a, b in zip(straight, resumed, strict=True):
         for key, value in a["state"].items():
             assert torch.equal(value, b["state"][key]), key
-    method, _, facts = load(straight[0]["run"] / "checkpoints" / "last.ckpt", weights="live", trust=("tests",))
+    method, _, facts = load(
+        straight[0]["run"] / "checkpoints" / "last.ckpt", weights="live", trusted_packages=("tests",)
+    )
     assert facts["weights"] == "live"
     for key, value in method.state_dict().items():
         assert torch.equal(value, straight[0]["state"][key]), key
@@ -403,7 +410,7 @@ def test_what_cannot_be_shared_out_is_refused(name: str, words: str, pair: Any) 
 
 
 class Overflow(Notes):
-    """The critic's gradient leaves the range of numbers in some batches; what became of both players."""
+    """The discriminator's gradient leaves the range of numbers in some batches; what became of both players."""
 
     def __init__(self, *batches: int) -> None:
         super().__init__()
@@ -414,7 +421,7 @@ class Overflow(Notes):
 
     def on_train_start(self, trainer: Any, method: Any) -> None:
         super().on_train_start(trainer, method)
-        weight = next(method.critic.parameters())
+        weight = next(method.discriminator.parameters())
         weight.register_hook(lambda g: g * math.inf if trainer.fit_loop.total_batch_idx in self.batches else None)
 
     def on_before_optimizer_step(self, trainer: Any, method: Any, optimizer: Any) -> None:
@@ -423,11 +430,11 @@ class Overflow(Notes):
         self.gradients.append((trainer.optimizers.index(optimizer), torch.cat(gradient).clone()))
 
     def on_train_batch_start(self, trainer: Any, method: Any, *_: Any) -> None:
-        self.weights = [[p.clone() for p in m.parameters()] for m in (method.generator, method.critic)]
+        self.weights = [[p.clone() for p in m.parameters()] for m in (method.generator, method.discriminator)]
 
     def on_train_batch_end(self, trainer: Any, method: Any, *rest: Any) -> None:
         super().on_train_batch_end(trainer, method, *rest)
-        now = [list(m.parameters()) for m in (method.generator, method.critic)]
+        now = [list(m.parameters()) for m in (method.generator, method.discriminator)]
         same = lambda before, after: all(map(torch.equal, before, after))
         self.moved.append([not same(*sides) for sides in zip(self.weights, now, strict=True)])
         scaler = getattr(trainer.precision_plugin, "scaler", None)
@@ -449,8 +456,8 @@ def test_an_overflow_skips_one_players_step(fused: str, one: Any) -> None:
 
 @pytest.mark.parametrize("fused", ["false", "true"])
 def test_gradients_that_accumulate_have_one_scale(fused: str, one: Any) -> None:
-    """The critic steps first, and overflows: what the generator has from the batch before is of the same scale."""
-    more = [*QUIET, "accumulate=2", "budget.batches=4", f"fused={fused}", "model.critic_optimizer.lr=0"]
+    """The discriminator steps first, and overflows: what the generator has from the batch before is of the same scale."""
+    more = [*QUIET, "accumulate=2", "budget.batches=4", f"fused={fused}", "model.discriminator_optimizer.lr=0"]
     half, _ = one(words(DCGAN, *SCALED[:1], *more), Overflow(1))
     full, _ = one(words(DCGAN, *more), Overflow())
     assert half.scales == [SCALE, SCALE / 2, SCALE / 2, SCALE / 2]
@@ -517,11 +524,11 @@ def test_a_resumed_run_has_its_scale(one: Any, tmp_path: Path) -> None:
 # --- Switches
 
 
-def test_a_critic_is_differentiated_twice_though_it_is_compiled(one: Any) -> None:
-    more = ["penalty@model.penalty=gradient", "model.critic.batch_norm=false", "budget.batches=2", *QUIET]
+def test_a_discriminator_is_differentiated_twice_though_it_is_compiled(one: Any) -> None:
+    more = ["penalty@model.penalty=gradient", "model.discriminator.batch_norm=false", "budget.batches=2", *QUIET]
     compiled, method = one(words(DCGAN, *more, "compile=aot_eager"), Notes())
     plain, _ = one(words(DCGAN, *more), Notes())
-    assert all(m._compiled_call_impl is not None for m in (method.generator, method.critic))
+    assert all(m._compiled_call_impl is not None for m in (method.generator, method.discriminator))
     assert compiled.recorded[0]["train/penalty"] > 0
     for a, b in zip(compiled.recorded, plain.recorded, strict=True):
         assert a == pytest.approx(b, rel=1e-3)
@@ -532,7 +539,7 @@ SWITCHES = ["compile=aot_eager", "channels_last=true", "fused=true"]
 
 def test_switches_leave_training_and_checkpoints_as_they_are(one: Any, tmp_path: Path) -> None:
     fast, method = one(words(DCGAN, *SWITCHES, *QUIET, "budget.batches=3"), Notes())
-    loaded, config, _ = load(tmp_path / "run", trust=("tests",))
+    loaded, config, _ = load(tmp_path / "run", trusted_packages=("tests",))
     plain, other = one(words(DCGAN, *QUIET, "budget.batches=3"), Notes())
     for a, b in zip(fast.recorded, plain.recorded, strict=True):
         assert a == pytest.approx(b, rel=1e-3, abs=1e-4)

@@ -27,7 +27,7 @@ from unlabeled.evaluation.metrics.disentanglement import (
     separability,
     votes,
 )
-from unlabeled.evaluation.ranks import Place
+from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.study import Study
 
 COUNTS = (2, 3, 4)
@@ -363,7 +363,7 @@ def test_bad_input() -> None:
 
 
 def test_only_the_leader_fits() -> None:
-    class Alone(Place):
+    class Alone(Ranks):
         def gather(self, own: Any) -> list[Any]:
             return [own]
 

@@ -23,7 +23,7 @@ from unlabeled.evaluation.metrics.comparison import METRICS, NEAREST, compare, p
 from unlabeled.evaluation.metrics.distribution import Distribution, Folders, drawn, images
 from unlabeled.evaluation.stats import neighbors as neighbourhoods
 from unlabeled.evaluation.stats.moments import ClassSums, Moments, frechet
-from unlabeled.evaluation.stats.neighbors import Cloud, between, kernel_distance, nearer, search, subsets, within
+from unlabeled.evaluation.stats.neighbors import FeatureSet, between, kernel_distance, nearer, search, subsets, within
 from unlabeled.evaluation.study import Study
 
 CPU = torch.device("cpu")
@@ -213,7 +213,7 @@ def test_inception_score_by_hand():
 def pair(x: Tensor, y: Tensor):
     """What is between x and its reference y, and the kernel distance."""
     centre = y.double().mean(0)
-    clouds = [Cloud(h, centre, CPU) for h in (x, y)]
+    clouds = [FeatureSet(h, centre, CPU) for h in (x, y)]
     members = subsets(len(x), len(y))
     own = [within(*each) for each in zip(clouds, members, strict=True)]
     cross = between(*clouds, *own, members)
@@ -295,10 +295,10 @@ def test_search_looks_through_the_bank():
     x, y = features(50, 1), features(400, 2)
     centre = y.double().mean(0)
     far = torch.full((50,), 1e9, dtype=torch.float64), torch.zeros(50, dtype=torch.int64)
-    distance, found = search(Cloud(x, centre, CPU), y, centre, *far, torch.arange(400) + 7)
+    distance, found = search(FeatureSet(x, centre, CPU), y, centre, *far, torch.arange(400) + 7)
     every = torch.cdist(x, y)
     assert torch.equal(found, every.argmin(1) + 7) and torch.allclose(distance.sqrt().float(), every.amin(1), atol=1e-3)
-    none = search(Cloud(x, centre, CPU), y[:0], centre, distance, found, torch.arange(0))
+    none = search(FeatureSet(x, centre, CPU), y[:0], centre, distance, found, torch.arange(0))
     assert torch.equal(none[0], distance) and torch.equal(none[1], found)
 
 
@@ -451,7 +451,7 @@ def test_numbers_have_floors_and_say_where_they_come_from():
         assert facts["data"] == "smooth" and facts["data_keys"] == {"train": "smooth-1", "test": "smooth-2"}
         assert facts["extractor"] == {"name": "eye", "digest": "seed 0", "features": 12, "resize": "none"}
         assert facts["seed"] == 0
-        if name != "memorised[eye]":
+        if name != "memorization[eye]":
             assert facts["baseline"] == "real images" and facts["baseline_value"] == facts["floor"]
             assert facts["floor_images"] == 150
     assert {name for name, number in numbers.items() if number.better == "lower"} == {
@@ -465,8 +465,12 @@ def test_numbers_have_floors_and_say_where_they_come_from():
     assert numbers["precision[eye]"].facts["k"] == 3 and numbers["coverage[eye]"].facts["k"] == 5
     assert numbers["kid[eye]"].facts["subset_size"] == 150 and numbers["kid[eye]"].facts["subsets"] == 100
     assert numbers["inception_score[eye]"].facts["splits"] == 10
-    memorised = numbers["memorised[eye]"]
-    assert memorised.unit == "%" and memorised.facts["baseline_value"] == 50 and memorised.facts["searched"] == 300
+    memorization = numbers["memorization[eye]"]
+    assert (
+        memorization.unit == "%"
+        and memorization.facts["baseline_value"] == 50
+        and memorization.facts["searched"] == 300
+    )
     assert s.notes == []
 
 
@@ -500,7 +504,7 @@ def test_a_perfect_generator_is_at_the_floor_and_a_collapsed_one_is_seen():
     facts = {number.name: number.facts for number in Distribution().measure(study(Perfect()))}
     for name in ("precision", "recall", "density", "coverage"):
         assert good[f"{name}[eye]"] == pytest.approx(facts[f"{name}[eye]"]["floor"], abs=0.1)
-    assert 40 < good["memorised[eye]"] < 60
+    assert 40 < good["memorization[eye]"] < 60
     assert bad["recall[eye]"] < 0.05 < 0.7 < good["recall[eye]"]
     assert bad["coverage[eye]"] < 0.1 < 0.7 < good["coverage[eye]"]
     assert bad["inception_score[eye]"] == pytest.approx(1)
@@ -513,7 +517,7 @@ def test_a_memorising_generator_is_seen(monkeypatch):
         monkeypatch.setattr(comparison, "COMPARED", compared)
         s = study(Memorising(data), data)
         found = values(Distribution().measure(s))
-        assert found["memorised[eye]"] > 99 and found["precision[eye]"] > 0.8
+        assert found["memorization[eye]"] > 99 and found["precision[eye]"] > 0.8
         near = s.once(NEAREST, lambda: None)
         assert near.samples.shape == (16, 1, 8, 8) and torch.equal(near.samples, near.neighbours)
         assert torch.equal(data.table("train").images[near.rows], near.samples) and near.distance.max() < 0.01
@@ -576,7 +580,7 @@ def test_folders_need_no_method():
 def test_without_held_out_images_a_part_of_the_reference_gives_the_floor():
     s = study(Both(), split="train")
     numbers = {number.name: number for number in Distribution().measure(s)}
-    assert "memorised[eye]" not in numbers and s.notes == []
+    assert "memorization[eye]" not in numbers and s.notes == []
     for name in ("fid", "precision", "recall", "density", "coverage", "inception_score"):
         held_out = Distribution([name]).measure(study(samples=150))[0].facts["floor"]
         facts = numbers[f"{name}[eye]"].facts

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unlabeled.batches import Images
 from unlabeled.data.kinds.tables import ImageTable
-from unlabeled.evaluation.metrics.class_accuracy import DrawnClasses
+from unlabeled.evaluation.metrics.class_accuracy import ClassAccuracy
 from unlabeled.evaluation.study import Study
 from unlabeled.nn.layers.labels import Classes
 
@@ -53,7 +53,7 @@ class Drawer:
 
 def measured(brightness: list[float], *seen: int, samples: int = 250, **data: Any) -> tuple[Any, Drawer]:
     method = Drawer(brightness, seen or (0, 1))
-    (number,) = DrawnClasses().measure(Study(method, Data(**data), extractor=Brightness(), samples=samples))
+    (number,) = ClassAccuracy().measure(Study(method, Data(**data), extractor=Brightness(), samples=samples))
     return number, method
 
 
@@ -84,7 +84,7 @@ def test_only_classes_that_were_trained_on_are_asked_for() -> None:
 
 
 def test_it_needs_an_extractor_of_the_datas_own_classes() -> None:
-    applies = lambda method, extractor: DrawnClasses().applies(Study(method, Data(), extractor=extractor))
+    applies = lambda method, extractor: ClassAccuracy().applies(Study(method, Data(), extractor=extractor))
     assert applies(Drawer([0, 1]), Brightness())
     others = SimpleNamespace(classes=1008), SimpleNamespace(classes=None), None
     assert not any(applies(Drawer([0, 1]), other) for other in others)

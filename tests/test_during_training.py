@@ -26,15 +26,15 @@ from unlabeled.callbacks.checkpoints import Checkpoints, Interrupted
 from unlabeled.callbacks.measures import Measures, short
 from unlabeled.callbacks.records import Records
 from unlabeled.errors import UserError
-from unlabeled.evaluation.metric import Number
-from unlabeled.evaluation.ranks import Place
+from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.study import Study
 from unlabeled.seeding import seed_noise
 
 DCGAN, SIMCLR, VAE = (next(c for c in CASES if c.model == name) for name in ("dcgan", "simclr", "vae"))
 MANY = ["data.batch_size=2"]  # four batches an epoch
 FID = [*MANY, "callbacks=fid", "callbacks.averaging.decay=0.5", "callbacks.measures.samples=12"]
-FAST = ["model.generator_optimizer.lr=0.02", "model.critic_optimizer.lr=0.02"]  # so that FID goes up and down
+FAST = ["model.generator_optimizer.lr=0.02", "model.discriminator_optimizer.lr=0.02"]  # so that FID goes up and down
 ROOT = Path(__file__).parents[1]
 
 
@@ -66,8 +66,8 @@ class Sees(Callback):
         self.records, self.checkpoints = (part(trainer, kind) for kind in (Records, Checkpoints))
         self.trainer = trainer
 
-    def choose(self, name: str, weights: str | None, place: Place, notes: list[str]) -> Any:
-        assert name == "auto" and weights is None and place == Place()
+    def choose(self, name: str, weights: str | None, place: Ranks, notes: list[str]) -> Any:
+        assert name == "auto" and weights is None and place == Ranks()
         return self.extractor
 
     def on_train_batch_start(self, *args: Any) -> None:
@@ -86,7 +86,7 @@ class Counts:
     def applies(self, study: Study) -> bool:
         return True
 
-    def measure(self, study: Study) -> list[Number]:
+    def measure(self, study: Study) -> list[Metric]:
         method = study.method
         assert not method.training and not torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
         assert study.split == "val"
@@ -94,7 +94,7 @@ class Counts:
         seed_noise(study.seed)
         assert drawn == torch.rand(())  # the same noise each time, whatever went before
         self.seen.append(study)
-        return [Number("count[x@1]", self.values[len(self.seen) - 1], "", "higher", {"images": 1})]
+        return [Metric("count[x@1]", self.values[len(self.seen) - 1], "", "higher", {"images": 1})]
 
 
 COUNTS = [*MANY, "callbacks=probe", "~callbacks.measures.evaluators.probe",
@@ -114,7 +114,7 @@ def measured(folder: Path, name: str) -> dict[int, float]:
 def fid(built: Any, checkpoint: Path) -> float:
     """Of a checkpoint, on validation images, by the same evaluator outside training."""
     _, data, config = built
-    method, *_ = load(checkpoint, trust=("tests",))
+    method, *_ = load(checkpoint, trusted_packages=("tests",))
     settings = config["callbacks"]["measures"]
     study = Study(method, data, "val", samples=settings["samples"], extractor=Eye())
     (number,) = instantiate(settings["evaluators"]["distribution"], _convert_="all").measure(study)
@@ -323,7 +323,7 @@ def test_mistakes_are_one_line(kind: str, build: Any) -> None:
 
 def test_without_an_extractor_its_reason_is_told(build: Any) -> None:
     class Without(Sees):
-        def choose(self, name: str, weights: str | None, place: Place, notes: list[str]) -> Any:
+        def choose(self, name: str, weights: str | None, place: Ranks, notes: list[str]) -> Any:
             notes.append("weights of inception are not there: say ...")
 
     with pytest.raises(UserError, match="weights of inception are not there"):

@@ -23,7 +23,7 @@ from unlabeled.app.evaluate.evaluate import refuse_idle
 from unlabeled.app.run.changes import on_other_data
 from unlabeled.app.run.checkpoint import load
 from unlabeled.errors import UserError
-from unlabeled.evaluation.ranks import Place
+from unlabeled.evaluation.ranks import Ranks
 from unlabeled.files import write_json
 
 ROOT = Path(__file__).parents[1]
@@ -206,7 +206,7 @@ def test_a_process_that_fails_tells_the_others(fails: tuple[int, ...]) -> None:
     sent: list[Any] = [None, None]
     turn = threading.Barrier(2, timeout=20)
 
-    class Thread(Place):
+    class Thread(Ranks):
         def exchange(self, own: Any) -> list[Any]:
             sent[self.rank] = own
             turn.wait()
@@ -214,7 +214,7 @@ def test_a_process_that_fails_tells_the_others(fails: tuple[int, ...]) -> None:
             turn.wait()
             return held
 
-    def work(place: Place) -> list[Any]:
+    def work(place: Ranks) -> list[Any]:
         first = place.gather(place.rank)
         if place.rank in fails:
             raise UserError(f"{place.rank} is not well")
@@ -320,7 +320,7 @@ def test_mistakes_end_in_one_line(program: Any, trained: Path, tmp_path: Path, w
 def test_a_study_draws_its_noise_from_the_place_of_the_rows(trained: Path) -> None:
     """What a process draws for a block does not depend on the blocks before it."""
     from unlabeled.app.run.checkpoint import load
-    from unlabeled.evaluation.ranks import Place
+    from unlabeled.evaluation.ranks import Ranks
     from unlabeled.evaluation.study import Study
 
     method, _, _ = load(trained)
@@ -328,7 +328,7 @@ def test_a_study_draws_its_noise_from_the_place_of_the_rows(trained: Path) -> No
     draws = {}
     for world in (1, 3):
         for rank in range(world):
-            study = Study(method, data, place=Place(rank, world))
+            study = Study(method, data, ranks=Ranks(rank, world))
             for block in study.blocks(450, "drawing"):
                 draws.setdefault(int(block[0]), []).append(torch.rand(len(block)))
     assert sorted(draws) == [0, 100, 200, 300, 400]
@@ -397,9 +397,9 @@ def test_networks_that_take_any_size_are_evaluated_at_another(model: str, build:
     data = {"size": size} | ({"shape": [1, size, size]} if model == "cyclegan" else {})
     if SIZES[model]:
         with pytest.raises(UserError, match=SIZES[model]):
-            load(tmp_path, data=data, trust=("tests",))
+            load(tmp_path, data=data, trusted_packages=("tests",))
         return
-    method, _, _ = load(tmp_path, data=data, trust=("tests",))
+    method, _, _ = load(tmp_path, data=data, trusted_packages=("tests",))
     now = on_other_data(config, data)["data"]
     assert now["shape"] == [1, size, size]
     x = torch.zeros(2, *now["shape"])

@@ -31,7 +31,7 @@ from unlabeled.batches import Images, from_uint8
 from unlabeled.data.kinds.tables import ImageTable
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features.extractors import CLIP, Cells, DINOv2, Inception, Trained, digest
-from unlabeled.evaluation.ranks import Place
+from unlabeled.evaluation.ranks import Ranks
 from unlabeled.methods.supervised.classifier import Classifier
 from unlabeled.nn.backbones.dinov2 import VisionTransformer
 from unlabeled.nn.backbones.vgg import VGG
@@ -213,7 +213,7 @@ class Scripted(nn.Module):
         from torch_fidelity.feature_extractor_clip import VisionTransformer as Theirs
 
         super().__init__()
-        self.visual = Theirs(input_resolution=48, patch_size=16, width=64, layers=2, heads=1, output_dim=24)
+        self.visual = Theirs(input_resolution=48, patch_size=16, width=64, layers=2, num_params=1, output_dim=24)
         self.text_projection = nn.Parameter(torch.zeros(10, 24))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -415,9 +415,9 @@ def test_an_extractor_says_how_often_it_is_right(
         with pytest.raises(
             UserError, match=rf"eyes is right on {accuracy:.1f} % of 60 val .*say evaluation.extractor="
         ):
-            extractors.Shop.judge(shop, eyes)
+            extractors.Shop.score(shop, eyes)
     else:
-        extractors.Shop.judge(shop, eyes)
+        extractors.Shop.score(shop, eyes)
     assert eyes.facts.get("accuracy") == (None if accuracy is None else pytest.approx(accuracy))
 
 
@@ -464,7 +464,7 @@ def here(config: dict[str, Any]) -> None:
 
 @pytest.fixture
 def ask(run: dict[str, Any], tmp_path: Path, quick: None) -> Any:
-    def ask(name: str, weights: Any = None, notes: Any = None, place: Place = Place(), **data: Any) -> Any:  # noqa: B008
+    def ask(name: str, weights: Any = None, notes: Any = None, place: Ranks = Ranks(), **data: Any) -> Any:  # noqa: B008
         config = run | {"data": run["data"] | data}
         made = built(config)[0]
         made.prepare_data()
@@ -506,7 +506,7 @@ def test_a_classifier_is_trained_once_and_kept(ask: Any, tmp_path: Path, monkeyp
 class Follower:
     """The second of two processes, to which the leader sends these words."""
 
-    leads, world = False, 2
+    is_main, world = False, 2
 
     def __init__(self, words: list[Any]):
         self.words = words
@@ -520,7 +520,7 @@ def test_the_settings_of_the_run_at_hand_do_not_matter(run: Any, tmp_path: Path)
     made = built(run)[0]
     plain, other = (
         extractors.Shop(
-            {"data": run["data"] | data, "names": run["names"]}, made, tmp_path, "cpu", (), Place(), "extractor"
+            {"data": run["data"] | data, "names": run["names"]}, made, tmp_path, "cpu", (), Ranks(), "extractor"
         )
         for data in ({}, own)
     )

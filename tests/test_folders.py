@@ -269,23 +269,23 @@ UNNAMED = {
 
 @pytest.mark.parametrize(("only", "names", "expected"), NAMED.values(), ids=NAMED)
 def test_classes_are_said_by_name_or_number(only: Any, names: list[str], expected: Any) -> None:
-    assert numbers(only if isinstance(only, list) else [only], names, "data.only", "d") == expected
+    assert numbers(only if isinstance(only, list) else [only], names, "data.class_subset", "d") == expected
 
 
 @pytest.mark.parametrize(("only", "names", "words"), UNNAMED.values(), ids=UNNAMED)
 def test_classes_that_are_not_there_end_in_one_line(only: Any, names: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words) as caught:
-        numbers([only], names, "data.only", "d")
+        numbers([only], names, "data.class_subset", "d")
     assert "\n" not in str(caught.value)
 
 
 def test_training_keeps_the_class_that_a_person_means(tmp_path: Path, capsys: Any) -> None:
     mine = lay(tmp_path / "mine", " ".join(f"{c}/{i}" for c in (1, 2, 10, "cat") for i in range(5)))
     for only, expected in ((2, [1]), ("cat", [3]), ([10, "cat"], [2, 3])):
-        data = ImageData(Folder(str(mine)), tmp_path, (3, 8, 8), 1, only=only)
+        data = ImageData(Folder(str(mine)), tmp_path, (3, 8, 8), 1, class_subset=only)
         data.prepare_data()
         table = data.table("train")
-        assert table.labels[table.rows].unique().tolist() == expected == list(data.only or ())
+        assert table.labels[table.rows].unique().tolist() == expected == list(data.class_subset or ())
         assert ("the class named 2, which has the number 1" in capsys.readouterr().err) == (only == 2)
     with pytest.raises(UserError, match="no class dog: "):
         ImageData(Folder(str(mine)), tmp_path, (3, 8, 8), 1, only="dog").prepare_data()
@@ -321,7 +321,13 @@ def test_a_conditional_method_learns_from_class_folders_that_nobody_counted(prog
     mine = lay(tmp_path / "mine", " ".join(f"{c}/{i}" for c in (2, 10, "cat") for i in range(6)))
     run, packed = tmp_path / "run", f"data_packed={tmp_path}"
     words = ["model=conditional_vae", "likelihood=gaussian", "data=folder", f"data.source.path={mine}", "data.size=8"]
-    words += ["data.batch_size=4", "data.only=cat", packed, "budget.batches=1", "callbacks.nearest_images.searched=0"]
+    words += [
+        "data.batch_size=4",
+        "data.class_subset=cat",
+        packed,
+        "budget.batches=1",
+        "callbacks.nearest_images.searched=0",
+    ]
     result = program("train", f"run={run}", *words)
     assert result.status == 0 and "3 classes: 2 6, 10 6, cat 6" in result.err, result.err
     kept = [OmegaConf.load(run / "config.yaml"), torch.load(run / "checkpoints/last.ckpt")["config"]]

@@ -1,4 +1,4 @@
-"""The game of generator and critic: objectives, penalties, and who sees what on whose turn."""
+"""The game of generator and discriminator: objectives, penalties, and who sees what on whose turn."""
 
 import itertools
 import math
@@ -15,7 +15,7 @@ from tests.cases import CASES
 from tests.test_contract import run
 from unlabeled.errors import UserError
 from unlabeled.losses import adversarial, penalty
-from unlabeled.nn.layers.batch_statistics import couples, still_statistics
+from unlabeled.nn.layers.batch_statistics import freeze_batch_norm_stats, uses_batch_statistics
 
 ROWS = {case.model: case for case in CASES}
 
@@ -33,18 +33,18 @@ def log_d(score: Tensor) -> Tensor:
 
 
 def test_minimax_is_one_value_for_both_players() -> None:
-    """V = E log D(x) + E log(1 - D(G(z))): the critic raises what the generator lowers."""
+    """V = E log D(x) + E log(1 - D(G(z))): the discriminator raises what the generator lowers."""
     real, fake = scores()
     game = adversarial.Minimax()
     value = log_d(real).mean() + log_d(-fake).mean()
-    torch.testing.assert_close(game.critic(real, fake).double(), -value)
+    torch.testing.assert_close(game.discriminator(real, fake).double(), -value)
     torch.testing.assert_close(game.generator(fake).double(), log_d(-fake).mean())
 
 
 def test_minimax_saturates_where_non_saturating_does_not() -> None:
     slopes = []
     for game in (adversarial.Minimax(), adversarial.NonSaturating()):
-        score = torch.tensor([-8.0], requires_grad=True)  # a fake that the critic is sure of
+        score = torch.tensor([-8.0], requires_grad=True)  # a fake that the discriminator is sure of
         game.generator(score).backward()
         assert score.grad is not None
         slopes.append(float(score.grad))
@@ -54,12 +54,12 @@ def test_minimax_saturates_where_non_saturating_does_not() -> None:
 def test_relativistic_losses_are_the_published_ones() -> None:
     real, fake = scores()
     average = adversarial.RelativisticAverage()
-    critic = -log_d(real - fake.mean()).mean() - log_d(-(fake - real.mean())).mean()
+    discriminator = -log_d(real - fake.mean()).mean() - log_d(-(fake - real.mean())).mean()
     generator = -log_d(fake - real.mean()).mean() - log_d(-(real - fake.mean())).mean()
-    torch.testing.assert_close(average.critic(real, fake).double(), critic)
+    torch.testing.assert_close(average.discriminator(real, fake).double(), discriminator)
     torch.testing.assert_close(average.generator(real, fake).double(), generator)
     pairing = adversarial.RelativisticPairing()
-    torch.testing.assert_close(pairing.critic(real, fake).double(), -log_d(real - fake).mean())
+    torch.testing.assert_close(pairing.discriminator(real, fake).double(), -log_d(real - fake).mean())
     torch.testing.assert_close(pairing.generator(real, fake).double(), -log_d(fake - real).mean())
 
 
@@ -69,9 +69,9 @@ TWO_SIDED = [adversarial.RelativisticAverage, adversarial.RelativisticPairing]
 
 @pytest.mark.parametrize("kind", [*ONE_SIDED, adversarial.Hinge, *TWO_SIDED], ids=lambda kind: kind.__name__)
 def test_gradients_pull_scores_the_right_way(kind: Any) -> None:
-    """The critic raises real scores and lowers fake ones; the generator raises fake ones."""
+    """The discriminator raises real scores and lowers fake ones; the generator raises fake ones."""
     game, (real, fake) = kind(), (torch.full((4,), 0.1, requires_grad=True) for _ in range(2))
-    to_real, to_fake = torch.autograd.grad(game.critic(real, fake), [real, fake])
+    to_real, to_fake = torch.autograd.grad(game.discriminator(real, fake), [real, fake])
     assert (to_real < 0).all() and (to_fake > 0).all()
     loss = game.generator(real, fake) if kind in TWO_SIDED else game.generator(fake)
     (to_fake,) = torch.autograd.grad(loss, [fake])
@@ -79,19 +79,19 @@ def test_gradients_pull_scores_the_right_way(kind: Any) -> None:
 
 
 @pytest.mark.parametrize(("kind", "level"), [(adversarial.NonSaturating, 0.0), (adversarial.LeastSquares, 0.5)])
-def test_the_best_critic_of_two_equal_distributions_knows_nothing(kind: Any, level: float) -> None:
+def test_the_best_discriminator_of_two_equal_distributions_knows_nothing(kind: Any, level: float) -> None:
     """p_data = p_g: the minimum is D = 1/2 everywhere; a logit of 0, or a score halfway between the two targets."""
     score = torch.full((5,), level, requires_grad=True)
-    loss = kind().critic(score, score)
+    loss = kind().discriminator(score, score)
     (slope,) = torch.autograd.grad(loss, [score])
     score, loss = score.detach(), loss.detach()
     assert slope.abs().max() < 1e-6
-    assert all(float(kind().critic(score + e, score + e)) > float(loss) for e in (-0.3, 0.3))
+    assert all(float(kind().discriminator(score + e, score + e)) > float(loss) for e in (-0.3, 0.3))
     if kind is adversarial.NonSaturating:
         assert float(loss) == pytest.approx(2 * math.log(2))  # Goodfellow et al. 2014, theorem 1
 
 
-# --- Penalties, of critics whose slope is known
+# --- Penalties, of discriminators whose slope is known
 
 
 def linear(slope: float) -> Any:
@@ -122,7 +122,7 @@ FAKE = REAL.flip(0) * 0.5 + 0.1
         (penalty.NoPenalty(), 3.0, 0.0),
     ],
 )
-def test_penalties_of_a_linear_critic(part: Any, slope: float, expected: float) -> None:
+def test_penalties_of_a_linear_discriminator(part: Any, slope: float, expected: float) -> None:
     assert float(part(linear(slope), REAL, FAKE)) == pytest.approx(expected, rel=1e-5)
 
 
@@ -147,7 +147,7 @@ def test_dragan_looks_near_real_images_only() -> None:
 
 
 @pytest.mark.parametrize("kind", [penalty.GradientPenalty, penalty.OneSidedGradientPenalty, penalty.Dragan])
-def test_a_flat_critic_has_a_finite_gradient(kind: Any) -> None:
+def test_a_flat_discriminator_has_a_finite_gradient(kind: Any) -> None:
     weight = torch.zeros((), requires_grad=True)
     kind()(lambda x: weight * bowl(x), REAL, FAKE).backward()
     assert weight.grad is not None and weight.grad.isfinite()
@@ -155,10 +155,10 @@ def test_a_flat_critic_has_a_finite_gradient(kind: Any) -> None:
 
 def test_penalties_are_float32_under_autocast() -> None:
     """A slope of 300 squares past float16's range."""
-    critic = nn.Sequential(nn.Flatten(), nn.Linear(12, 1, bias=False), nn.Flatten(0))
-    nn.init.constant_(critic[1].weight, 300)
+    discriminator = nn.Sequential(nn.Flatten(), nn.Linear(12, 1, bias=False), nn.Flatten(0))
+    nn.init.constant_(discriminator[1].weight, 300)
     with torch.autocast("cpu", torch.float16):
-        value = penalty.R1(2)(critic, REAL, FAKE)
+        value = penalty.R1(2)(discriminator, REAL, FAKE)
     assert float(value) == pytest.approx(300**2 * 12, rel=1e-5)
 
 
@@ -166,13 +166,13 @@ def test_penalties_are_float32_under_autocast() -> None:
 
 
 class Eyes(Callback):
-    """What the critic is shown in each of its forward passes: (batch, how many images, with a graph or not)."""
+    """What the discriminator is shown in each of its forward passes: (batch, how many images, with a graph or not)."""
 
     def on_train_start(self, trainer: Any, method: Any) -> None:
         self.passes: list[tuple[int, int, bool]] = []
         self.drawn: list[tuple[int, bool]] = []
         self.means: list[Tensor] = []
-        method.critic.register_forward_pre_hook(
+        method.discriminator.register_forward_pre_hook(
             lambda _, x: self.passes.append((method.batches, len(x[0]), x[0].requires_grad))
         )
         method.generator.register_forward_hook(self.draws)
@@ -189,56 +189,58 @@ class Eyes(Callback):
 
 @pytest.mark.parametrize("model", ["dcgan", "wgan"])
 def test_one_forward_of_the_generator_serves_both_turns(model: str, build: Any) -> None:
-    """One a batch, with a graph on the batches of its own turn only; the critic sees it detached, then attached."""
+    """One a batch, with a graph on the batches of its own turn only; the discriminator sees it detached, then attached."""
     eyes, steps = Eyes(), 2
-    run(build(ROWS[model], f"model.critic_steps={steps}", "budget.batches=4", "data.source.n=32"), watch=eyes)
+    run(build(ROWS[model], f"model.discriminator_steps={steps}", "budget.batches=4", "data.source.n=32"), watch=eyes)
     assert eyes.drawn == [(0, False), (1, True), (2, False), (3, True)]
-    critic_turn = [(8, False), (8, False)] if model == "dcgan" else [(16, False)]  # apart through batch norm
+    discriminator_turn = [(8, False), (8, False)] if model == "dcgan" else [(16, False)]  # apart through batch norm
     for batch in range(4):
         own = [(8, True)] if batch % 2 else []
-        assert [(n, graph) for b, n, graph in eyes.passes if b == batch] == critic_turn + own
+        assert [(n, graph) for b, n, graph in eyes.passes if b == batch] == discriminator_turn + own
 
 
 def test_the_generators_statistics_move_on_its_own_turn_only(build: Any) -> None:
     eyes = Eyes()
-    run(build(ROWS["dcgan"], "model.critic_steps=3", "budget.batches=6", "data.source.n=48"), watch=eyes)
+    run(build(ROWS["dcgan"], "model.discriminator_steps=3", "budget.batches=6", "data.source.n=48"), watch=eyes)
     before = [torch.zeros_like(eyes.means[0]), *eyes.means]
     moved = [not torch.equal(a, b) for a, b in itertools.pairwise(before)]
     assert moved == [False, False, True, False, False, True]
 
 
-def test_no_gradient_of_the_critics_turn_reaches_the_generator(build: Any) -> None:
+def test_no_gradient_of_the_discriminators_turn_reaches_the_generator(build: Any) -> None:
     method, data, _ = build(ROWS["dcgan"])
     x = next(iter(data.loader("train"))).x
     fake = method.sample(len(x))
-    method.critic_loss(x, fake.detach()).backward()
+    method.discriminator_loss(x, fake.detach()).backward()
     assert all(p.grad is None for p in method.generator.parameters())
-    assert all(p.grad is not None for p in method.critic.parameters())
+    assert all(p.grad is not None for p in method.discriminator.parameters())
 
 
 def test_one_pass_gives_what_two_give_where_images_do_not_see_each_other(build: Any) -> None:
     method, data, _ = build(ROWS["wgan_gp"])
     x = next(iter(data.loader("train"))).x
     fake = method.sample(len(x)).detach()
-    assert not method.apart
+    assert not method.separate_batches
     together = method.scores(x, fake)
-    for score, apart in zip(together, (method.critic(x), method.critic(fake)), strict=True):
+    for score, apart in zip(together, (method.discriminator(x), method.discriminator(fake)), strict=True):
         torch.testing.assert_close(score, apart)
 
 
 def test_what_couples_is_seen() -> None:
     class Sees(nn.Module):
-        couples = True
+        uses_batch_statistics = True
 
     plain = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
-    assert not couples(plain)
-    assert couples(nn.Sequential(plain, Sees())) and couples(nn.Sequential(plain, nn.BatchNorm1d(2)))
+    assert not uses_batch_statistics(plain)
+    assert uses_batch_statistics(nn.Sequential(plain, Sees())) and uses_batch_statistics(
+        nn.Sequential(plain, nn.BatchNorm1d(2))
+    )
 
 
 def test_still_statistics_come_back_to_life() -> None:
     norm = nn.BatchNorm1d(2, momentum=0.3)
     x = torch.randn(8, 2) + 5
-    with still_statistics(norm):
+    with freeze_batch_norm_stats(norm):
         inside = norm(x)
     assert norm.running_mean is not None and norm.running_mean.abs().max() == 0
     torch.testing.assert_close(inside, norm(x))  # by the batch's own, either way
@@ -250,9 +252,9 @@ def test_still_statistics_come_back_to_life() -> None:
 
 def test_another_optimizer_is_one_word(build: Any) -> None:
     """And lists of its settings arrive as torch wants them, not as a config's."""
-    method = build(ROWS["dcgan"], "optimizer@model.critic_optimizer=sgd")[0]
-    generator, critic = method.configure_optimizers()
-    assert isinstance(critic, torch.optim.SGD) and critic.defaults["nesterov"]
+    method = build(ROWS["dcgan"], "optimizer@model.discriminator_optimizer=sgd")[0]
+    generator, discriminator = method.configure_optimizers()
+    assert isinstance(discriminator, torch.optim.SGD) and discriminator.defaults["nesterov"]
     assert isinstance(generator, torch.optim.Adam) and generator.defaults["betas"] == (0.5, 0.999)
     assert type(method.generator_optimizer.keywords["betas"]) is list
 
@@ -260,22 +262,22 @@ def test_another_optimizer_is_one_word(build: Any) -> None:
 # --- Clipped weights
 
 
-def test_every_weight_of_the_critic_is_clipped_after_its_step(build: Any, capsys: Any) -> None:
-    method = run(build(ROWS["wgan"], "model.critic_optimizer.lr=0.1", "budget.batches=2"))
-    assert max(float(p.abs().max()) for p in method.critic.parameters()) == pytest.approx(0.01)
+def test_every_weight_of_the_discriminator_is_clipped_after_its_step(build: Any, capsys: Any) -> None:
+    method = run(build(ROWS["wgan"], "model.discriminator_optimizer.lr=0.1", "budget.batches=2"))
+    assert max(float(p.abs().max()) for p in method.discriminator.parameters()) == pytest.approx(0.01)
     assert max(float(p.abs().max()) for p in method.generator.parameters()) > 0.02
     assert "note" not in capsys.readouterr().err
-    run(build(ROWS["wgan"], "model.critic.batch_norm=true", "budget.batches=1"))
+    run(build(ROWS["wgan"], "model.discriminator.batch_norm=true", "budget.batches=1"))
     assert "note: weights clipped to 0.01 and batch norm" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("model", "word", "line"),
     [
-        ("wgan_gp", "model.critic.batch_norm=true", "batch norm"),
+        ("wgan_gp", "model.discriminator.batch_norm=true", "batch norm"),
         ("dcgan", "penalty=r1", "batch norm"),
-        ("dcgan", "model.critic_steps=0", "at least 1"),
-        ("wgan", "model.bound=0", "positive"),
+        ("dcgan", "model.discriminator_steps=0", "at least 1"),
+        ("wgan", "model.clip_value=0", "positive"),
         ("lsgan", "augmentation=ada", "objective=non_saturating"),
         ("wgan_gp", "model.penalty.weight=-1", "negative"),
     ],

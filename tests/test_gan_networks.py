@@ -1,4 +1,4 @@
-"""Generators and critics: the papers' tables, spectral norm, self-attention; and the games that come with them."""
+"""Generators and discriminators: the papers' tables, spectral norm, self-attention; and the games that come with them."""
 
 import csv
 from pathlib import Path
@@ -17,10 +17,16 @@ from unlabeled.losses import adversarial
 from unlabeled.methods.gan.ebgan import likeness
 from unlabeled.nn.gan import infogan, r3gan
 from unlabeled.nn.gan import resnet as resnet_gan
-from unlabeled.nn.gan.answering import AnsweringCritic
-from unlabeled.nn.gan.autoencoder_discriminator import AutoencoderCritic, Decoder, Encoder, Euclidean, MeanAbsolute
+from unlabeled.nn.gan.answering import AuxiliaryDiscriminator
+from unlabeled.nn.gan.autoencoder_discriminator import (
+    AutoencoderDiscriminator,
+    Decoder,
+    Encoder,
+    Euclidean,
+    MeanAbsolute,
+)
 from unlabeled.nn.layers.attention import SelfAttention
-from unlabeled.nn.layers.batch_statistics import couples
+from unlabeled.nn.layers.batch_statistics import uses_batch_statistics
 from unlabeled.nn.layers.spectral import spectral_norm
 
 ROWS = {case.model: case for case in CASES}
@@ -58,7 +64,7 @@ def maps(network: nn.Module, kind: Any, x: Tensor) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("size", "start", "generator", "critic"),
+    ("size", "start", "generator", "discriminator"),
     [  # Miyato et al. 2018, tables 3, 4 and 5; their channels over 8, at width 64 / 8
         (32, (32, 4, 4), [(32, 8), (32, 16), (32, 32)], [(16, 16), (16, 8), (16, 8), (16, 8)]),
         (48, (64, 6, 6), [(32, 12), (16, 24), (8, 48)], [(8, 24), (16, 12), (32, 6), (64, 3), (128, 3)]),
@@ -70,13 +76,13 @@ def maps(network: nn.Module, kind: Any, x: Tensor) -> list[tuple[int, ...]]:
         ),
     ],
 )
-def test_stages_are_those_of_the_papers_tables(size: int, start: Any, generator: Any, critic: Any) -> None:
+def test_stages_are_those_of_the_papers_tables(size: int, start: Any, generator: Any, discriminator: Any) -> None:
     drawn = resnet_gan.Generator(128, (3, size, size), width=8)
     assert drawn.start == start
     square = lambda blocks: [(channels, side, side) for channels, side in blocks]
     assert maps(drawn, resnet_gan.GeneratorBlock, torch.randn(2, 128)) == square(generator)
-    judge = resnet_gan.Critic((3, size, size), width=8)
-    assert maps(judge, resnet_gan.CriticBlock, torch.randn(2, 3, size, size)) == square(critic)
+    judge = resnet_gan.Discriminator((3, size, size), width=8)
+    assert maps(judge, resnet_gan.DiscriminatorBlock, torch.randn(2, 3, size, size)) == square(discriminator)
 
 
 def test_weights_of_table_3_counted_by_hand() -> None:
@@ -84,13 +90,17 @@ def test_weights_of_table_3_counted_by_hand() -> None:
     block = 2 * conv(256, 256, 3) + conv(256, 256, 1) + 2 * 512
     generator = dense(128, 4 * 4 * 256) + 3 * block + 512 + conv(256, 3, 3)
     first = conv(3, 128, 3) + conv(128, 128, 3) + conv(3, 128, 1)
-    critic = first + 6 * conv(128, 128, 3) + conv(128, 128, 1) + dense(128, 1)
-    networks = resnet_gan.Generator(128, (3, 32, 32)), resnet_gan.Critic((3, 32, 32))
-    assert [sum(p.numel() for p in n.parameters()) for n in networks] == [generator, critic]
+    discriminator = first + 6 * conv(128, 128, 3) + conv(128, 128, 1) + dense(128, 1)
+    networks = resnet_gan.Generator(128, (3, 32, 32)), resnet_gan.Discriminator((3, 32, 32))
+    assert [sum(p.numel() for p in n.parameters()) for n in networks] == [generator, discriminator]
 
 
-def test_a_critics_block_changes_channels_in_its_second_convolution_but_for_the_images() -> None:
-    blocks = [m for m in resnet_gan.Critic((3, 48, 48), width=8).modules() if isinstance(m, resnet_gan.CriticBlock)]
+def test_a_discriminators_block_changes_channels_in_its_second_convolution_but_for_the_images() -> None:
+    blocks = [
+        m
+        for m in resnet_gan.Discriminator((3, 48, 48), width=8).modules()
+        if isinstance(m, resnet_gan.DiscriminatorBlock)
+    ]
     pairs = [(block.conv1.weight.shape[:2], block.conv2.weight.shape[:2]) for block in blocks]
     assert pairs[0] == ((8, 3), (8, 8)) and pairs[1:] == [((n, n), (2 * n, n)) for n in (8, 16, 32, 64)]
 
@@ -101,7 +111,7 @@ def test_networks_are_for_any_size_and_channels(shape: tuple[int, int, int], att
     z = torch.randn(2, 5)
     x = resnet_gan.Generator(5, shape, width=1, spectral_norm=True, attention=attention)(z)
     assert x.shape == (2, *shape) and x.abs().max() <= 1
-    assert resnet_gan.Critic(shape, width=1, attention=attention)(x).shape == (2,)
+    assert resnet_gan.Discriminator(shape, width=1, attention=attention)(x).shape == (2,)
 
 
 def test_enlarging_after_and_shrinking_before_a_1x1_convolution_is_the_same() -> None:
@@ -111,20 +121,20 @@ def test_enlarging_after_and_shrinking_before_a_1x1_convolution_is_the_same() ->
     wide = nn.functional.interpolate(x, (7, 9))
     h = up.conv1(nn.functional.interpolate(up.norm1(x).relu(), (7, 9)))
     torch.testing.assert_close(up(x), up.shortcut(wide) + up.conv2(up.norm2(h).relu()))
-    down, pool = resnet_gan.CriticBlock(4, 3, down=True), nn.AvgPool2d(2)
+    down, pool = resnet_gan.DiscriminatorBlock(4, 3, down=True), nn.AvgPool2d(2)
     x = torch.randn(2, 4, 6, 8)
     torch.testing.assert_close(down(x), pool(down.shortcut(x) + down.conv2(down.conv1(x.relu()).relu())))
 
 
-def test_the_critic_sums_over_places_and_sees_one_image_at_a_time() -> None:
-    critic = resnet_gan.Critic((1, 8, 8), width=2).eval()
+def test_the_discriminator_sums_over_places_and_sees_one_image_at_a_time() -> None:
+    discriminator = resnet_gan.Discriminator((1, 8, 8), width=2).eval()
     x = torch.randn(3, 1, 8, 8)
-    places = critic.body[:-1](x)
+    places = discriminator.body[:-1](x)
     assert places.min() == 0  # after the last ReLU
-    expected = places.sum((2, 3)) @ critic.head.weight[0] + critic.head.bias
-    torch.testing.assert_close(critic(x), expected)
-    torch.testing.assert_close(critic(x[1:2]), critic(x)[1:2])
-    assert not couples(critic)
+    expected = places.sum((2, 3)) @ discriminator.head.weight[0] + discriminator.head.bias
+    torch.testing.assert_close(discriminator(x), expected)
+    torch.testing.assert_close(discriminator(x[1:2]), discriminator(x)[1:2])
+    assert not uses_batch_statistics(discriminator)
 
 
 # --- Spectral norm
@@ -168,11 +178,11 @@ def test_the_gradient_goes_through_sigma() -> None:
     assert w.grad.abs().max() > 0.01 and abs(float((w.grad * w).sum())) < 1e-5
 
 
-def test_every_layer_of_a_critic_has_it_or_none_has() -> None:
+def test_every_layer_of_a_discriminator_has_it_or_none_has() -> None:
     for shape in [(1, 8, 8), (3, 64, 64)]:
-        critic = resnet_gan.Critic(shape, width=1, attention=1)
-        assert set(weighted(critic)) == set(normalised(critic))
-        assert not normalised(resnet_gan.Critic(shape, width=1, spectral_norm=False, attention=1))
+        discriminator = resnet_gan.Discriminator(shape, width=1, attention=1)
+        assert set(weighted(discriminator)) == set(normalised(discriminator))
+        assert not normalised(resnet_gan.Discriminator(shape, width=1, spectral_norm=False, attention=1))
     assert not normalised(resnet_gan.Generator(5, (1, 8, 8), width=1))
     sagan = resnet_gan.Generator(5, (1, 8, 8), width=1, spectral_norm=True, attention=1)
     assert set(weighted(sagan)) == set(normalised(sagan))
@@ -199,11 +209,15 @@ def test_averages_are_of_the_vectors_after_their_iteration(build: Any) -> None:
     assert vectors and all(torch.equal(state[name], averaging.average[name]) for name in vectors)
 
 
-def test_wgan_gp_takes_the_residual_critic(build: Any) -> None:
-    overrides = ["network@model.critic=sngan_critic", "model.critic.width=2", "model.critic.spectral_norm=false"]
+def test_wgan_gp_takes_the_residual_discriminator(build: Any) -> None:
+    overrides = [
+        "network@model.discriminator=gan/sngan_discriminator",
+        "model.discriminator.width=2",
+        "model.discriminator.spectral_norm=false",
+    ]
     case = ROWS["wgan_gp"]
     method = run(build(case, *overrides, "budget.batches=2"))
-    assert isinstance(method.critic, resnet_gan.Critic) and not normalised(method.critic)
+    assert isinstance(method.discriminator, resnet_gan.Discriminator) and not normalised(method.discriminator)
     assert all(value.isfinite().all() for value in method.state_dict().values())
 
 
@@ -234,7 +248,7 @@ def test_self_attention_starts_as_the_identity_and_learns_to_differ() -> None:
     assert layer.gamma.grad is not None and layer.gamma.grad != 0
 
 
-@pytest.mark.parametrize(("model", "part"), [("sagan", "generator"), ("sagan", "critic")])
+@pytest.mark.parametrize(("model", "part"), [("sagan", "generator"), ("sagan", "discriminator")])
 def test_attention_where_there_is_no_such_map_is_refused(model: str, part: str, build: Any) -> None:
     with pytest.raises(InstantiationException) as caught:
         build(ROWS[model], f"model.{part}.attention=5")
@@ -243,23 +257,23 @@ def test_attention_where_there_is_no_such_map_is_refused(model: str, part: str, 
 
 def test_two_learning_rates(resolve: Any) -> None:
     model = resolve("model=sagan")["model"]
-    rates = [float(model[f"{player}_optimizer"]["lr"]) for player in ("generator", "critic")]
-    assert rates == [1e-4, 4e-4] and model["critic_steps"] == 1
+    rates = [float(model[f"{player}_optimizer"]["lr"]) for player in ("generator", "discriminator")]
+    assert rates == [1e-4, 4e-4] and model["discriminator_steps"] == 1
 
 
-# --- Autoencoders that are critics
+# --- Autoencoders that are discriminators
 
 
-def test_a_critics_score_is_minus_what_it_loses(build: Any) -> None:
+def test_a_discriminators_score_is_minus_what_it_loses(build: Any) -> None:
     x = torch.randn(3, 2, 4, 4)
     for energy, expected in [
         (Euclidean(), lambda e: e.flatten(1).norm(dim=1)),
         (MeanAbsolute(), lambda e: e.abs().sum((1, 2, 3)) / 32),
     ]:
         decoder = nn.Sequential(nn.Linear(32, 32), nn.Unflatten(1, (2, 4, 4)))
-        critic = AutoencoderCritic(nn.Flatten(), decoder, energy)
-        torch.testing.assert_close(critic(x), -expected(x - decoder(x.flatten(1))))
-        assert torch.equal(critic.features(x), x.flatten(1))
+        discriminator = AutoencoderDiscriminator(nn.Flatten(), decoder, energy)
+        torch.testing.assert_close(discriminator(x), -expected(x - decoder(x.flatten(1))))
+        assert torch.equal(discriminator.features(x), x.flatten(1))
 
 
 @pytest.mark.parametrize("shape", [(1, 7, 7), (3, 17, 30), (2, 64, 64)])
@@ -271,16 +285,18 @@ def test_autoencoders_of_any_size(shape: tuple[int, int, int]) -> None:
 
 
 def test_the_balance_is_the_papers(build: Any) -> None:
-    method, data, _ = build(ROWS["began"], "model.gain=0.1", "model.diversity=0.4")
+    method, data, _ = build(ROWS["began"], "model.lambda_k=0.1", "model.gamma=0.4")
     method.over_ranks = lambda *values: list(values)  # one process, and no trainer
     x, fake, k = next(iter(data.loader("train"))).x, method.sample(8).detach(), 0.0
     with torch.no_grad():
-        real, drawn = (float(-method.critic(v).mean()) for v in (x, fake))
+        real, drawn = (float(-method.discriminator(v).mean()) for v in (x, fake))
     for sign in (1, 1, 1, -1):  # then a generator that does worse than it should
         worse = fake if sign > 0 else fake + 30
         with torch.no_grad():
-            drawn = float(-method.critic(worse).mean())
-        assert float(method.critic_loss(x, worse).detach()) == pytest.approx(real - k * drawn, rel=1e-4, abs=1e-5)
+            drawn = float(-method.discriminator(worse).mean())
+        assert float(method.discriminator_loss(x, worse).detach()) == pytest.approx(
+            real - k * drawn, rel=1e-4, abs=1e-5
+        )
         assert float(method.generator_loss(worse).detach()) == pytest.approx(drawn, rel=1e-4)
         k = min(1.0, max(0.0, k + 0.1 * (0.4 * real - drawn)))
         assert float(method.k) == pytest.approx(k, abs=1e-5)
@@ -291,7 +307,7 @@ def test_the_balance_is_the_papers(build: Any) -> None:
 
 @pytest.mark.parametrize(("fake", "k"), [(0.1, 0.35), (2.0, 0.0), (-99.0, 1.0)])
 def test_the_balance_rises_where_fakes_are_too_good_and_stays_within_0_and_1(build: Any, fake: float, k: float) -> None:
-    method, *_ = build(ROWS["began"], "model.gain=0.5", "model.diversity=0.8")
+    method, *_ = build(ROWS["began"], "model.lambda_k=0.5", "model.gamma=0.8")
     method.balance(torch.tensor(1.0), torch.tensor(fake))
     assert float(method.k) == pytest.approx(k)
 
@@ -306,12 +322,12 @@ def test_images_do_not_fade_in_begans_networks() -> None:
     assert codes.std(0).mean() > 0.03 and images.std(0).mean() > 0.03  # PyTorch's own weights: 0.00005, 0.0003
 
 
-def test_no_gradient_of_begans_critic_reaches_the_generator_and_codes_are_uniform(build: Any) -> None:
+def test_no_gradient_of_begans_discriminator_reaches_the_generator_and_codes_are_uniform(build: Any) -> None:
     method, data, _ = build(ROWS["began"])
     method.k.fill_(0.5)
-    method.critic_loss(next(iter(data.loader("train"))).x, method.sample(8).detach()).backward()
+    method.discriminator_loss(next(iter(data.loader("train"))).x, method.sample(8).detach()).backward()
     assert all(p.grad is None for p in method.generator.parameters())
-    codes = method.draw_codes(500)
+    codes = method.sample_prior(500)
     assert -1 <= codes.min() < -0.99 and 0.99 < codes.max() <= 1 and codes.var() == pytest.approx(1 / 3, rel=0.05)
 
 
@@ -330,7 +346,7 @@ def test_margin_pushes_fakes_up_to_it_and_no_further() -> None:
     """Equations 1 and 2, of energies."""
     energy_real, energy_fake = torch.tensor([1.0, 3.0]), torch.tensor([4.0, 12.0])
     game = adversarial.Margin(10.0)
-    assert float(game.critic(-energy_real, -energy_fake)) == pytest.approx(2 + (6 + 0) / 2)
+    assert float(game.discriminator(-energy_real, -energy_fake)) == pytest.approx(2 + (6 + 0) / 2)
     assert float(game.generator(-energy_fake)) == pytest.approx(8)
     with pytest.raises(UserError, match="positive"):
         adversarial.Margin(0)
@@ -348,8 +364,8 @@ def test_the_pulling_away_term_is_equation_14_written_out(build: Any) -> None:
     assert float(likeness(codes[:1])) == 0
     method, *_ = build(ROWS["ebgan"], "model.pulling_away=0.3")
     fake = method.sample(6)
-    codes = method.critic.encoder(fake)
-    expected = -method.critic(fake).mean() + 0.3 * likeness(codes)
+    codes = method.discriminator.encoder(fake)
+    expected = -method.discriminator(fake).mean() + 0.3 * likeness(codes)
     torch.testing.assert_close(method.generator_loss(fake, fake), expected)
 
 
@@ -360,20 +376,20 @@ def test_the_pulling_away_term_is_equation_14_written_out(build: Any) -> None:
 def test_r3gan_is_for_any_size(shape: tuple[int, int, int]) -> None:
     x = r3gan.Generator(5, shape, width=16)(torch.randn(2, 5))
     assert x.shape == (2, *shape) and x.abs().max() <= 1
-    critic = r3gan.Critic(shape, width=16)
-    assert critic(x).shape == (2,) and not couples(critic)
+    discriminator = r3gan.Discriminator(shape, width=16)
+    assert discriminator(x).shape == (2,) and not uses_batch_statistics(discriminator)
     assert r3gan.narrowing([(16, 9), (32, 32), (33, 8), (64, 64), (256, 256)], 64) == [64, 64, 32, 32, 8]
 
 
 def test_r3gan_has_no_norm_and_groups_of_a_size() -> None:
-    for network in (r3gan.Generator(5, (3, 32, 32), width=32), r3gan.Critic((3, 32, 32), width=32)):
+    for network in (r3gan.Generator(5, (3, 32, 32), width=32), r3gan.Discriminator((3, 32, 32), width=32)):
         kinds = {type(m).__name__ for m in network.modules()}
         assert not any("Norm" in kind for kind in kinds)
         blocks = [m for m in network.modules() if isinstance(m, r3gan.Block)]
         assert len(blocks) == 8  # two at each of 4, 8, 16 and 32 pixels
         assert all(block.conv2.weight.shape == (64, 16, 3, 3) for block in blocks)
     with pytest.raises(UserError, match="groups of 16"):
-        r3gan.Critic((3, 32, 32), width=12)
+        r3gan.Discriminator((3, 32, 32), width=12)
 
 
 def test_r3gans_blocks_start_as_the_identity_with_small_weights() -> None:
@@ -397,21 +413,21 @@ def test_r3gan_plays_the_relativistic_game_with_both_penalties(build: Any) -> No
     slopes = []
     for image in (x, fake):
         leaf = image.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(method.critic(leaf).sum(), leaf)
+        (gradient,) = torch.autograd.grad(method.discriminator(leaf).sum(), leaf)
         slopes.append(gradient.square().sum((1, 2, 3)).mean())
-    apart = method.critic(x) - method.critic(fake)
+    apart = method.discriminator(x) - method.discriminator(fake)
     f = lambda t: (1 + t.exp()).log().mean()
-    torch.testing.assert_close(method.critic_loss(x, fake), f(-apart) + 0.25 * sum(slopes), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(method.discriminator_loss(x, fake), f(-apart) + 0.25 * sum(slopes), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(method.generator_loss(x, fake), f(apart), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("model", "word", "line"),
     [
-        ("began", "model.diversity=2", "from 0 to 1"),
+        ("began", "model.gamma=2", "from 0 to 1"),
         ("ebgan", "model.pulling_away=-1", "not be negative"),
         ("ebgan", "model.objective.margin=0", "positive"),
-        ("r3gan", "model.critic.width=9", "groups of 16"),
+        ("r3gan", "model.discriminator.width=9", "groups of 16"),
         ("sngan", "data.size=6", "too small"),
     ],
 )
@@ -425,19 +441,19 @@ def test_what_makes_no_sense_is_refused(model: str, word: str, line: str, build:
 
 
 def test_infogans_networks_are_table_1() -> None:
-    generator, critic = infogan.Generator(74, (1, 28, 28)).eval(), infogan.Critic((1, 28, 28)).eval()
+    generator, discriminator = infogan.Generator(74, (1, 28, 28)).eval(), infogan.Discriminator((1, 28, 28)).eval()
     # 74 numbers; 1024; 7x7x128; 64 channels at 14; the image at 28. Batch norm: two weights a channel, none of a bias
     wide, deep = 7 * 7 * 128, 16 * 64
     ours = sum(p.numel() for p in generator.parameters())
     assert ours == 74 * 1024 + 2 * 1024 + 1024 * wide + 2 * wide + 128 * deep + 2 * 64 + deep + 1
-    ours = sum(p.numel() for p in critic.parameters())
+    ours = sum(p.numel() for p in discriminator.parameters())
     assert ours == (deep + 64) + 128 * deep + 2 * 128 + wide * 1024 + 2 * 1024 + (1024 + 1)
     x = torch.rand(2, 1, 28, 28)
-    assert maps(critic, nn.Conv2d, x) == [(64, 14, 14), (128, 7, 7)]
+    assert maps(discriminator, nn.Conv2d, x) == [(64, 14, 14), (128, 7, 7)]
     assert maps(generator, nn.ConvTranspose2d, torch.randn(2, 74)) == [(64, 14, 14), (1, 28, 28)]
     with torch.no_grad():
-        assert torch.equal(critic(x), critic.score(critic.features(x)))
-    answer = AnsweringCritic(critic, (1, 28, 28), 14, [128], batch_norm=True).answer
+        assert torch.equal(discriminator(x), discriminator.score(discriminator.features(x)))
+    answer = AuxiliaryDiscriminator(discriminator, (1, 28, 28), 14, [128], batch_norm=True).answer
     assert [type(part).__name__ for part in answer] == ["Flatten", "Linear", "BatchNorm1d", "LeakyReLU", "Linear"]
 
 
@@ -445,6 +461,6 @@ def test_infogans_networks_are_table_1() -> None:
 def test_infogans_networks_take_any_size(shape: tuple[int, int, int]) -> None:
     x = infogan.Generator(6, shape, width=4, hidden=8)(torch.randn(3, 6))
     assert x.shape == (3, *shape) and x.abs().max() <= 1
-    assert infogan.Critic(shape, width=4, hidden=8)(x).shape == (3,)
+    assert infogan.Discriminator(shape, width=4, hidden=8)(x).shape == (3,)
     with pytest.raises(UserError, match="at least 5 pixels"):
-        infogan.Critic((1, 4, 9))
+        infogan.Discriminator((1, 4, 9))

@@ -20,10 +20,10 @@ from unlabeled.evaluation.figures.drawing import draw
 from unlabeled.losses import penalty
 from unlabeled.losses.mutual_information import Codes
 from unlabeled.nn.gan import dcgan
-from unlabeled.nn.gan.answering import AnsweringCritic, ask
-from unlabeled.nn.gan.conditional_dcgan import Critic as ConditionalCritic
+from unlabeled.nn.gan.answering import AuxiliaryDiscriminator, ask
+from unlabeled.nn.gan.conditional_dcgan import Discriminator as ConditionalDiscriminator
 from unlabeled.nn.gan.conditional_dcgan import ProductGenerator
-from unlabeled.nn.gan.projection import ClassBatchNorm2d, ClassGenerator, ProjectionCritic
+from unlabeled.nn.gan.projection import ClassBatchNorm2d, ClassGenerator, ProjectionDiscriminator
 from unlabeled.nn.layers.labels import Labels
 
 ROWS = {case.model: case for case in CASES}
@@ -60,7 +60,7 @@ def test_an_image_without_a_label_is_refused_on_the_first_batch_and_later_at_the
 
 @pytest.mark.parametrize("case", [case for case in CASES if SamplesClasses in case.can], ids=str)
 def test_only_classes_of_training_images_are_drawn(case: Any, build: Any) -> None:
-    method, _, _ = build(case, "data.only=1")
+    method, _, _ = build(case, "data.class_subset=1")
     method.eval()
     assert method.classes == 2 and method.labels.seen.tolist() == [1]
     torch.manual_seed(0)
@@ -81,7 +81,7 @@ def test_only_classes_of_training_images_are_drawn(case: Any, build: Any) -> Non
 
 
 def test_an_image_without_a_label_may_be_of_any_mode_with_training_images(build: Any) -> None:
-    method, _, _ = build(ROWS["supervised_adversarial_autoencoder"], "data.only=1")
+    method, _, _ = build(ROWS["supervised_adversarial_autoencoder"], "data.class_subset=1")
     wanted = method.wanted(torch.full((200,), -1))
     nearest = torch.cdist(wanted[:, :2], method.prior.centres[:, :2]).argmin(1)
     assert nearest.float().mean() > 0.9
@@ -92,7 +92,7 @@ WITH_LABELS = ["acgan", "conditional_gan", "projection_gan"]
 
 @pytest.mark.parametrize("model", WITH_LABELS)
 def test_what_has_no_classes_is_refused(model: str, build: Any) -> None:
-    for word, line in (("data.classes=null", "a folder for each class"), ("model.critic_steps=0", "at least 1")):
+    for word, line in (("data.classes=null", "a folder for each class"), ("model.discriminator_steps=0", "at least 1")):
         with pytest.raises(InstantiationException) as caught:
             build(ROWS[model], *word.split())
         assert isinstance(caught.value.__cause__, UserError) and line in str(caught.value.__cause__)
@@ -105,12 +105,12 @@ def test_what_has_no_classes_is_refused(model: str, build: Any) -> None:
 
 
 class Classes(Callback):
-    """The classes that each forward of the critic and of the generator is told: (images, classes (B,)) of a run."""
+    """The classes that each forward of the discriminator and of the generator is told: (images, classes (B,)) of a run."""
 
     def on_train_start(self, trainer: Any, method: Any) -> None:
         self.judged: list[tuple[Tensor, list[int]]] = []
         self.drawn: list[list[int]] = []
-        method.critic.register_forward_pre_hook(lambda _, a: self.judged.append((a[0], a[1].argmax(1).tolist())))
+        method.discriminator.register_forward_pre_hook(lambda _, a: self.judged.append((a[0], a[1].argmax(1).tolist())))
         method.generator.register_forward_pre_hook(lambda _, a: self.drawn.append(a[1].argmax(1).tolist()))
 
     def on_train_batch_start(self, trainer: Any, method: Any, batch: Any, batch_idx: int) -> None:
@@ -127,7 +127,7 @@ def test_fakes_are_judged_by_the_classes_that_they_were_drawn_for(build: Any) ->
     assert drawn != y and set(drawn) == {0, 1}
 
 
-def test_a_penalty_sees_the_critic_with_the_classes_of_real_images(build: Any) -> None:
+def test_a_penalty_sees_the_discriminator_with_the_classes_of_real_images(build: Any) -> None:
     """D(x, y) = s_y x_1, whose slope is s_y: R1 is weight / 2 times the mean of s_y^2 over real classes."""
 
     class Slopes(nn.Module):
@@ -138,13 +138,13 @@ def test_a_penalty_sees_the_critic_with_the_classes_of_real_images(build: Any) -
         def forward(self, x: Tensor, y: Tensor) -> Tensor:
             return (y @ self.slopes) * x.flatten(1)[:, 0]
 
-    method, data, _ = build(ROWS["conditional_gan"], "model.critic.batch_norm=false", "penalty=r1")
-    method.critic = Slopes()
+    method, data, _ = build(ROWS["conditional_gan"], "model.discriminator.batch_norm=false", "penalty=r1")
+    method.discriminator = Slopes()
     method.penalty = penalty.R1(2.0)
     batch = first(data)
     zeros = torch.zeros(8, dtype=torch.int64)
     y, drawn = method.labels.of(batch.y), method.labels.of(zeros)
-    method.critic_loss(batch.x, batch.x, y, drawn)
+    method.discriminator_loss(batch.x, batch.x, y, drawn)
     expected = (1 + 8 * (batch.y == 1).float()).mean()
     torch.testing.assert_close(method.recorded[-1]["train/penalty"], expected)
 
@@ -160,22 +160,22 @@ def test_an_embedding_times_the_code_is_drawn() -> None:
     torch.testing.assert_close(generator(z, between), generator.image(z * (rows[0] + rows[2]) / 2))
 
 
-def test_one_pass_of_a_conditional_critic_gives_what_two_give(build: Any) -> None:
-    method, data, _ = build(ROWS["conditional_gan"], "model.critic.batch_norm=false")
+def test_one_pass_of_a_conditional_discriminator_gives_what_two_give(build: Any) -> None:
+    method, data, _ = build(ROWS["conditional_gan"], "model.discriminator.batch_norm=false")
     x, y = first(data).x, method.labels.draw(8)
     fake, drawn = -x, 1 - y
-    assert not method.apart
-    two = method.critic(x, y), method.critic(fake, drawn)
+    assert not method.separate_batches
+    two = method.discriminator(x, y), method.discriminator(fake, drawn)
     for score, expected in zip(method.scores(x, fake, y, drawn), two, strict=True):
         torch.testing.assert_close(score, expected)
-    assert not torch.allclose(method.critic(x, y), method.critic(x, drawn))
+    assert not torch.allclose(method.discriminator(x, y), method.discriminator(x, drawn))
 
 
 def test_a_code_is_a_class_and_noise(build: Any) -> None:
     method, _, _ = build(ROWS["conditional_gan"])
     method.eval()
     torch.manual_seed(0)
-    codes = method.draw_codes(500)
+    codes = method.sample_prior(500)
     assert codes.shape == (500, 2 + method.latent_dim)
     assert codes[:, :2].sum(1).eq(1).all() and abs(float(codes[:, 0].mean()) - 0.5) < 0.08
     torch.manual_seed(1)
@@ -186,10 +186,10 @@ def test_a_code_is_a_class_and_noise(build: Any) -> None:
 
 
 def test_a_class_stands_beside_the_image_as_planes() -> None:
-    critic = ConditionalCritic((1, 16, 16), 3, embedding=5, width=4, batch_norm=False)
+    discriminator = ConditionalDiscriminator((1, 16, 16), 3, embedding=5, width=4, batch_norm=False)
     x, y = torch.randn(2, 1, 16, 16), torch.eye(3)[:2]
-    planes = critic.embedding.weight.T[:2, :, None, None].expand(2, 5, 16, 16)
-    torch.testing.assert_close(critic(x, y), critic.image(torch.cat([x, planes], 1)))
+    planes = discriminator.embedding.weight.T[:2, :, None, None].expand(2, 5, 16, 16)
+    torch.testing.assert_close(discriminator(x, y), discriminator.image(torch.cat([x, planes], 1)))
 
 
 def test_batch_norm_of_a_class_is_batch_norm_scaled_by_the_class() -> None:
@@ -203,38 +203,38 @@ def test_batch_norm_of_a_class_is_batch_norm_scaled_by_the_class() -> None:
         torch.testing.assert_close(found[i], plain[i] * scale[:, None, None] + shift[:, None, None])
 
 
-def projecting() -> ProjectionCritic:
+def projecting() -> ProjectionDiscriminator:
     torch.manual_seed(0)
-    return ProjectionCritic((1, 16, 16), 3, width=4)
+    return ProjectionDiscriminator((1, 16, 16), 3, width=4)
 
 
-def test_a_projection_critic_is_equation_3() -> None:
+def test_a_projection_discriminator_is_equation_3() -> None:
     """y^T V phi(x) + psi(phi(x)): the score of one class minus another's is their rows' difference along phi."""
-    critic: Any = projecting().eval()
+    discriminator: Any = projecting().eval()
     x = torch.randn(4, 1, 16, 16)
-    phi = critic.body[:-1](x).sum((2, 3))
-    psi = phi @ critic.head.weight[0] + critic.head.bias
+    phi = discriminator.body[:-1](x).sum((2, 3))
+    psi = phi @ discriminator.head.weight[0] + discriminator.head.bias
     for c in range(3):
-        found = critic(x, torch.eye(3)[c].expand(4, 3))
-        torch.testing.assert_close(found, phi @ critic.embedding.weight[c] + psi)
+        found = discriminator(x, torch.eye(3)[c].expand(4, 3))
+        torch.testing.assert_close(found, phi @ discriminator.embedding.weight[c] + psi)
 
 
-def test_every_weight_of_a_projection_critic_has_spectral_norm_1_and_evaluation_leaves_it() -> None:
-    critic = projecting()
+def test_every_weight_of_a_projection_discriminator_has_spectral_norm_1_and_evaluation_leaves_it() -> None:
+    discriminator = projecting()
     x, y = torch.randn(4, 1, 16, 16), torch.eye(3)[[0, 1, 2, 0]]
     with torch.no_grad():
         for _ in range(50):
-            critic(x, y)
-    weights = [m.weight for m in critic.eval().modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+            discriminator(x, y)
+    weights = [m.weight for m in discriminator.eval().modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     assert len(weights) > 8
     for weight in weights:
         assert float(torch.linalg.matrix_norm(weight.detach().flatten(1), 2)) == pytest.approx(1, abs=0.03)
-    before = {name: value.clone() for name, value in critic.state_dict().items()}
-    critic(x, y)
-    assert all(torch.equal(value, before[name]) for name, value in critic.state_dict().items())
+    before = {name: value.clone() for name, value in discriminator.state_dict().items()}
+    discriminator(x, y)
+    assert all(torch.equal(value, before[name]) for name, value in discriminator.state_dict().items())
     with torch.no_grad():
-        critic.train()(x, y)
-    assert not all(torch.equal(value, before[name]) for name, value in critic.state_dict().items())
+        discriminator.train()(x, y)
+    assert not all(torch.equal(value, before[name]) for name, value in discriminator.state_dict().items())
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 13, 20), (2, 48, 40)])
@@ -242,14 +242,14 @@ def test_projection_networks_fit_any_size(shape: tuple[int, int, int]) -> None:
     y = torch.eye(5)[:3]
     image = ClassGenerator(6, 5, shape, width=2)(torch.randn(3, 6), y)
     assert image.shape == (3, *shape) and image.abs().max() <= 1
-    assert ProjectionCritic(shape, 5, width=2)(image, y).shape == (3,)
+    assert ProjectionDiscriminator(shape, 5, width=2)(image, y).shape == (3,)
 
 
-# --- Critics that answer
+# --- Discriminators that answer
 
 
 class Saying(nn.Module):
-    """A critic of known scores and answers: the first pixel, and as many as `outputs` after it, times `sure`."""
+    """A discriminator of known scores and answers: the first pixel, and as many as `outputs` after it, times `sure`."""
 
     def __init__(self, outputs: int, sure: float = 1.0):
         super().__init__()
@@ -264,14 +264,16 @@ class Saying(nn.Module):
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_scores_and_answers_are_of_the_same_features(batch_norm: bool) -> None:
     torch.manual_seed(0)
-    critic: Any = AnsweringCritic(dcgan.Critic((2, 13, 20), 4, batch_norm), (2, 13, 20), 5, hidden=[7])
-    assert critic.body.training
+    discriminator: Any = AuxiliaryDiscriminator(
+        dcgan.Discriminator((2, 13, 20), 4, batch_norm), (2, 13, 20), 5, hidden=[7]
+    )
+    assert discriminator.body.training
     real, fake = torch.randn(4, 2, 13, 20), torch.randn(3, 2, 13, 20) + 1
-    said = ask(critic, real, fake, apart=batch_norm)
+    said = ask(discriminator, real, fake, apart=batch_norm)
     for x, (score, answer) in zip((real, fake), said, strict=True):
         assert score.shape == (len(x),) and answer.shape == (len(x), 5)
-        torch.testing.assert_close(score, critic.body(x))
-        torch.testing.assert_close(answer, critic.answer(critic.body.features(x)))
+        torch.testing.assert_close(score, discriminator.body(x))
+        torch.testing.assert_close(answer, discriminator.answer(discriminator.body.features(x)))
 
 
 # --- ACGAN
@@ -280,8 +282,8 @@ def test_scores_and_answers_are_of_the_same_features(batch_norm: bool) -> None:
 @pytest.mark.parametrize("fakes", [1.0, 0.0])
 def test_acgan_losses_are_equations_2_and_3(fakes: float, build: Any) -> None:
     """D falls along -(L_S + w L_C), of fakes too or not; G along its part of L_S minus w L_C, of its own."""
-    method, data, _ = build(ROWS["acgan"], "model.weight=0.7", f"model.fakes={fakes}")
-    method.critic, method.apart = Saying(2), False
+    method, data, _ = build(ROWS["acgan"], "model.weight=0.7", f"model.fake_class_weight={fakes}")
+    method.discriminator, method.separate_batches = Saying(2), False
     x, y = first(data).x, torch.tensor([0, 1] * 4)
     fake, drawn = x.flip(0) * 0.5, torch.tensor([1, 1, 0, 0] * 2)
 
@@ -292,7 +294,9 @@ def test_acgan_losses_are_equations_2_and_3(fakes: float, build: Any) -> None:
     score_real, score_fake = (v.flatten(1)[:, 0].double() for v in (x, fake))
     l_s = score_real.sigmoid().log().mean() + (1 - score_fake.sigmoid()).log().mean()
     l_c = log_p(x, y) + fakes * log_p(fake, drawn)
-    torch.testing.assert_close(method.critic_loss(x, fake, y, drawn).double(), -(l_s + 0.7 * l_c), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        method.discriminator_loss(x, fake, y, drawn).double(), -(l_s + 0.7 * l_c), rtol=1e-5, atol=1e-5
+    )
     wanted = -score_fake.sigmoid().log().mean() - 0.7 * log_p(fake, drawn)
     torch.testing.assert_close(method.generator_loss(x, fake, drawn).double(), wanted, rtol=1e-5, atol=1e-5)
 
@@ -301,10 +305,10 @@ class Turns(Callback):
     """What every loss is called with, and the codes that the generator reads."""
 
     def on_train_start(self, trainer: Any, method: Any) -> None:
-        self.critic: list[tuple[Tensor, ...]] = []
+        self.discriminator: list[tuple[Tensor, ...]] = []
         self.generator: list[tuple[Tensor, ...]] = []
         self.codes: list[Tensor] = []
-        for name in ("critic", "generator"):
+        for name in ("discriminator", "generator"):
             setattr(method, f"{name}_loss", self.watched(getattr(method, f"{name}_loss"), getattr(self, name)))
         method.generator.register_forward_pre_hook(lambda _, a: self.codes.append(torch.cat(a, 1)))
 
@@ -322,7 +326,7 @@ class Turns(Callback):
 def test_acgan_names_fakes_by_the_classes_that_they_were_drawn_for(build: Any) -> None:
     seen = Turns()
     run(build(ROWS["acgan"], "budget.batches=1", "data.source.n=64", "data.batch_size=32"), watch=seen)
-    (real, fake, y, drawn), (_, again, redrawn) = seen.critic[0], seen.generator[0]
+    (real, fake, y, drawn), (_, again, redrawn) = seen.discriminator[0], seen.generator[0]
     assert torch.equal(real, seen.batch.x) and torch.equal(y, seen.batch.y)
     assert torch.equal(drawn, redrawn) and torch.equal(drawn, seen.codes[0][:, -2:].argmax(1))
     assert not torch.equal(drawn, y) and not fake.requires_grad and again.requires_grad
@@ -376,7 +380,7 @@ def test_two_categories_told_exactly_hold_the_sum_of_their_entropies() -> None:
 def test_the_bound_of_a_number_in_noise_is_the_analytic_one_and_below_the_mutual_information() -> None:
     """x = c + s e, Q(c|x) = N(x, s^2): L_I = log 2 - log(2 pi e s^2) / 2; I(c; x) = h(x) - h(s e), by integration."""
     s, n = 0.2, 400_000
-    codes = Codes([2], numbers=1, sharpest=0.1)
+    codes = Codes([2], numbers=1, min_std=0.1)
     torch.manual_seed(0)
     c = codes.draw(n)
     assert c[:, 2].min() >= -1 and c[:, 2].max() <= 1 and abs(float(c[:, 2].var()) - 1 / 3) < 0.01
@@ -393,7 +397,7 @@ def test_the_bound_of_a_number_in_noise_is_the_analytic_one_and_below_the_mutual
 
 
 def test_infogan_is_told_the_code_that_its_fakes_were_drawn_from(build: Any) -> None:
-    """A generator that writes its code into pixels and a critic that reads them there: L_I = H(c)."""
+    """A generator that writes its code into pixels and a discriminator that reads them there: L_I = H(c)."""
 
     class Writes(nn.Module):
         def __init__(self) -> None:
@@ -405,25 +409,25 @@ def test_infogan_is_told_the_code_that_its_fakes_were_drawn_from(build: Any) -> 
             image[:, 1 : 1 + z.shape[1]] = z
             return self.unused * image.view(-1, 1, 16, 16)
 
-    method, data, config = build(ROWS["infogan"], "budget.batches=2", "model.critic_steps=2", "data.source.n=16")
-    method.generator, method.critic, method.apart = Writes(), Saying(14, 60.0), False
+    method, data, config = build(ROWS["infogan"], "budget.batches=2", "model.discriminator_steps=2", "data.source.n=16")
+    method.generator, method.discriminator, method.separate_batches = Writes(), Saying(14, 60.0), False
     recorded: dict[str, float] = {}
     method.record = lambda **values: recorded.update({name: float(v.detach()) for name, v in values.items()})
     run((method, data, config), limit_val_batches=0)
-    for turn in ("critic", "generator"):
+    for turn in ("discriminator", "generator"):
         assert recorded[f"{turn}_category_information"] == pytest.approx(math.log(10), abs=1e-3)
 
 
 def test_infogans_losses_pay_for_information(build: Any) -> None:
     """Each turn's loss is the GAN's minus both lambdas times their parts of L_I."""
     method, data, _ = build(ROWS["infogan"], "model.category_weight=2.0", "model.number_weight=0.5")
-    method.critic, method.apart = Saying(14), False
-    x, codes = first(data).x, method.draw_codes(8)
+    method.discriminator, method.separate_batches = Saying(14), False
+    x, codes = first(data).x, method.sample_prior(8)
     c, fake = codes[:, :12], x.flip(0)
     named, told = method.codes.bound(c, fake.flatten(1)[:, 1:15])
     score_real, score_fake = x.flatten(1)[:, 0], fake.flatten(1)[:, 0]
     game = softplus(-score_real).mean() + softplus(score_fake).mean()
-    torch.testing.assert_close(method.critic_loss(x, fake, c), game - 2 * named - 0.5 * told)
+    torch.testing.assert_close(method.discriminator_loss(x, fake, c), game - 2 * named - 0.5 * told)
     torch.testing.assert_close(method.generator_loss(x, fake, c), softplus(-score_fake).mean() - 2 * named - 0.5 * told)
 
 
@@ -435,7 +439,7 @@ def test_an_image_is_in_the_cluster_that_q_finds_likeliest_and_its_code_decodes(
     assert torch.equal(method.assign(x), code[:, :10].argmax(1)) and method.clusters == 10
     torch.testing.assert_close(code[:, :10].sum(1), torch.ones(8))
     assert code.shape == (8, method.latent_dim) and code[:, 12:].abs().max() == 0 and code.abs().max() <= 1
-    pictures = method.show(x)
+    pictures = method.figures(x)
     assert set(pictures) == {"categories", "number_0", "number_1"} and len(pictures["categories"][0]) == 80
 
 
@@ -443,7 +447,7 @@ def test_traversals_move_one_thing_at_a_time(build: Any) -> None:
     method, data, _ = build(ROWS["infogan"])
     seen: list[Tensor] = []
     method.generator.register_forward_pre_hook(lambda _, z: seen.append(z[0].clone()))
-    method.eval().show(first(data).x)
+    method.eval().figures(first(data).x)
     rows = seen[0].unflatten(0, (10, 8))  # of categories
     assert torch.equal(rows[:, 0, :10], torch.eye(10)) and torch.equal(rows[0, :, 10:], rows[5, :, 10:])
     for i, codes in enumerate(seen[1:]):
@@ -458,15 +462,15 @@ def test_traversals_move_one_thing_at_a_time(build: Any) -> None:
     [
         ("infogan", "model.latent_dim=12", "more than the 12 numbers"),
         ("infogan", "model.codes.categories=[1]", "2 or more"),
-        ("infogan", "model.codes.sharpest=0", "more than 0"),
+        ("infogan", "model.codes.min_std=0", "more than 0"),
         ("infogan", "model.number_weight=-1", "0 or more"),
-        ("infogan", "model.critic_steps=0", "at least 1"),
+        ("infogan", "model.discriminator_steps=0", "at least 1"),
         ("acgan", "model.weight=-1", "negative"),
-        ("acgan", "model.fakes=-1", "negative"),
+        ("acgan", "model.fake_class_weight=-1", "negative"),
         ("acgan", "penalty=r1", "batch norm"),
-        ("bigan", "model.critic_steps=0", "at least 1"),
+        ("bigan", "model.discriminator_steps=0", "at least 1"),
         ("ssgan", "model.shape=[1,16,20]", "turns images"),
-        ("ssgan", "model.critic_weight=-1", "negative"),
+        ("ssgan", "model.discriminator_weight=-1", "negative"),
     ],
 )
 def test_what_makes_no_sense_is_refused(model: str, word: str, line: str, build: Any) -> None:
@@ -491,13 +495,13 @@ class Pairs(nn.Module):
 
 def test_bigan_losses_are_of_pairs_with_roles_exchanged(build: Any) -> None:
     method, data, _ = build(ROWS["bigan"])
-    method.critic, method.apart = Pairs(1.0, 2.0), False
-    x, z = first(data).x, method.draw_codes(8)
+    method.discriminator, method.separate_batches = Pairs(1.0, 2.0), False
+    x, z = first(data).x, method.sample_prior(8)
     fake, found = method.decode(z), method.encode(x)
-    score_found, score_made = method.critic(x, found), method.critic(fake, z)
-    critic = -score_found.sigmoid().log().mean() - (1 - score_made.sigmoid()).log().mean()
+    score_found, score_made = method.discriminator(x, found), method.discriminator(fake, z)
+    discriminator = -score_found.sigmoid().log().mean() - (1 - score_made.sigmoid()).log().mean()
     both = -score_made.sigmoid().log().mean() - (1 - score_found.sigmoid()).log().mean()
-    torch.testing.assert_close(method.critic_loss(x, fake.detach(), found.detach(), z), critic)
+    torch.testing.assert_close(method.discriminator_loss(x, fake.detach(), found.detach(), z), discriminator)
     loss = method.generator_loss(x, fake, found, z)
     torch.testing.assert_close(loss, both)
     loss.backward()
@@ -505,32 +509,36 @@ def test_bigan_losses_are_of_pairs_with_roles_exchanged(build: Any) -> None:
         assert all(p.grad is not None for p in part.parameters())
 
 
-def test_a_penalty_of_a_joint_critic_is_of_the_pairs_slope(build: Any) -> None:
+def test_a_penalty_of_a_joint_discriminator_is_of_the_pairs_slope(build: Any) -> None:
     """|grad (a x_1 + b z_1)| = sqrt(a^2 + b^2)."""
-    method, data, _ = build(ROWS["bigan"], "model.critic.body.batch_norm=false", "penalty=gradient")
-    method.critic = Pairs(3.0, 4.0)
-    x, z = first(data).x, method.draw_codes(8)
-    method.critic_loss(x, x.flip(0), z.flip(0), z)
+    method, data, _ = build(ROWS["bigan"], "model.discriminator.body.batch_norm=false", "penalty=wgan_gp")
+    method.discriminator = Pairs(3.0, 4.0)
+    x, z = first(data).x, method.sample_prior(8)
+    method.discriminator_loss(x, x.flip(0), z.flip(0), z)
     assert float(method.recorded[-1]["train/penalty"]) == pytest.approx(10 * (5 - 1) ** 2, rel=1e-5)
 
 
 def test_bigans_turns_judge_codes_that_were_found_and_images_that_were_made(build: Any) -> None:
     seen = Turns()
-    method = run(build(ROWS["bigan"], "budget.batches=2", "model.critic_steps=2", "data.source.n=16"), watch=seen)
-    assert len(seen.critic) == 2 and len(seen.generator) == 1
-    assert not any(part.requires_grad for parts in seen.critic for part in parts)
+    method = run(
+        build(ROWS["bigan"], "budget.batches=2", "model.discriminator_steps=2", "data.source.n=16"), watch=seen
+    )
+    assert len(seen.discriminator) == 2 and len(seen.generator) == 1
+    assert not any(part.requires_grad for parts in seen.discriminator for part in parts)
     x, fake, found, z = seen.generator[0]
     assert torch.equal(x, seen.batch.x) and torch.equal(z, seen.codes[1]) and fake.requires_grad and found.requires_grad
     assert found.shape == z.shape == (8, method.latent_dim)
-    assert torch.equal(found.detach(), seen.critic[1][2]) and torch.equal(fake.detach(), seen.critic[1][1])
+    assert torch.equal(found.detach(), seen.discriminator[1][2]) and torch.equal(
+        fake.detach(), seen.discriminator[1][1]
+    )
 
 
 # --- SSGAN
 
 
 def test_ssgan_turns_a_quarter_of_the_batch_and_weighs_each_players_loss(build: Any) -> None:
-    method, data, _ = build(ROWS["ssgan"], "model.generator_weight=0.3", "model.critic_weight=2.0")
-    method.critic, method.apart = Saying(4), False
+    method, data, _ = build(ROWS["ssgan"], "model.generator_weight=0.3", "model.discriminator_weight=2.0")
+    method.discriminator, method.separate_batches = Saying(4), False
     real = first(data).x
     fake = real.flip(0) * 0.5
 
@@ -541,13 +549,15 @@ def test_ssgan_turns_a_quarter_of_the_batch_and_weighs_each_players_loss(build: 
 
     score_real, score_fake = (v.flatten(1)[:, 0].double() for v in (real, fake))
     hinge = (1 - score_real).clamp(min=0).mean() + (1 + score_fake).clamp(min=0).mean()
-    torch.testing.assert_close(method.critic_loss(real, fake).double(), hinge + 2 * lost(real), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        method.discriminator_loss(real, fake).double(), hinge + 2 * lost(real), rtol=1e-5, atol=1e-5
+    )
     torch.testing.assert_close(
         method.generator_loss(real, fake).double(), -score_fake.mean() + 0.3 * lost(fake), rtol=1e-5, atol=1e-5
     )
 
 
-def test_ssgans_critic_has_spectral_norm_in_its_answer_too(build: Any) -> None:
+def test_ssgans_discriminator_has_spectral_norm_in_its_answer_too(build: Any) -> None:
     method, _, _ = build(ROWS["ssgan"])
-    layers = [m for m in method.critic.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    assert method.critic.answer[-1] in layers and all(nn.utils.parametrize.is_parametrized(m) for m in layers)
+    layers = [m for m in method.discriminator.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert method.discriminator.answer[-1] in layers and all(nn.utils.parametrize.is_parametrized(m) for m in layers)

@@ -73,7 +73,7 @@ def test_a_seed_of_its_own_draws_the_labels(tmp_path: Path) -> None:
 
 
 def test_labels_stay_within_the_classes_that_training_keeps(tmp_path: Path) -> None:
-    table = digits(tmp_path, labels=6, only=[3, 8]).training()
+    table = digits(tmp_path, labels=6, class_subset=[3, 8]).training()
     y = table.labels[table.rows]
     assert torch.equal(table.labels[table.labels >= 0].bincount()[[3, 8]], torch.tensor([3, 3]))
     assert set(y.tolist()) == {-1, 3, 8}
@@ -87,14 +87,14 @@ def test_more_labels_than_the_share_asks_for_come_once_each(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("y", "named", "words"),
     [
-        ([0, 1] * 8, {"labels": 0}, "data.labels=0: say how many labels training sees"),
-        ([0, 1] * 8, {"labels": "few"}, "data.labels=few: say how many"),
-        ([0, 1] * 8, {"labels": True}, "data.labels=True: say how many"),
+        ([0, 1] * 8, {"labels": 0}, "data.num_labels=0: say how many labels training sees"),
+        ([0, 1] * 8, {"labels": "few"}, "data.num_labels=few: say how many"),
+        ([0, 1] * 8, {"labels": True}, "data.num_labels=True: say how many"),
         ([0, 1] * 8, {"labels": 2, "labelled_share": 1.0}, "data.labelled_share=1.0: 0 or more, and less than 1"),
-        ([0, 1] * 8, {"labels": 5}, "data.labels=5: data=some has 2 classes: say a multiple of that"),
+        ([0, 1] * 8, {"labels": 5}, "data.num_labels=5: data=some has 2 classes: say a multiple of that"),
         ([0, 1] * 8, {"labels": 18}, "has 8 training images of class 0: say fewer labels"),
-        ([-1] * 16, {"labels": 2}, "has no class for each image: leave data.labels out"),
-        ([[0, 1]] * 16, {"labels": 2}, "has no class for each image: leave data.labels out"),
+        ([-1] * 16, {"labels": 2}, "has no class for each image: leave data.num_labels out"),
+        ([[0, 1]] * 16, {"labels": 2}, "has no class for each image: leave data.num_labels out"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, y: Any, named: Any, words: str) -> None:

@@ -43,7 +43,7 @@ def test_an_autoencoder_gives_the_digits_back(resolve: Any, tmp_path: Path) -> N
 
 def test_a_gans_samples_come_near_the_digits(resolve: Any, tmp_path: Path) -> None:
     """Distance of a sample to the nearest real image, beside that of a real image that was held out."""
-    words = ["model=dcgan", "budget.epochs=12", "model.generator.width=16", "model.critic.width=16"]
+    words = ["model=dcgan", "budget.epochs=12", "model.generator.width=16", "model.discriminator.width=16"]
     method, data = trained(resolve, tmp_path, *words)
     images = lambda split: torch.cat([batch.x for batch in data.loader(split)]).flatten(1)
     real, held_out = images("train"), images("test")

@@ -17,9 +17,9 @@ from unlabeled.distributions.likelihood import Bernoulli, BernoulliLogProb, Gaus
 from unlabeled.distributions.posterior import DiagonalGaussian
 from unlabeled.distributions.prior import StandardNormal
 from unlabeled.errors import UserError
-from unlabeled.evaluation.metric import Number
+from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.metrics.likelihood import Likelihood, bounds, log_weights
-from unlabeled.evaluation.ranks import Place
+from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.study import Study
 from unlabeled.methods.autoencoder.pca import PCA
 from unlabeled.methods.vae.vae import VAE
@@ -65,7 +65,7 @@ class Data:
         return Rows(self.x)
 
 
-def measured(study: Study, **settings: int) -> dict[str, Number]:
+def measured(study: Study, **settings: int) -> dict[str, Metric]:
     evaluator = Likelihood(**settings)
     assert evaluator.applies(study)
     return {number.name: number for number in evaluator.measure(study)}
@@ -129,7 +129,7 @@ class Told:
     """Everything is what the test says it is."""
 
     device = torch.device("cpu")
-    level_width = 0.5
+    bin_width = 0.5
 
     def __init__(self, weights: Tensor | None = None):
         self.weights = weights  # (K, N), handed out in turn
@@ -157,7 +157,7 @@ class Told:
 
 class Density:
     device = torch.device("cpu")
-    level_width = 0.5
+    bin_width = 0.5
 
     def log_likelihood(self, x: Tensor) -> Tensor:
         return -8 * x.flatten(1)[:, 0]
@@ -170,7 +170,7 @@ def test_by_hand() -> None:
     assert nats.value == pytest.approx(-12) and nats.facts["standard_error"] == pytest.approx(4)
     # two images: (8 / 4 + log 2) / log 2 and (16 / 4 + log 2) / log 2
     assert bits.value == pytest.approx(3 / math.log(2) + 1)
-    assert bits.facts["standard_error"] == pytest.approx(1 / math.log(2)) and bits.facts["level_width"] == 0.5
+    assert bits.facts["standard_error"] == pytest.approx(1 / math.log(2)) and bits.facts["bin_width"] == 0.5
 
 
 def test_the_elbo_is_its_two_terms_whatever_training_weighs_them_with() -> None:
@@ -246,17 +246,17 @@ def test_the_images_of_many_draws_are_spread_over_the_split() -> None:
 def test_several_processes_find_what_one_finds() -> None:
     vae, x, _ = linear_gaussian(0.15)
 
-    class Half(Place):
+    class Half(Ranks):
         def gather(self, own: Any) -> list[Any]:
             return [own]
 
     whole = Study(vae, Data(x), seed=3)
     halves = [Study(vae, Data(x), seed=3, place=Half(rank, 2)) for rank in range(2)]
     order = torch.cat([torch.arange(100), torch.arange(200, 230), torch.arange(100, 200)])  # blocks 0 and 2, then 1
-    for find in (bounds, Likelihood(draws=9).weighted):
+    for find in (bounds, Likelihood(num_samples=9).weighted):
         for column, parts in zip(find(whole), zip(*(find(half) for half in halves), strict=True), strict=True):
             assert torch.equal(torch.cat(parts), column[order])
-    assert Likelihood(draws=2).measure(Study(vae, Data(x), place=Half(1, 2))) == []
+    assert Likelihood(num_samples=2).measure(Study(vae, Data(x), place=Half(1, 2))) == []
 
 
 def test_the_exact_likelihood_of_pca_needs_no_draws() -> None:
@@ -304,7 +304,7 @@ def test_one_image_has_a_bound_and_no_error() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 5, 7)])
 def test_fully_connected_networks_fit_any_size(shape: tuple[int, int, int]) -> None:
-    encoder = FullyConnectedEncoder(shape, 5, heads=2, hidden=[9, 8], activation=nn.ReLU)
+    encoder = FullyConnectedEncoder(shape, 5, num_params=2, hidden=[9, 8], activation=nn.ReLU)
     decoder = FullyConnectedDecoder(shape, 5, hidden=[8, 9], activation=nn.ReLU)
     sizes = [(m.in_features, m.out_features) for m in [*encoder, *decoder] if isinstance(m, nn.Linear)]
     d = math.prod(shape)
@@ -320,7 +320,7 @@ def test_fully_connected_networks_fit_any_size(shape: tuple[int, int, int]) -> N
 
 
 def test_the_experiment_is_the_papers_network(resolve: Any, tmp_path: Path) -> None:
-    config = resolve("experiment=vae_mnist_fully_connected")
+    config = resolve("experiment=mnist/vae_fully_connected")
     vae = instantiate(config["model"], _convert_="all")
     sizes = [tuple(p.shape) for p in vae.parameters() if p.ndim == 2]
     assert sizes == [(200, 784), (200, 200), (100, 200), (200, 50), (200, 200), (784, 200)]

@@ -26,10 +26,10 @@ OBJECTIVES = [adversarial.NonSaturating, adversarial.LeastSquares, adversarial.W
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_the_critic_raises_real_and_lowers_fake_the_generator_raises_fake(objective: type) -> None:
+def test_the_discriminator_raises_real_and_lowers_fake_the_generator_raises_fake(objective: type) -> None:
     # scores of 0.3: inside hinge's margins, and on the near side of the least-squares targets 0 and 1
     real, fake, score = (torch.full((4,), 0.3, requires_grad=True) for _ in range(3))
-    objective().critic(real, fake).backward()
+    objective().discriminator(real, fake).backward()
     objective().generator(score).backward()
     assert (real.grad < 0).all() and (fake.grad > 0).all() and (score.grad < 0).all()
 
@@ -38,19 +38,19 @@ def test_non_saturating_is_binary_cross_entropy_of_logits() -> None:
     real, fake = torch.randn(2, 7)
     bce = torch.nn.functional.binary_cross_entropy_with_logits
     expected = bce(real, torch.ones(7)) + bce(fake, torch.zeros(7))
-    torch.testing.assert_close(adversarial.NonSaturating().critic(real, fake), expected)
+    torch.testing.assert_close(adversarial.NonSaturating().discriminator(real, fake), expected)
     torch.testing.assert_close(adversarial.NonSaturating().generator(fake), bce(fake, torch.ones(7)))
 
 
-def test_non_saturating_critic_is_at_rest_at_one_half_where_the_distributions_are_one() -> None:
+def test_non_saturating_discriminator_is_at_rest_at_one_half_where_the_distributions_are_one() -> None:
     score = torch.zeros(5, requires_grad=True)  # sigma(0) = 1/2
-    adversarial.NonSaturating().critic(score, score).backward()
+    adversarial.NonSaturating().discriminator(score, score).backward()
     torch.testing.assert_close(score.grad, torch.zeros(5))
 
 
 def test_least_squares_written_out() -> None:
     real, fake = torch.tensor([0.0, 2.0]), torch.tensor([1.0, 3.0])
-    assert adversarial.LeastSquares().critic(real, fake) == pytest.approx((1 + 1) / 4 + (1 + 9) / 4)
+    assert adversarial.LeastSquares().discriminator(real, fake) == pytest.approx((1 + 1) / 4 + (1 + 9) / 4)
     assert adversarial.LeastSquares().generator(fake) == pytest.approx((0 + 4) / 4)
 
 
@@ -68,17 +68,17 @@ def test_gradient_penalty_takes_each_image_by_itself() -> None:
     assert float(value) == pytest.approx((0 + 4) / 2)
 
 
-def test_gradient_penalty_reaches_the_critic_in_float32_under_autocast() -> None:
-    critic = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 1))
+def test_gradient_penalty_reaches_the_discriminator_in_float32_under_autocast() -> None:
+    discriminator = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 1))
     x = torch.randn(3, 1, 2, 2)
     with torch.autocast("cpu", torch.bfloat16):
-        value = penalty.GradientPenalty()(critic, x, -x)
+        value = penalty.GradientPenalty()(discriminator, x, -x)
     value.backward()
-    norm = critic[1].weight.detach().norm()
+    norm = discriminator[1].weight.detach().norm()
     assert value.dtype == torch.float32 and float(value.detach()) == pytest.approx(
         float(10 * (norm - 1) ** 2), rel=1e-5
     )
-    assert critic[1].weight.grad.norm() > 0
+    assert discriminator[1].weight.grad.norm() > 0
 
 
 def test_gaussian_kl_and_density_match_torch() -> None:
@@ -106,7 +106,7 @@ def test_gaussian_likelihood_matches_torch_and_its_bits_are_those_of_the_discret
     # the probability of a level is the mass between its edges: for a wide Gaussian, density times width
     likelihood, edges = Gaussian(sigma=1.0), Normal(output.double(), 1.0)
     mass = (edges.cdf(x + 1 / 255) - edges.cdf(x - 1 / 255)).log().sum((1, 2, 3))
-    bits = -(likelihood.log_prob(output, x) / 9 + math.log(likelihood.level_width)) / math.log(2)
+    bits = -(likelihood.log_prob(output, x) / 9 + math.log(likelihood.bin_width)) / math.log(2)
     torch.testing.assert_close(bits, (-mass / 9 / math.log(2)).float(), rtol=1e-3, atol=1e-3)
 
 
@@ -171,11 +171,11 @@ SHAPES = [(1, 8, 8), (1, 16, 16), (1, 28, 28), (3, 32, 32), (3, 33, 47), (3, 64,
 def test_networks_fit_any_size(shape: tuple[int, int, int]) -> None:
     x = torch.randn(2, *shape)
     for module in (ee559, convolutional):
-        encoder = (module.Encoder if module is ee559 else module.ConvEncoder)(shape, 5, heads=2, width=4)
+        encoder = (module.Encoder if module is ee559 else module.ConvEncoder)(shape, 5, num_params=2, width=4)
         decoder = (module.Decoder if module is ee559 else module.ConvDecoder)(shape, 5, width=4)
         assert encoder(x).shape == (2, 10) and decoder(encoder(x)[:, :5]).shape == x.shape
     assert dcgan.Generator(7, shape, width=4)(torch.randn(2, 7)).shape == x.shape
-    assert dcgan.Critic(shape, width=4)(x).shape == (2,)
+    assert dcgan.Discriminator(shape, width=4)(x).shape == (2,)
 
 
 def test_the_course_autoencoder_has_its_sides_on_28_pixels() -> None:
@@ -191,7 +191,7 @@ def test_dcgan_at_64_pixels_is_the_papers() -> None:
     assert shapes == [(100, 1024, 4, 4), (1024, 512, 4, 4), (512, 256, 4, 4), (256, 128, 4, 4), (128, 3, 4, 4)]
 
 
-@pytest.mark.parametrize("network", [lambda: ee559.Encoder((1, 7, 9), 8), lambda: dcgan.Critic((3, 5, 64))])
+@pytest.mark.parametrize("network", [lambda: ee559.Encoder((1, 7, 9), 8), lambda: dcgan.Discriminator((3, 5, 64))])
 def test_images_too_small_for_a_network_are_refused_in_words(network: object) -> None:
     with pytest.raises(UserError, match=r"too small.*at least"):
         network()  # type: ignore[operator]

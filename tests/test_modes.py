@@ -20,20 +20,20 @@ from tests.cases import CASES
 from tests.test_contract import run
 from unlabeled.app.run.build import build as built
 from unlabeled.batches import Points
-from unlabeled.capabilities import Judges
+from unlabeled.capabilities import Scores
 from unlabeled.data.sources.mixtures import Grid, Mixture, Ring
 from unlabeled.errors import UserError
 from unlabeled.evaluation.figures.points import EDGE, draw_points, in_the_plane, strip
 from unlabeled.evaluation.metrics.modes import counted
 from unlabeled.nn.gan import dcgan
 from unlabeled.nn.gan import mlp as mlp_gan
-from unlabeled.nn.layers.batch_statistics import couples
+from unlabeled.nn.layers.batch_statistics import uses_batch_statistics
 from unlabeled.nn.layers.minibatch import MinibatchDiscrimination, MinibatchStandardDeviation
 from unlabeled.optim.unrolling import check_unrolls, unrolled
 
 ROWS = {case.model: case for case in CASES}
 LINE = Mixture("line", [[-0.5], [0.25]], [0.1, 0.2], [1, 3])
-SMALL = ["model.generator.hidden=[16]", "model.critic.hidden=[16]", "data.train=600", "data.batch_size=50"]
+SMALL = ["model.generator.hidden=[16]", "model.discriminator.hidden=[16]", "data.train=600", "data.batch_size=50"]
 
 
 # --- Data
@@ -85,12 +85,12 @@ def test_a_split_is_one_draw_whatever_the_seed_of_training(resolve: Any) -> None
     [
         (["model=vae", "data=rings"], "model=vae learns from Images and data=rings gives Points: take data="),
         (["model=gan", "data=plain2striped"], "learns from Images or Points and data=plain2striped gives Unpaired"),
-        (["model=dcgan", "data=rings"], "network of images .* say network@model.generator=mlp_generator"),
+        (["model=dcgan", "data=rings"], "network of images .* say network@model.generator=gan/mlp_generator"),
         (["model=gan", "data=rings", "data.shape=[3]"], "its points have 2 numbers each"),
         (["model=gan", "data=rings", "data.train=0"], "data.train wants a whole number, 1 or more"),
         (["model=gan", "data=rings", "data.source.modes=1"], "2 at least"),
         (["model=gan", "data=mixture_1d", "data.source.weights=[1,2]"], "3 modes has one weight"),
-        (["model=minibatch_gan", "model.critic.minibatch.kernels=0"], "kernels wants a whole number, 1 or more"),
+        (["model=minibatch_gan", "model.discriminator.minibatch.kernels=0"], "kernels wants a whole number, 1 or more"),
         (["model=unrolled_gan", "model.unrolled_steps=-1"], "0 or more"),
     ],
 )  # fmt: skip
@@ -105,10 +105,10 @@ def test_what_does_not_fit_is_one_line(words: list[str], line: str, program: Any
 
 @pytest.mark.parametrize("shape", [(3, 7, 5), (2,), (1,)])
 def test_the_same_networks_take_images_and_points(shape: tuple[int, ...]) -> None:
-    generator, critic = mlp_gan.Generator(4, shape, [8]), mlp_gan.Critic(shape, [8], batch_norm=True)
+    generator, discriminator = mlp_gan.Generator(4, shape, [8]), mlp_gan.Discriminator(shape, [8], batch_norm=True)
     x = generator(1e4 * torch.randn(6, 4))
-    assert x.shape == (6, *shape) and critic(x).shape == (6,)
-    torch.testing.assert_close(critic.eval()(x), critic.score(critic.features(x)))
+    assert x.shape == (6, *shape) and discriminator(x).shape == (6,)
+    torch.testing.assert_close(discriminator.eval()(x), discriminator.score(discriminator.features(x)))
     assert (x.abs().max() <= 1) == (len(shape) == 3)  # an image has bounds, a point has none
 
 
@@ -141,21 +141,21 @@ def test_minibatch_standard_deviation_is_one_number_a_group() -> None:
 
 @pytest.mark.parametrize("part", [MinibatchDiscrimination, MinibatchStandardDeviation])
 @pytest.mark.parametrize("network", ["mlp", "dcgan"])
-def test_a_critic_with_such_a_part_sees_its_batch_as_a_whole(part: Any, network: str) -> None:
-    kind: Any = mlp_gan.Critic if network == "mlp" else partial(dcgan.Critic, width=4, batch_norm=False)
+def test_a_discriminator_with_such_a_part_sees_its_batch_as_a_whole(part: Any, network: str) -> None:
+    kind: Any = mlp_gan.Discriminator if network == "mlp" else partial(dcgan.Discriminator, width=4, batch_norm=False)
     x = torch.randn(6, 1, 16, 16)
     alone, together = kind((1, 16, 16)), kind((1, 16, 16), minibatch=part)
-    assert couples(together) and not couples(alone)
+    assert uses_batch_statistics(together) and not uses_batch_statistics(alone)
     torch.testing.assert_close(alone(x)[:3], alone(x[:3]), rtol=1e-4, atol=1e-6)
     assert not torch.allclose(together(x)[:3], together(x[:3]), rtol=1e-4, atol=1e-6)
 
 
 def test_a_network_of_the_command_line_brings_its_minibatch_part(resolve: Any) -> None:
-    words = ["network@model.critic.minibatch=minibatch_standard_deviation", "data_root=unused"]
+    words = ["network@model.discriminator.minibatch=gan/minibatch_standard_deviation", "data_root=unused"]
     method = built(resolve("model=dcgan", *words))[1]
-    assert any(isinstance(part, MinibatchStandardDeviation) for part in method.critic.modules())
-    swapped = resolve("model=minibatch_gan", "experiment=rings", "data_root=unused")
-    assert swapped["model"]["critic"]["minibatch"]["_target_"].endswith("MinibatchDiscrimination")
+    assert any(isinstance(part, MinibatchStandardDeviation) for part in method.discriminator.modules())
+    swapped = resolve("model=minibatch_gan", "experiment=mixtures/rings", "data_root=unused")
+    assert swapped["model"]["discriminator"]["minibatch"]["_target_"].endswith("MinibatchDiscrimination")
 
 
 # --- Unrolling
@@ -215,40 +215,40 @@ def test_unrolled_steps_are_the_optimizers_own_and_differentiable(kind: Any, war
         torch.testing.assert_close(mine, value.detach(), rtol=1e-6, atol=1e-8)
 
 
-LINEAR = ["model.critic.hidden=[]", "optimizer@model.critic_optimizer=sgd"]
-LINEAR += ["model.critic_optimizer.momentum=0", "model.critic_optimizer.nesterov=false"]
+LINEAR = ["model.discriminator.hidden=[]", "optimizer@model.discriminator_optimizer=sgd"]
+LINEAR += ["model.discriminator_optimizer.momentum=0", "model.discriminator_optimizer.nesterov=false"]
 
 
 def play(resolve: Any, *words: str) -> tuple[Any, Tensor, Tensor]:
-    """An unrolled GAN whose critic, D(x) = w x + b, learns by SGD of rate 0.1; real points and fakes; in float64."""
-    said = [*LINEAR, "model.critic_optimizer.lr=0.1", "data_root=unused", *words]
+    """An unrolled GAN whose discriminator, D(x) = w x + b, learns by SGD of rate 0.1; real points and fakes; in float64."""
+    said = [*LINEAR, "model.discriminator_optimizer.lr=0.1", "data_root=unused", *words]
     _, method = built(resolve("model=unrolled_gan", "data=rings", *said))
     own = method.double().configure_optimizers()[1]
     method.optimizers = lambda: [None, SimpleNamespace(optimizer=own)]
     return method, torch.randn(7, 2).double(), torch.randn(7, 2).double().requires_grad_()
 
 
-def test_the_unrolled_generator_meets_the_critic_as_it_will_have_answered(resolve: Any) -> None:
+def test_the_unrolled_generator_meets_the_discriminator_as_it_will_have_answered(resolve: Any) -> None:
     """Wasserstein's objective: w_K = w - K a (f - r), of the means f of fakes and r of real points.
 
     f_K = w_K (r - f); its slope along f is - w + 2 K a (f - r), without unrolling - w alone, and of the fakes' term
     alone - w + K a (2 f - r).
     """
     method, real, fake = play(resolve, "objective=wasserstein", "model.unrolled_steps=2")
-    w = method.critic.head.weight.detach()[0].clone()
+    w = method.discriminator.head.weight.detach()[0].clone()
     loss = method.generator_loss(real, fake)
     (slope,) = torch.autograd.grad(loss, fake)
     f, r = fake.detach().mean(0), real.mean(0)
     torch.testing.assert_close(loss.detach().double(), (w - 0.2 * (f - r)) @ (r - f), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(slope.sum(0), -w + 0.4 * (f - r), rtol=1e-5, atol=1e-6)
-    assert torch.equal(method.critic.head.weight[0], w)
+    assert torch.equal(method.discriminator.head.weight[0], w)
 
 
 @pytest.mark.parametrize("objective", ["minimax", "non_saturating"])
 def test_the_unrolled_generator_descends_the_value_itself(objective: str, resolve: Any) -> None:
-    """f = E log sigma(D(x)) + E log(1 - sigma(D(G(z)))) after one step of the critic that is written out here."""
+    """f = E log sigma(D(x)) + E log(1 - sigma(D(G(z)))) after one step of the discriminator that is written out here."""
     method, real, fake = play(resolve, f"objective={objective}", "model.unrolled_steps=1")
-    w, b = (parameter.detach().flatten() for parameter in method.critic.parameters())
+    w, b = (parameter.detach().flatten() for parameter in method.discriminator.parameters())
     wrong_real, wrong_fake = (-(real @ w + b)).sigmoid(), (fake @ w + b).sigmoid()  # - d f / d score, d f / d score
     ahead = w + 0.1 * ((wrong_real[:, None] * real).mean(0) - (wrong_fake[:, None] * fake).mean(0))
     bias = b + 0.1 * (wrong_real.mean() - wrong_fake.mean())
@@ -259,16 +259,18 @@ def test_the_unrolled_generator_descends_the_value_itself(objective: str, resolv
     torch.testing.assert_close(*slopes, rtol=1e-5, atol=1e-6)
 
 
-def test_the_critic_itself_moves_one_step_only(build: Any) -> None:
+def test_the_discriminator_itself_moves_one_step_only(build: Any) -> None:
     """As a GAN's does on the same batch, with the optimizer's memory of one step, and batch norm's of one pass."""
-    words = ["budget.batches=1", "model.critic.batch_norm=true", "model.critic.hidden=[8,8]"]
+    words = ["budget.batches=1", "model.discriminator.batch_norm=true", "model.discriminator.hidden=[8,8]"]
     plain = run(build(ROWS["gan"], *words, run="plain"))
     ends = {}
     for k in (0, 2):
         ends[k] = run(build(ROWS["unrolled_gan"], *words, f"model.unrolled_steps={k}", run=f"{k}"))
-        for (name, a), b in zip(plain.critic.state_dict().items(), ends[k].critic.state_dict().values(), strict=True):
+        for (name, a), b in zip(
+            plain.discriminator.state_dict().items(), ends[k].discriminator.state_dict().values(), strict=True
+        ):
             if "running" in name or "tracked" in name:
-                assert torch.equal(ends[0].critic.state_dict()[name], b), name
+                assert torch.equal(ends[0].discriminator.state_dict()[name], b), name
             else:
                 torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
     weights = [torch.cat([p.flatten() for p in ends[k].generator.parameters()]) for k in (0, 2)]
@@ -277,7 +279,7 @@ def test_the_critic_itself_moves_one_step_only(build: Any) -> None:
 
 @pytest.mark.parametrize("kind", [torch.optim.RMSprop, partial(torch.optim.Adam, amsgrad=True), torch.optim.AdamW])
 def test_an_optimizer_that_cannot_be_unrolled_is_refused(kind: Any) -> None:
-    with pytest.raises(UserError, match="an unrolled critic learns by plain"):
+    with pytest.raises(UserError, match="an unrolled discriminator learns by plain"):
         check_unrolls(kind([nn.Parameter(torch.zeros(1))]))
 
 
@@ -358,9 +360,9 @@ def test_points_go_through_the_whole_program(model: str, data: str, program: Any
     assert refused.status == 1 and "these data are points" in refused.complaint
 
 
-def test_on_a_line_the_critic_is_in_the_picture(resolve: Any) -> None:
+def test_on_a_line_the_discriminator_is_in_the_picture(resolve: Any) -> None:
     data, method = built(resolve("model=gan_1d", "data=mixture_1d", "data_root=unused"))
-    assert isinstance(method, Judges)
+    assert isinstance(method, Scores)
 
     def blue(image: Image.Image) -> int:
         pixels = np.asarray(image).astype(int)

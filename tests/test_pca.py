@@ -120,7 +120,7 @@ def test_codes_are_drawn_as_they_are_found(fitted):
     """The prior's covariance is that of the codes less the noise, equation 7."""
     method, x, _, _ = fitted
     torch.manual_seed(0)
-    drawn = method.draw_codes(200_000)
+    drawn = method.sample_prior(200_000)
     codes = method.encode(x.float().unflatten(1, (1, 8, 8)))
     torch.testing.assert_close(
         drawn.T.cov(correction=0).diagonal(),
@@ -152,7 +152,7 @@ def test_flat_data_have_a_finite_density():
     images = x.unflatten(1, (1, 4, 4))
     assert torch.isfinite(method.log_likelihood(images)).all()
     torch.testing.assert_close(method.reconstruct(images), images, atol=1e-5, rtol=0)
-    assert torch.isfinite(method.draw_codes(5)).all()
+    assert torch.isfinite(method.sample_prior(5)).all()
 
 
 def test_before_the_pass_it_is_a_standard_normal():

@@ -29,9 +29,9 @@ from unlabeled.evaluation.figures.drawing import (
     thinned,
     titled,
 )  # fmt: skip
-from unlabeled.evaluation.figures.evaluation import copies, portray
+from unlabeled.evaluation.figures.evaluation import copies, draw_figures
 from unlabeled.evaluation.metrics.comparison import NEAREST, Nearest
-from unlabeled.evaluation.ranks import Place
+from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.stats.latent import direction, is_gaussian, lerp, separation, slerp, traversals
 from unlabeled.evaluation.study import Study
 
@@ -57,11 +57,11 @@ class Generator:
         x[:, :Z] = z / 3
         return x.unflatten(1, (1, 8, 8)).clamp(-1, 1)
 
-    def draw_codes(self, n: int) -> Tensor:
+    def sample_prior(self, n: int) -> Tensor:
         return torch.randn(n, Z)
 
     def sample(self, n: int) -> Tensor:
-        return self.decode(self.draw_codes(n))
+        return self.decode(self.sample_prior(n))
 
 
 class Autoencoder(Encoder):
@@ -203,7 +203,7 @@ def test_walks_begin_and_end_at_real_images(laid: Any) -> None:
     codes = study.codes("test")
     ends, images = portrait.ends_of_walks(study, codes)
     torch.testing.assert_close(codes.h[distinct(codes.y, 10)], ends)
-    portrait.interpolations(study, ends, images, VAE().draw_codes(portrait.DRAWS))
+    portrait.interpolations(study, ends, images, VAE().sample_prior(portrait.DRAWS))
     shown = laid[0]["images"]
     assert laid[0]["rows"] == ["straight", "spherical"] * 5 and shown.shape[:2] == (10, 13)
     for row in range(10):
@@ -389,7 +389,7 @@ def test_factors_are_no_attributes(laid: Any) -> None:
 # Who is shown how
 
 
-ENCODED = {"neighbours", "codes_map", "anomalies"}
+ENCODED = {"neighbours", "embedding", "anomalies"}
 DECODED = {"interpolation", "interpolations", "traversals"}
 SHOWN = {
     Encoder: ENCODED,
@@ -401,21 +401,21 @@ SHOWN = {
 
 @pytest.fixture
 def plain_map(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portrait, "codes_map", lambda *_: Image.new("RGB", (9, 9)))
+    monkeypatch.setattr(portrait, "embedding", lambda *_: Image.new("RGB", (9, 9)))
 
 
 @pytest.mark.parametrize("kind", SHOWN, ids=lambda kind: kind.__name__)
 def test_everything_that_applies_is_shown_the_same_each_time(kind: Any, plain_map: None) -> None:
-    shown = portray(Study(kind(), Data()))
+    shown = draw_figures(Study(kind(), Data()))
     assert set(shown) == SHOWN[kind]
     torch.manual_seed(99)
-    again = portray(Study(kind(), Data()))
+    again = draw_figures(Study(kind(), Data()))
     for name, picture in shown.items():
         assert picture.width <= WIDEST
-        assert name == "codes_map" or np.asarray(picture).std() > 0
+        assert name == "embedding" or np.asarray(picture).std() > 0
         assert picture.tobytes() == again[name].tobytes(), name
     if "samples" in shown:
-        other = portray(Study(kind(), Data(), seed=1))
+        other = draw_figures(Study(kind(), Data(), seed=1))
         assert other["samples"].tobytes() != shown["samples"].tobytes()
 
 
@@ -437,13 +437,13 @@ class Broken(VAE):
         raise RuntimeError("out of memory\nagain")
 
 
-OF_CODES = {"neighbours", "codes_map"}
+OF_CODES = {"neighbours", "embedding"}
 COSTS = [  # method, images of a split, pictures that cannot be drawn
-    (VAE, 1, {"codes_map"}),
+    (VAE, 1, {"embedding"}),
     (VAE, 2, set()),
-    (Autoencoder, 1, {"codes_map"}),
+    (Autoencoder, 1, {"embedding"}),
     (Generator, 1, set()),
-    (Collapsed, 20, {"codes_map"}),
+    (Collapsed, 20, {"embedding"}),
     (Diverged, 20, OF_CODES | {"anomalies"}),
     (Broken, 20, {"samples", "nearest_training_images"}),
 ]
@@ -452,7 +452,7 @@ COSTS = [  # method, images of a split, pictures that cannot be drawn
 @pytest.mark.parametrize(("kind", "n", "lost"), COSTS, ids=lambda value: getattr(value, "__name__", None))
 def test_a_picture_that_fails_is_a_line_and_costs_nothing_else(kind: Any, n: int, lost: set[str]) -> None:
     study = Study(kind(), Data(n=n))
-    shown = portray(study)
+    shown = draw_figures(study)
     assert set(shown.failed) == lost and not lost & set(shown)
     few = {"interpolation", "interpolations", "traversals", "class_arithmetic"}  # take two images, or four
     wanted = SHOWN.get(kind, SHOWN[VAE]) - lost
@@ -465,16 +465,16 @@ def test_a_picture_that_fails_is_a_line_and_costs_nothing_else(kind: Any, n: int
 
 
 def test_translations_are_shown_both_ways() -> None:
-    shown = portray(Study(Translator(), Domains()))
+    shown = draw_figures(Study(Translator(), Domains()))
     assert set(shown) == {"a_to_b", "b_to_a"}
 
 
 def test_an_encoder_beside_a_generator_is_not_its_inverse(plain_map: None) -> None:
-    class Both(Encoder, Generator):  # a critic's features, say
+    class Both(Encoder, Generator):  # a discriminator's features, say
         pass
 
     assert not inverts(Both()) and inverts(VAE())
-    shown = portray(Study(Both(), Data()))
+    shown = draw_figures(Study(Both(), Data()))
     assert set(shown) == ENCODED | DECODED | {"samples", "nearest_training_images"}  # no arithmetic
 
 
@@ -482,12 +482,12 @@ def test_what_metrics_found_nearest_is_shown(plain_map: None) -> None:
     study = Study(Generator(), Data())
     levels = torch.zeros(16, 1, 8, 8, dtype=torch.uint8)
     study.once(NEAREST, lambda: Nearest(levels, levels + 255, torch.arange(16), torch.zeros(16)))
-    page = np.asarray(portray(study)["nearest_in_features"].convert("L"))
+    page = np.asarray(draw_figures(study)["nearest_in_features"].convert("L"))
     assert page.shape == (4 * 82 + 2, page.shape[1]) and page[40, -40] == 0 and page[122, -40] == 255
 
 
 def test_followers_make_the_passes_and_draw_nothing() -> None:
-    class Group(Place):
+    class Group(Ranks):
         """Two processes, of which this is the second; the first's rows are made up from its own."""
 
         def gather(self, own: Any) -> list[Any]:
@@ -501,7 +501,7 @@ def test_followers_make_the_passes_and_draw_nothing() -> None:
             return super().encode(x)
 
     study = Study(Watched(), Data(n=200), place=Group(1, 2))
-    assert portray(study) == {} and sum(made) >= 100
+    assert draw_figures(study) == {} and sum(made) >= 100
 
 
 def test_classes_come_in_turn() -> None:
@@ -532,7 +532,7 @@ def test_words_leave_the_images_as_they_are() -> None:
     assert levels[19:83, :left].min() < 100  # the row's label
     long = grid(images, 2, ["a caption that is much too long for its image"] * 4)
     assert long.size == grid(images, 2, ["a"] * 4).size
-    assert grid(images[:1], 1, heads=["x", "too many"]).width == grid(images[:1], 1).width
+    assert grid(images[:1], 1, num_params=["x", "too many"]).width == grid(images[:1], 1).width
 
 
 @pytest.mark.parametrize(

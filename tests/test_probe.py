@@ -35,7 +35,7 @@ class Shrink(nn.Module):
 class Layered(Shrink):
     """With stages: the first sees nothing, the second all."""
 
-    def encode_stages(self, x: Tensor) -> dict[str, Tensor]:
+    def intermediate_features(self, x: Tensor) -> dict[str, Tensor]:
         return {"stage1": torch.ones(len(x), 3) * torch.arange(len(x))[:, None], "stage2": self.encode(x)}
 
 

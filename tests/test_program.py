@@ -91,10 +91,10 @@ MISTAKES = {
     "model.latent_dim=abc": r"model.latent_dim wants a whole number",
     "model.optimizer.lr=fast": r"model.optimizer.lr wants a number",
     "model.optimizer.lr=-1": r"model.optimizer.lr wants a number, 0 or more",
-    "model=dcgan model.critic_optimizer.betas=[0,1]": r"betas wants a list of 2 numbers, 0 or more and below 1",
-    "model=dcgan model.critic_optimizer.eps=-1": r"model.critic_optimizer: Adam refuses .*epsilon",
-    "model=dcgan +model.critic_optimizer.momentum=1": r"model.critic_optimizer.momentum: Adam refuses momentum",
-    "model=dcgan optimizer=sgd": r"model=dcgan has no part optimizer: it has .*critic_optimizer",
+    "model=dcgan model.discriminator_optimizer.betas=[0,1]": r"betas wants a list of 2 numbers, 0 or more and below 1",
+    "model=dcgan model.discriminator_optimizer.eps=-1": r"model.discriminator_optimizer: Adam refuses .*epsilon",
+    "model=dcgan +model.discriminator_optimizer.momentum=1": r"model.discriminator_optimizer.momentum: Adam refuses momentum",
+    "model=dcgan optimizer=sgd": r"model=dcgan has no part optimizer: it has .*discriminator_optimizer",
     "data.batch_size=[1,2]": r"data.batch_size wants a whole number",
     "~callbacks.budget": r"callbacks without Budget: .* leave callbacks.budget in",
     "budget.epochs =3": r"cannot read 'budget.epochs =3'",
@@ -128,12 +128,15 @@ def test_a_mistake_gets_one_line(words: str, program: Any, monkeypatch: pytest.M
 
 def test_whole_numbers_stand_in_a_list_of_others(program: Any, tmp_path: Path) -> None:
     """As published: betas of (0, 0.9). In a list that was empty, or of whole ones, they stay what they are."""
-    narrow = ["model.generator.width=2", "model.critic.body.width=2"]
+    narrow = ["model.generator.width=2", "model.discriminator.body.width=2"]
     words = ["model=acgan", *narrow, f"run={tmp_path / 'run'}", *SHORT]
-    assert program("train", *words, "model.critic_optimizer.betas=[0,0.9]", "model.critic.hidden=[4]").status == 0
+    assert (
+        program("train", *words, "model.discriminator_optimizer.betas=[0,0.9]", "model.discriminator.hidden=[4]").status
+        == 0
+    )
     settings = OmegaConf.load(tmp_path / "run" / "config.yaml").model
-    assert settings.critic_optimizer.betas == [0.0, 0.9] and settings.generator_optimizer.betas == [0.5, 0.999]
-    assert settings.critic.hidden == [4]
+    assert settings.discriminator_optimizer.betas == [0.0, 0.9] and settings.generator_optimizer.betas == [0.5, 0.999]
+    assert settings.discriminator.hidden == [4]
 
 
 def test_more_devices_than_there_are(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:

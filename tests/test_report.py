@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from rich.console import Console
 
-from unlabeled.app.cli.main import Outcome
+from unlabeled.app.cli.main import JobStatus
 from unlabeled.app.cli.terminal import show, tables
 from unlabeled.app.tables import results
 from unlabeled.app.tables.sweep import CompareEvaluations, compared
@@ -243,7 +243,7 @@ UNTRAINED: Any = {"baseline": "untrained network", "baseline_value": 0.2}
         (number("mig", 0.1, **UNTRAINED), "bad", "worse than untrained network, 0.2"),
         (number("mig", 0.2, **UNTRAINED), "", "untrained network 0.2"),
         (number("kid[e]", 0.1, "lower", floor=-0.01), "", "real images -0.01"),
-        (number("memorised[e]", 17.0, None, baseline="unseen images", baseline_value=50.0), "", "unseen images 50"),
+        (number("memorization[e]", 17.0, None, baseline="unseen images", baseline_value=50.0), "", "unseen images 50"),
         (number("linear_accuracy", 95.0, **RAW, untrained_value=91.0), "fair", "worse than raw pixels, 96"),
         (number("fid[e]", math.nan, "lower", floor=1.5), "", "real images 1.5"),
     ],
@@ -264,10 +264,10 @@ def test_a_distance_is_told_in_words() -> None:
 
 
 def test_what_has_no_better_has_no_arrow_anywhere() -> None:
-    given = content([number("compression", 16.0, None), number("elbo_kl", 8.0, None, untrained_value=9.0)])
+    given = content([number("compression_ratio", 16.0, None), number("elbo_kl", 8.0, None, untrained_value=9.0)])
     page = alone(render(given, {}))
     assert "↑" not in page.text and "↓" not in page.text and "than" not in page.text.partition("Green")[0]
-    jobs = [job("a", numbers=given["numbers"], model="x"), job("b", numbers=[number("compression", 4.0, None)])]
+    jobs = [job("a", numbers=given["numbers"], model="x"), job("b", numbers=[number("compression_ratio", 4.0, None)])]
     told = side_by_side(jobs)
     assert told["numbers"][0]["best"] == [False, False] and "*" not in "".join(drawn(told, 80))
     text = render_comparison(told, {})
@@ -313,7 +313,9 @@ def test_seeds_of_one_model_are_averaged() -> None:
     psnr, ssim = told["numbers"]
     assert psnr["mean"] == 3 and psnr["sd"] == pytest.approx(math.sqrt((4 + 1 + 9) / 2)) and ssim["sd"] == 0
     assert psnr["best"] == [False, False, True] and ssim["best"] == [False] * 3  # all are the same
-    classes = [job(str(c), numbers=[number("anomaly_auroc", 50.0 + c)], overrides=[f"data.only={c}"]) for c in (0, 1)]
+    classes = [
+        job(str(c), numbers=[number("anomaly_auroc", 50.0 + c)], overrides=[f"data.class_subset={c}"]) for c in (0, 1)
+    ]
     assert side_by_side(classes, "t")["numbers"][0]["mean"] == 50.5
     wider = [*jobs[:2], job("w", numbers=jobs[2]["evaluation"]["numbers"], seed=2, overrides=["model.latent_dim=8"])]
     told = side_by_side(wider, "t")
@@ -405,14 +407,14 @@ def test_single_runs_and_empty_sweeps_leave_nothing(tmp_path: Path, capsys: Any)
 def test_evaluations_that_all_failed_are_one_line_and_no_page(
     tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Outcome, "failed", 0)
+    monkeypatch.setattr(JobStatus, "failed", 0)
     (tmp_path / "comparison.html").write_text("of a sweep before")
     for num in (0, 1):
         CompareEvaluations().on_job_end(config_of(tmp_path, num=num), JobReturn())
     CompareEvaluations().on_multirun_end(config_of(tmp_path))
     told = capsys.readouterr()
     assert told.out == "" and told.err == "error: all 2 evaluations failed: there is nothing to compare\n"
-    assert Outcome.failed == 1 and sorted(path.name for path in tmp_path.iterdir()) == ["0.json", "1.json"]
+    assert JobStatus.failed == 1 and sorted(path.name for path in tmp_path.iterdir()) == ["0.json", "1.json"]
 
 
 def test_a_folder_that_two_jobs_wrote_to_is_named(sweep: Path, capsys: Any) -> None:

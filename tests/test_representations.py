@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from tests.test_probe import Shrink, Split, blobs, halves, values
 from unlabeled.app.cli.main import CONF
 from unlabeled.batches import Images
-from unlabeled.capabilities import Stages
+from unlabeled.capabilities import IntermediateFeatures
 from unlabeled.data.module import ImageData
 from unlabeled.data.sources.digits import Digits
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features.split import Features
-from unlabeled.evaluation.figures.embedding import codes_map, planes
+from unlabeled.evaluation.figures.embedding import embedding, planes
 from unlabeled.evaluation.metrics.clustering import Clustering, matched
 from unlabeled.evaluation.metrics.finetune import FineTune, accuracy
 from unlabeled.evaluation.metrics.probe import Probe
@@ -88,7 +88,7 @@ class Beside:
     """Stands for one of two processes, here a thread."""
 
     def __init__(self, rank: int, meet: threading.Barrier, shared: dict):
-        self.rank, self.world, self.leads = rank, 2, rank == 0
+        self.rank, self.world, self.is_main = rank, 2, rank == 0
         self.meet, self.shared = meet, shared
 
     def blocks(self, n, size):
@@ -103,7 +103,7 @@ class Beside:
 
 
 class Layered(Shrink):
-    def encode_stages(self, x: Tensor) -> dict[str, Tensor]:
+    def intermediate_features(self, x: Tensor) -> dict[str, Tensor]:
         return {"early": x.mean((2, 3)), "late": self.encode(x)}
 
 
@@ -143,8 +143,8 @@ def test_stages_of_the_methods(model, build):
     method = build(case)[0].eval()
     x = torch.randn(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        stages = method.encode_stages(x)
-        assert isinstance(method, Stages) and list(stages) == ["stage1", "stage2", "stage3", "stage4"]
+        stages = method.intermediate_features(x)
+        assert isinstance(method, IntermediateFeatures) and list(stages) == ["stage1", "stage2", "stage3", "stage4"]
         assert [tuple(h.shape) for h in stages.values()] == [(3, 8), (3, 16), (3, 32), (3, 64)]
         assert torch.equal(stages["stage4"], method.encode(x))
 
@@ -357,7 +357,7 @@ def test_codes_of_two_numbers_stand_beside_pca_and_tsne_of_the_pixels(monkeypatc
     shown = []
     monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda self, title, **_: shown.append(title))
     for dim in (2, 3):
-        codes_map(blobs(30, dim=dim, apart=3), 3, 0, torch.randn(30, 1, 4, 4))
+        embedding(blobs(30, dim=dim, apart=3), 3, 0, torch.randn(30, 1, 4, 4))
     words = [title.partition(",")[0] for title in shown]
     first = ["the codes", "PCA of the pixels", "t-SNE of the pixels"]
     assert words == [*first, "first two principal components", "t-SNE", "PCA of the pixels"]
@@ -365,14 +365,14 @@ def test_codes_of_two_numbers_stand_beside_pca_and_tsne_of_the_pixels(monkeypatc
 
 def test_maps_are_pictures_and_repeat():
     features = blobs(150, dim=2, apart=3)
-    colours = {"classes": codes_map(features, 3, 0), "none": codes_map(features, None, 0)}
+    colours = {"classes": embedding(features, 3, 0), "none": embedding(features, None, 0)}
     assert colours["classes"].mode == "RGB" and colours["classes"].size[0] > 300
-    assert np.array_equal(colours["classes"], codes_map(features, 3, 0))
+    assert np.array_equal(colours["classes"], embedding(features, 3, 0))
     saturated = {name: (np.ptp(np.asarray(image).astype(int), axis=2) > 60).mean() for name, image in colours.items()}
     assert saturated["classes"] > 0.001 and saturated["none"] == 0
     features.y[:] = -1
-    unknown = np.asarray(codes_map(features, 3, 0)).astype(int)[:, :500]  # beside the legend
+    unknown = np.asarray(embedding(features, 3, 0)).astype(int)[:, :500]  # beside the legend
     assert (np.ptp(unknown, axis=2) > 60).mean() == 0
     attributes = Features(features.h, torch.zeros(150, 5, dtype=torch.int64))
     many = Features(features.h, torch.arange(150))
-    assert codes_map(attributes, None, 0).size and codes_map(many, 150, 0).size
+    assert embedding(attributes, None, 0).size and embedding(many, 150, 0).size

@@ -241,14 +241,14 @@ def test_a_changed_config_is_refused_unless_asked_for(program: Any, tmp_path: Pa
         "seed=1": "seed=1 (was 0), data.seed=1 (was 0)",
     }.items():
         refused = program("train", f"resume={run}", words)
-        assert refused.status == 1 and change in refused.complaint and "resume_changed=true" in refused.complaint
+        assert refused.status == 1 and change in refused.complaint and "allow_config_change=true" in refused.complaint
     told.write_text(before.replace("seed: 0", "seed: 7"))  # by hand
     assert "seed=7 (was 0)" in program("train", f"resume={run}").complaint
     told.write_text(before)
     assert program("train", f"resume={run}", "model.latent_dim=8", "data.batch_size=2", "budget.epochs=2").status == 0
     assert "changes" not in told.read_text()  # nothing had, but the budget
 
-    words = ["model.optimizer.lr=0.5", "resume_changed=true", "budget.epochs=3"]
+    words = ["model.optimizer.lr=0.5", "allow_config_change=true", "budget.epochs=3"]
     asked = program("train", f"resume={run}", *words)
     line = "after batch 8: model.optimizer.lr=0.5 (was 0.001)"
     assert asked.status == 0 and f"note: changed {line}" in asked.err and line in told.read_text()
@@ -256,7 +256,7 @@ def test_a_changed_config_is_refused_unless_asked_for(program: Any, tmp_path: Pa
     assert program("train", f"resume={run}", "budget.epochs=4").status == 0  # asked for once is enough
     assert content(last)["config"]["model"]["optimizer"]["lr"] == 0.5
 
-    misfit = program("train", f"resume={run}", "model.latent_dim=3", "resume_changed=true", "budget.epochs=5")
+    misfit = program("train", f"resume={run}", "model.latent_dim=3", "allow_config_change=true", "budget.epochs=5")
     assert misfit.status == 1 and "Traceback" not in misfit.err
     assert re.search(r"last.ckpt does not fit Autoencoder as it is now \(encoder\S+: .* and \d+ more\)", misfit.err)
 
@@ -267,8 +267,8 @@ REFUSED = {  # of twelve batches that are over, and what the line says
     "budget.epochs=9 budget.batches=10": "for more than budget.batches=10, say budget.batches=N",
     "budget.images=24 budget.batches=5": "12 of 5 batches and 24 of 24 images are done",
     "data.batch_size=4 budget.epochs=4": "data.batch_size=4 (was 2)",
-    "data.batch_size=1 resume_changed=true": "nothing left to do: 3 of 3 epochs",
-    "model.latent_dim=3 resume_changed=true budget.epochs=4": "does not fit Autoencoder",
+    "data.batch_size=1 allow_config_change=true": "nothing left to do: 3 of 3 epochs",
+    "model.latent_dim=3 allow_config_change=true budget.epochs=4": "does not fit Autoencoder",
     "trainer.limit_train_batches=0.5 budget.epochs=4": "say a whole number of batches",
     "callbacks.checkpoints.mode=middle budget.epochs=4": "say lowest or highest",
 }

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tests.test_likelihood import Data
 from unlabeled.errors import UserError
-from unlabeled.evaluation.ranks import Place
+from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.sampler import Flow, Mixture, Posteriors, StandardNormal, give
 from unlabeled.evaluation.study import Study
 from unlabeled.nn.layers.flows import RealNVP
@@ -33,10 +33,10 @@ class Plain(nn.Module):
 
 
 class Prior(Plain):
-    def draw_codes(self, n: int) -> Tensor:
+    def sample_prior(self, n: int) -> Tensor:
         return torch.randn(n, 2)
 
-    def draw_posterior(self, x: Tensor) -> Tensor:
+    def sample_posterior(self, x: Tensor) -> Tensor:
         return x.flatten(1) + 0.01 * torch.randn(len(x), 2)
 
 
@@ -74,7 +74,7 @@ def test_standard_normal_is_the_prior_where_there_is_one_else_the_moments_of_the
     torch.testing.assert_close(found.mean(0), z.mean(0), atol=0.05, rtol=0)
     torch.testing.assert_close(found.T.cov(), z.T.cov(), atol=0.1, rtol=0)
     method = Prior()
-    assert StandardNormal().fit(study_of(method, z))[0] == method.draw_codes
+    assert StandardNormal().fit(study_of(method, z))[0] == method.sample_prior
 
 
 def test_posteriors_are_drawn_around_training_images_evenly() -> None:
@@ -107,7 +107,7 @@ def test_the_study_seed_decides_and_every_process_draws_the_same(sampler: Any) -
     torch.rand(5)
     assert torch.equal(drawn(sampler, Plain(), z, 9, seed=3), one)
 
-    class Second(Place):
+    class Second(Ranks):
         """Of two, told what the first found."""
 
         def gather(self, own: Any) -> list[Any]:
@@ -115,7 +115,7 @@ def test_the_study_seed_decides_and_every_process_draws_the_same(sampler: Any) -
 
     heard = []
 
-    class First(Place):
+    class First(Ranks):
         def gather(self, own: Any) -> list[Any]:
             heard.append(own)
             return [own]
@@ -153,7 +153,10 @@ def test_one_command_compares_an_autoencoder_with_a_vae(program: Any, tmp_path: 
     runs = {}
     for model in ("autoencoder", "vae"):
         runs[model] = tmp_path / model
-        words = ["network@model.encoder=fully_connected_encoder", "network@model.decoder=fully_connected_decoder"]
+        words = [
+            "network@model.encoder=autoencoders/fully_connected_encoder",
+            "network@model.decoder=autoencoders/fully_connected_decoder",
+        ]
         made = program(
             "train", f"model={model}", *words, "budget.batches=5", "callbacks.pictures.count=1", f"run={runs[model]}"
         )
@@ -171,5 +174,5 @@ def test_one_command_compares_an_autoencoder_with_a_vae(program: Any, tmp_path: 
         fid = next(number for number in evaluation["numbers"] if number["name"].startswith("fid"))
         assert fid["facts"]["sampler"].startswith("gmm: 10 Gaussians"), model
         assert "sampler gmm" in evaluation["title"] and (run / "evaluation" / "samples.png").exists()
-    refused = program("evaluate", f"checkpoint={runs['autoencoder']}", "evaluation.sampler=vamp", *few)
+    refused = program("evaluate", f"checkpoint={runs['autoencoder']}", "evaluation.sampler=aggregated_posterior", *few)
     assert refused.status == 1 and "Autoencoder has none: take gmm" in refused.complaint

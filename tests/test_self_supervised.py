@@ -19,7 +19,7 @@ from unlabeled.evaluation.stats.linear import percent
 from unlabeled.evaluation.study import Study
 from unlabeled.losses.contrastive import NTXent
 from unlabeled.methods.joint_embedding.joint_embedding import JointEmbedding
-from unlabeled.methods.pretext.rotation import Rotation, turned
+from unlabeled.methods.pretext.rotation import Rotation, rotate4
 from unlabeled.nn.augment.views import Views
 from unlabeled.nn.backbones.resnet import ResNet18
 from unlabeled.nn.layers.mlp import Projector
@@ -92,7 +92,7 @@ def rotation(width=4, shape=(1, 16, 16), views=None):
 def test_turns_are_the_four_rotations():
     """Against the definition: (row, column) -> (side - 1 - column, row) a turn, counter-clockwise."""
     x = noise(3, 2, 5, 5)
-    turns, labels = turned(x)
+    turns, labels = rotate4(x)
     assert turns.shape == (12, 2, 5, 5)
     want = x
     for k in range(4):
@@ -135,7 +135,7 @@ def test_rotation_refuses_what_is_not_square():
 
 def test_rotation_shows_its_turns():
     method = rotation().eval()
-    images, captions = method.show(noise(10, 1, 16, 16))["turns"]
+    images, captions = method.figures(noise(10, 1, 16, 16))["turns"]
     assert images.shape == (32, 1, 16, 16) and len(captions) == 32
     assert captions[8].startswith("turned 90\nsays ")
 
@@ -267,7 +267,7 @@ def test_biases_and_norms_do_not_decay():
 
 
 def test_simclr_shows_views():
-    images, captions = simclr().eval().show(noise(10, 1, 16, 16).clamp(-1, 1))["views"]
+    images, captions = simclr().eval().figures(noise(10, 1, 16, 16).clamp(-1, 1))["views"]
     assert images.shape == (24, 1, 16, 16) and len(captions) == 24
     assert captions[0] == "image" and captions[-1].startswith("cosine ")
 

@@ -15,7 +15,7 @@ from unlabeled.data.kinds.tables import ImageTable
 from unlabeled.errors import UserError
 from unlabeled.evaluation.metrics.reconstruction import Reconstruction
 from unlabeled.evaluation.metrics.similarity import LPIPS, distances
-from unlabeled.evaluation.ranks import Place
+from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.study import Study
 
 CPU = torch.device("cpu")
@@ -155,7 +155,7 @@ def test_with_weights_it_is_there_with_what_it_saw(weights: Path) -> None:
 
 
 def test_a_second_process_says_nothing(weights: Path) -> None:
-    class Follows(Place):
+    class Follows(Ranks):
         def gather(self, own: Any) -> list[Any]:
             return [own]
 

@@ -20,7 +20,7 @@ from unlabeled.nn.autoencoders.convolutional import sides
 from unlabeled.nn.gan import progressive, stylegan, stylegan2
 from unlabeled.nn.gan.style import Mapping, crossed
 from unlabeled.nn.gan.stylegan2 import Generator, ModulatedConv, ModulatedUp
-from unlabeled.nn.layers.batch_statistics import couples
+from unlabeled.nn.layers.batch_statistics import uses_batch_statistics
 from unlabeled.nn.layers.equalized import EqualisedConv2d, EqualisedLinear, PixelNorm
 from unlabeled.nn.layers.filtered import Double, Halve
 
@@ -116,11 +116,11 @@ def test_the_filter_is_the_bilinear_one_inside() -> None:
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 13, 28), (2, 7, 30)])
 def test_networks_of_any_size(shape: tuple[int, int, int], network: Any) -> None:
     w = torch.randn(4, 2 * len(sides(*shape[1:])), 6)
-    generator, critic = network.Generator(shape, 6, 4, 8), network.Critic(shape, 4, 8)
+    generator, discriminator = network.Generator(shape, 6, 4, 8), network.Discriminator(shape, 4, 8)
     assert generator.layers == w.shape[1]
     image = generator(w)
-    assert image.shape == (4, *shape) and critic(image).shape == (4,)
-    gradients = torch.autograd.grad(critic(image).sum(), [*generator.parameters(), *critic.parameters()])
+    assert image.shape == (4, *shape) and discriminator(image).shape == (4,)
+    gradients = torch.autograd.grad(discriminator(image).sum(), [*generator.parameters(), *discriminator.parameters()])
     assert all((g != 0).any() for g in gradients)  # nothing lies idle
     assert network.channels_of(4, 4, 8) == [4, 8, 8, 8]  # doubled, and no more than 8
 
@@ -151,12 +151,12 @@ def test_each_style_reaches_its_own_layer_only() -> None:
 
 
 @pytest.mark.parametrize("network", [stylegan, stylegan2])
-def test_a_critic_sees_how_much_images_differ(network: Any) -> None:
-    critic = network.Critic((1, 8, 8), 4)
-    assert couples(critic)
+def test_a_discriminator_sees_how_much_images_differ(network: Any) -> None:
+    discriminator = network.Discriminator((1, 8, 8), 4)
+    assert uses_batch_statistics(discriminator)
     x = torch.randn(4, 1, 8, 8)
     alike = x[:1].expand(4, -1, -1, -1)
-    assert not torch.allclose(critic(x)[0], critic(alike)[0])
+    assert not torch.allclose(discriminator(x)[0], discriminator(alike)[0])
 
 
 # --- Styles
@@ -192,11 +192,11 @@ def test_the_mean_style_follows_and_truncation_goes_towards_it() -> None:
 def test_without_any_deviation_all_is_the_mean_image(model: str, build: Any) -> None:
     method = run(build(ROWS[model], "model.truncation=0", "budget.batches=2")).eval()
     with torch.no_grad():
-        images = method.decode(method.draw_codes(5))
+        images = method.decode(method.sample_prior(5))
         mean = method.generator(method.mapping.average.expand(1, method.layers, -1), fresh=False).clamp(-1, 1)
     assert method.mapping.average.abs().max() > 0
     torch.testing.assert_close(images, mean.expand_as(images))
-    (sweep, captions), (table, _) = method.show(images).values()
+    (sweep, captions), (table, _) = method.figures(images).values()
     torch.testing.assert_close(sweep[:8], mean.expand(8, -1, -1, -1))
     assert captions[0] == "psi = 0" and captions[-1] == "psi = 1"
     same = [table[8 * (i + 1) + i] for i in range(7)]  # a code crossed with itself
@@ -210,7 +210,7 @@ def test_codes_have_one_image_and_samples_new_noise(model: str, build: Any) -> N
         if name.endswith("strength"):
             nn.init.ones_(weight)
     z = torch.randn(2, method.latent_dim)
-    method.draw_codes = lambda n: z
+    method.sample_prior = lambda n: z
     with torch.no_grad():
         assert torch.equal(method.decode(z), method.decode(z))
         assert not torch.equal(method.sample(2), method.sample(2))
@@ -265,34 +265,36 @@ class Steps(Callback):
 
 def test_regularisers_have_turns_of_their_own(build: Any) -> None:
     steps = Steps()
-    words = ("model.penalty_every=2", "model.path_every=3", "budget.batches=6", "data.source.n=24")
+    words = ("model.penalty_every=2", "model.path_length_every=3", "budget.batches=6", "data.source.n=24")
     run(build(ROWS["stylegan2"], *words, "callbacks.records.every=100"), watch=steps)  # two epochs of three
-    generator, critic = zip(*steps.steps, strict=True)
-    assert critic == (1, 3, 4, 6, 7, 9) and generator == (1, 2, 4, 5, 6, 8)
+    generator, discriminator = zip(*steps.steps, strict=True)
+    assert discriminator == (1, 3, 4, 6, 7, 9) and generator == (1, 2, 4, 5, 6, 8)
     assert ["train/penalty" in names for names in steps.names] == [False, True] * 3
     assert ["train/path_length" in names for names in steps.names] == [False, False, True] * 2
 
 
 def test_lazy_optimizers_are_slowed_down(build: Any) -> None:
-    words = ("model.penalty_every=16", "model.path_every=8", "model.generator_optimizer.betas=[0.5,0.99]")
+    words = ("model.penalty_every=16", "model.path_length_every=8", "model.generator_optimizer.betas=[0.5,0.99]")
     method, *_ = build(ROWS["stylegan2"], *words)
-    (generator,), (critic,) = (optimizer.param_groups for optimizer in method.configure_optimizers())
-    assert generator["lr"] == pytest.approx(2.5e-3 * 8 / 9) and critic["lr"] == pytest.approx(2.5e-3 * 16 / 17)
+    (generator,), (discriminator,) = (optimizer.param_groups for optimizer in method.configure_optimizers())
+    assert generator["lr"] == pytest.approx(2.5e-3 * 8 / 9) and discriminator["lr"] == pytest.approx(2.5e-3 * 16 / 17)
     assert generator["betas"] == pytest.approx((0.5 ** (8 / 9), 0.99 ** (8 / 9)))
-    assert critic["betas"] == pytest.approx((0, 0.99 ** (16 / 17)))
+    assert discriminator["betas"] == pytest.approx((0, 0.99 ** (16 / 17)))
 
 
 def test_lazy_losses_count_as_often_as_they_are_left_out(build: Any) -> None:
-    method, data, _ = build(ROWS["stylegan2"], "model.penalty_every=5", "model.path_every=7", "model.penalty.weight=3")
+    method, data, _ = build(
+        ROWS["stylegan2"], "model.penalty_every=5", "model.path_length_every=7", "model.penalty.weight=3"
+    )
     x = next(iter(data.loader("train"))).x
     at = x.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(method.critic(at).sum(), at)
+    (slope,) = torch.autograd.grad(method.discriminator(at).sum(), at)
     expected = 5 * 3 / 2 * slope.square().sum((1, 2, 3)).mean()
     torch.testing.assert_close(method.penalty_loss(x, x).detach(), expected)
 
 
 def test_path_lengths_have_a_running_mean(build: Any) -> None:
-    method, data, _ = build(ROWS["stylegan2"], "model.path_every=7", "model.path.decay=0.25")
+    method, data, _ = build(ROWS["stylegan2"], "model.path_length_every=7", "model.path_length.decay=0.25")
     x = next(iter(data.loader("train"))).x
     seen: list[Tensor] = []
     measure, mean = method.path.lengths, 0.0
@@ -331,13 +333,13 @@ def test_sizes_fade_in_and_are_trained_for_equal_shares_of_the_run() -> None:
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 13, 28)])
 def test_a_size_fades_in_from_what_there_was(shape: tuple[int, int, int]) -> None:
     torch.manual_seed(0)
-    generator, critic = progressive.Generator(6, shape, 4, 8), progressive.Critic(shape, 4, 8)
+    generator, discriminator = progressive.Generator(6, shape, 4, 8), progressive.Discriminator(shape, 4, 8)
     z, x = torch.randn(4, 6), torch.randn(4, *shape)
 
     def at(level: float) -> tuple[Tensor, Tensor, Tensor]:
         generator.grow(level)
-        critic.grow(level)
-        return generator(z), critic(x), critic.shrunk(x)
+        discriminator.grow(level)
+        return generator(z), discriminator(x), discriminator.shrunk(x)
 
     top, sizes = len(generator.pyramid) - 1, generator.pyramid
     images = {level: at(level) for level in (top - 1, top - 1 + 1e-5, top - 1 + 0.3, top - 1e-5, top)}
@@ -345,7 +347,7 @@ def test_a_size_fades_in_from_what_there_was(shape: tuple[int, int, int]) -> Non
     assert tuple(small[0].shape[2:]) == sizes[-2] and whole[0].shape == (4, *shape)
     rough = interpolate(small[0], sizes[-1], mode="nearest")
     torch.testing.assert_close(start[0], rough, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(start[1], small[1], atol=1e-3, rtol=1e-3)  # the critic, of the image's means
+    torch.testing.assert_close(start[1], small[1], atol=1e-3, rtol=1e-3)  # the discriminator, of the image's means
     torch.testing.assert_close(end[0], whole[0], atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(end[1], whole[1], atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(some[0], 0.7 * rough + 0.3 * whole[0], atol=1e-4, rtol=1e-4)
@@ -355,7 +357,7 @@ def test_a_size_fades_in_from_what_there_was(shape: tuple[int, int, int]) -> Non
 
 
 class Growth(Steps):
-    """Of each batch: the sides of what the critic sees, how far it has grown, which layers moved, Adam's steps."""
+    """Of each batch: the sides of what the discriminator sees, how far it has grown, which layers moved, Adam's steps."""
 
     def __init__(self, start: int = 0) -> None:
         super().__init__()
@@ -368,7 +370,7 @@ class Growth(Steps):
     def on_train_start(self, trainer: Any, method: Any) -> None:
         super().on_train_start(trainer, method)
         method.grow(self.start)
-        method.critic.register_forward_pre_hook(lambda _, x: self.sides.add(tuple(x[0].shape[2:])))
+        method.discriminator.register_forward_pre_hook(lambda _, x: self.sides.add(tuple(x[0].shape[2:])))
 
     def on_train_batch_start(self, trainer: Any, method: Any, *_: Any) -> None:
         self.sides: set[tuple[int, ...]] = set()
@@ -384,7 +386,13 @@ class Growth(Steps):
 
 def test_networks_grow_and_adam_forgets(build: Any) -> None:
     growth = Growth()
-    words = ("model.critic.group=2", "data.batch_size=2", "budget.epochs=null", "budget.batches=10", "data.epochs=null")
+    words = (
+        "model.discriminator.group=2",
+        "data.batch_size=2",
+        "budget.epochs=null",
+        "budget.batches=10",
+        "data.epochs=null",
+    )
     method = run(build(ROWS["progressive_gan"], *words), watch=growth)
     assert growth.seen == [{(4, 4)}] * 2 + [{(8, 8)}] * 4 + [{(16, 16)}] * 4
     assert growth.grown == pytest.approx([0, 0, 0.25, 0.75, 1, 1, 1.25, 1.75, 2, 2])
@@ -395,7 +403,7 @@ def test_networks_grow_and_adam_forgets(build: Any) -> None:
     again, *_ = build(ROWS["progressive_gan"])
     assert again.generator.stage == 0 and again.sample(2).shape == sampled.shape  # small images, enlarged
     again.load_state_dict(method.state_dict())
-    assert again.generator.stage == again.critic.stage == 2 and again.reached == 2 * SIZE
+    assert again.generator.stage == again.discriminator.stage == 2 and again.reached == 2 * SIZE
 
 
 def test_a_run_with_a_longer_budget_does_not_shrink(build: Any) -> None:
@@ -407,7 +415,7 @@ def test_a_run_with_a_longer_budget_does_not_shrink(build: Any) -> None:
 def test_drift_holds_real_scores() -> None:
     real, fake = torch.tensor([3.0, -1.0]), torch.tensor([0.5, 0.7])
     game = WassersteinDrift(0.01)
-    assert float(game.critic(real, fake)) == pytest.approx(0.6 - 1.0 + 0.01 * 5.0)
+    assert float(game.discriminator(real, fake)) == pytest.approx(0.6 - 1.0 + 0.01 * 5.0)
     assert float(game.generator(fake)) == pytest.approx(-0.6)
 
 
@@ -418,9 +426,9 @@ def test_drift_holds_real_scores() -> None:
     ("model", "word", "line"),
     [
         ("stylegan2", "penalty=none ~model.penalty.weight", "say penalty=r1"),
-        ("stylegan2", "model.path_every=0", "at least 1"),
+        ("stylegan2", "model.path_length_every=0", "at least 1"),
         ("stylegan2", "model.mapping.layers=0", "at least 1"),
-        ("stylegan2", "model.path.weight=-1", "negative"),
+        ("stylegan2", "model.path_length.weight=-1", "negative"),
     ],
 )
 def test_what_makes_no_sense_is_refused(model: str, word: str, line: str, build: Any) -> None:

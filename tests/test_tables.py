@@ -9,15 +9,22 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from unlabeled.app.cli.main import Outcome
+from unlabeled.app.cli.main import JobStatus
 from unlabeled.app.cli.terminal import show, tables
 from unlabeled.app.evaluate.evaluate import listed
 from unlabeled.app.tables.sweep import Compare, summary
-from unlabeled.evaluation.metric import Number
+from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.report.order import ordered
 from unlabeled.files import alike_cut
 
-NAMES = ["val/negative_elbo", "val/kl", "val/reconstruction", "train/gradient_norm", "train/lr", "train/negative_elbo"]
+NAMES = [
+    "val/negative_elbo",
+    "val/kl",
+    "val/reconstruction_loss",
+    "train/gradient_norm",
+    "train/lr",
+    "train/negative_elbo",
+]
 
 
 def printed(heads: list[str], rows: list[list[str]], width: int, **how: Any) -> str:
@@ -90,7 +97,7 @@ def test_paths_are_cut_where_they_are_alike(values: list[str], cut: list[str]) -
 
 
 def test_a_sweep_in_a_file_says_the_whole_path(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Outcome, "failed", 0)
+    monkeypatch.setattr(JobStatus, "failed", 0)
     monkeypatch.setenv("COLUMNS", "80")
     sweep = tmp_path / ("a_rather_long_name_" * 5)
     for name, result in runs(2).items():
@@ -106,8 +113,8 @@ def test_a_sweep_in_a_file_says_the_whole_path(tmp_path: Path, capsys: Any, monk
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_no_word_of_an_evaluation_is_cut(width: int) -> None:
     numbers = [
-        Number("fid[classifier-digits@8dd526]", 8.97, "", "lower", {"baseline": "real images", "baseline_value": 1.18}),
-        Number("elbo_kl", 8.61, "nats", None, {"images": 359}),
+        Metric("fid[classifier-digits@8dd526]", 8.97, "", "lower", {"baseline": "real images", "baseline_value": 1.18}),
+        Metric("elbo_kl", 8.61, "nats", None, {"images": 359}),
     ]
     heads, rows = listed(numbers)
     text = printed(heads, rows, width, wraps=(2,))
@@ -119,6 +126,6 @@ def test_no_word_of_an_evaluation_is_cut(width: int) -> None:
 def test_what_is_monitored_comes_first_and_gradient_norms_last() -> None:
     names = [*NAMES, "train/generator_loss", "val/fid"]
     assert ordered(names, "val/fid") == [
-        "val/fid", "val/kl", "val/negative_elbo", "val/reconstruction",
+        "val/fid", "val/kl", "val/negative_elbo", "val/reconstruction_loss",
         "train/generator_loss", "train/negative_elbo", "train/gradient_norm", "train/lr",
     ]  # fmt: skip

@@ -61,17 +61,24 @@ class Gradients(Callback):
 
 
 def test_manual_optimization_accumulates_for_each_player(build: Any) -> None:
-    """The critic's gradient over two batches is the mean of theirs; nobody steps in between."""
+    """The discriminator's gradient over two batches is the mean of theirs; nobody steps in between."""
     built = build(DCGAN, *MANY, "accumulate=2", "budget.epochs=1", "model.generator_optimizer.lr=0.0")
-    single = build(DCGAN, *MANY, "budget.epochs=1", "model.generator_optimizer.lr=0.0", "model.critic_optimizer.lr=0.0")
+    single = build(
+        DCGAN, *MANY, "budget.epochs=1", "model.generator_optimizer.lr=0.0", "model.discriminator_optimizer.lr=0.0"
+    )
     both, each = Gradients(), Gradients()
     run(built, watch=both)
     run(single, watch=each)
-    assert [batch for batch, _ in both.seen] == [1, 1, 3, 3]  # critic and generator, after two batches and after four
+    assert [batch for batch, _ in both.seen] == [
+        1,
+        1,
+        3,
+        3,
+    ]  # discriminator and generator, after two batches and after four
     assert [batch for batch, _ in each.seen] == [0, 0, 1, 1, 2, 2, 3, 3]
-    critic = both.seen[0][1]
+    discriminator = both.seen[0][1]
     mean = [(a + b) / 2 for a, b in zip(each.seen[0][1], each.seen[2][1], strict=True)]
-    for a, b in zip(critic, mean, strict=True):
+    for a, b in zip(discriminator, mean, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
@@ -102,7 +109,7 @@ class Used(Callback):
 @pytest.mark.parametrize("case", [AUTOENCODER, DCGAN], ids=str)
 def test_a_step_of_fewer_batches_is_a_mean_of_those(case: Any, build: Any) -> None:
     """Automatic and manual optimization; nobody moves, so that every step of one batch has that batch's gradient."""
-    rates = ["generator_optimizer.lr=0.0", "critic_optimizer.lr=0.0"] if case is DCGAN else ["optimizer.lr=0.0"]
+    rates = ["generator_optimizer.lr=0.0", "discriminator_optimizer.lr=0.0"] if case is DCGAN else ["optimizer.lr=0.0"]
     still = [*MANY, "budget.epochs=1", *(f"model.{rate}" for rate in rates)]
     three, each = Used(), Used()
     run(build(case, *still, "accumulate=3"), watch=three)
@@ -183,7 +190,7 @@ def test_a_budget_that_ended_within_an_epoch_can_be_raised(
 ) -> None:
     """The longer run is the uninterrupted one: its weights, its steps, and the numbers of its epochs."""
     words = [*MANY, f"accumulate={accumulate}", "callbacks.records.every=1", "callbacks=averaging"]
-    words += ["model.critic_steps=2"] if case is DCGAN else []
+    words += ["model.discriminator_steps=2"] if case is DCGAN else []
     watches = [Rows() for _ in range(3)]
     straight = run(build(case, *words, "budget.epochs=3", run="straight"), watch=watches[0])
     run(build(case, *words, "budget.epochs=null", "budget.images=10"), watch=watches[1])
@@ -252,9 +259,15 @@ def test_every_batch_draws_its_own_noise_and_every_rank_another() -> None:
 def test_averages_follow_each_players_own_steps(build: Any) -> None:
     """average <- d average + (1 - d) weight after each step, d = min(decay, (1 + t) / (10 + t)); buffers too."""
     case = DCGAN
-    words = [*MANY, "budget.epochs=1", "callbacks=averaging", "callbacks.averaging.decay=0.2", "model.critic_steps=2"]
+    words = [
+        *MANY,
+        "budget.epochs=1",
+        "callbacks=averaging",
+        "callbacks.averaging.decay=0.2",
+        "model.discriminator_steps=2",
+    ]
     method, data, config = build(case, *words)
-    names = ["generator.net.0.weight", "critic.body.0.weight", "generator.net.1.running_mean"]
+    names = ["generator.net.0.weight", "discriminator.body.0.weight", "generator.net.1.running_mean"]
     weights = [{name: method.state_dict()[name].clone() for name in names}]
 
     class Snapshots(Callback):
@@ -267,13 +280,13 @@ def test_averages_follow_each_players_own_steps(build: Any) -> None:
     for name in names:
         expected, t = weights[0][name].clone(), 0
         for batch, after in enumerate(weights[1:]):
-            if name.startswith("critic") or batch % 2 == 1:  # the generator steps at every second batch
+            if name.startswith("discriminator") or batch % 2 == 1:  # the generator steps at every second batch
                 t += 1
                 decay = min(0.2, (1 + t) / (10 + t))
                 expected = decay * expected + (1 - decay) * after[name]
         torch.testing.assert_close(snapshots.averaging.average[name], expected)
-    live = method.state_dict()["critic.body.0.weight"]
-    assert torch.equal(live, weights[-1]["critic.body.0.weight"])  # training never sees the averages
+    live = method.state_dict()["discriminator.body.0.weight"]
+    assert torch.equal(live, weights[-1]["discriminator.body.0.weight"])  # training never sees the averages
 
 
 def test_records_are_means_over_batches_and_validation_counts_images(build: Any, tmp_path: Path) -> None:

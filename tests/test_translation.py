@@ -21,7 +21,7 @@ from unlabeled.evaluation.metrics.translation import Translation
 from unlabeled.evaluation.study import Study
 from unlabeled.methods.translation.cyclegan import CycleGAN
 from unlabeled.nn.translation.image_pool import ImagePool
-from unlabeled.nn.translation.patch_discriminator import PatchCritic
+from unlabeled.nn.translation.patch_discriminator import PatchDiscriminator
 from unlabeled.nn.translation.resnet_generator import ResnetGenerator
 from unlabeled.optim.schedules import LinearDecay
 
@@ -36,9 +36,9 @@ class Spy(CycleGAN):
         super().__init__(**parts)
         self.turns: list[tuple[set[str], tuple[Tensor, ...]]] = []
 
-    def descend(self, optimizer: Any, loss: Any, *args: Tensor) -> None:
+    def update(self, optimizer: Any, loss: Any, *args: Tensor) -> None:
         before = {name: p.detach().clone() for name, p in self.named_parameters()}
-        super().descend(optimizer, loss, *args)
+        super().update(optimizer, loss, *args)
         moved = {name.split(".")[0] for name, p in self.named_parameters() if not torch.equal(p, before[name])}
         self.turns.append((moved, args))
 
@@ -47,10 +47,10 @@ def small(**settings: Any) -> Spy:
     return Spy(
         to_b=ResnetGenerator(SHAPE, width=4, blocks=1),
         to_a=ResnetGenerator(SHAPE, width=4, blocks=1),
-        critic_a=PatchCritic(SHAPE, width=4),
-        critic_b=PatchCritic(SHAPE, width=4),
+        discriminator_a=PatchDiscriminator(SHAPE, width=4),
+        discriminator_b=PatchDiscriminator(SHAPE, width=4),
         translator_optimizer=Adam,
-        critic_optimizer=Adam,
+        discriminator_optimizer=Adam,
         schedule=LinearDecay(0.5),
         shape=SHAPE,
         **settings,
@@ -77,15 +77,15 @@ def test_parameters_of_the_paper() -> None:
 
     shape = (3, 256, 256)
     assert count(ResnetGenerator(shape, width=64, blocks=9)) == 11_378_179  # published as 11.378M
-    assert count(PatchCritic(shape, width=64)) == 2_764_737  # published as 2.765M
+    assert count(PatchDiscriminator(shape, width=64)) == 2_764_737  # published as 2.765M
 
 
 def test_a_score_sees_70_pixels() -> None:
-    critic = PatchCritic((1, 128, 128), width=2)
+    discriminator = PatchDiscriminator((1, 128, 128), width=2)
     # Without the norms, whose statistics see everything.
-    critic.layers = nn.Sequential(*(m for m in critic.layers if not isinstance(m, nn.InstanceNorm2d)))
+    discriminator.layers = nn.Sequential(*(m for m in discriminator.layers if not isinstance(m, nn.InstanceNorm2d)))
     x = images(1, 1, 128, 128).requires_grad_()
-    scores = critic(x)
+    scores = discriminator(x)
     assert scores.shape == (1, 14, 14)
     scores[0, 7, 7].backward()
     assert x.grad is not None
@@ -98,17 +98,17 @@ def test_any_size_and_channels(shape: tuple[int, int, int]) -> None:
     x = images(2, *shape)
     y = ResnetGenerator(shape, width=2, blocks=1)(x)
     assert y.shape == x.shape and y.abs().max() <= 1
-    assert PatchCritic(shape, width=2)(x).shape == (2, shape[1] // 8 - 2, shape[2] // 8 - 2)
+    assert PatchDiscriminator(shape, width=2)(x).shape == (2, shape[1] // 8 - 2, shape[2] // 8 - 2)
 
 
 def test_too_small_is_refused() -> None:
     with pytest.raises(UserError, match="32x32, not 28x28"):
-        PatchCritic((1, 28, 28))
+        PatchDiscriminator((1, 28, 28))
     with pytest.raises(UserError, match="8x8, not 4x9"):
         ResnetGenerator((1, 4, 9))
 
 
-@pytest.mark.parametrize("network", [ResnetGenerator, PatchCritic])
+@pytest.mark.parametrize("network", [ResnetGenerator, PatchDiscriminator])
 def test_initial_weights(network: type[nn.Module]) -> None:
     torch.manual_seed(0)
     for layer in network((3, 64, 64), width=16).modules():
@@ -168,7 +168,7 @@ def test_then_half_are_exchanged_for_old_ones() -> None:
 
 
 def test_a_pool_of_none_gives_what_it_is_given() -> None:
-    """As the authors' code does: the critics see the newest images only."""
+    """As the authors' code does: the discriminators see the newest images only."""
     pool, fakes = ImagePool(0, (1, 1, 1)), numbered(0, 3).requires_grad_()
     assert torch.equal(pool(fakes), fakes) and not pool(fakes).requires_grad
     copy = ImagePool(0, (1, 1, 1))
@@ -212,7 +212,7 @@ def test_no_gradient_leaves_the_pool() -> None:
 def test_losses_are_the_equations() -> None:
     torch.manual_seed(0)
     method = small(cycle_weight=7.0, identity_weight=3.0)
-    G, F, D_a, D_b = method.to_b, method.to_a, method.critic_a, method.critic_b
+    G, F, D_a, D_b = method.to_b, method.to_a, method.discriminator_a, method.discriminator_b
     a, b = images(2, *SHAPE), images(2, *SHAPE, seed=1)
     ones, zeros = torch.ones_like(D_a(a)), torch.zeros_like(D_a(a))
     expected = (
@@ -225,7 +225,7 @@ def test_losses_are_the_equations() -> None:
     old_a, old_b = images(2, *SHAPE, seed=2), images(2, *SHAPE, seed=3)
     expected = (mse_loss(D_a(a), ones) + mse_loss(D_a(old_a), zeros)) / 2
     expected = expected + (mse_loss(D_b(b), ones) + mse_loss(D_b(old_b), zeros)) / 2
-    torch.testing.assert_close(method.critic_loss(a, b, old_a, old_b), expected)
+    torch.testing.assert_close(method.discriminator_loss(a, b, old_a, old_b), expected)
 
 
 def fit(method: CycleGAN, data: UnpairedData, batches: int) -> None:
@@ -249,7 +249,7 @@ def test_turns(data: UnpairedData) -> None:
     G = deepcopy(method.to_b)
     fit(method, data, batches=1)
     (first, (a, b, _, fake_b, _, same_b)), (second, (*_, pooled_b)) = method.turns
-    assert first == {"to_b", "to_a"} and second == {"critic_a", "critic_b"}
+    assert first == {"to_b", "to_a"} and second == {"discriminator_a", "discriminator_b"}
     torch.testing.assert_close(fake_b, G(a))
     torch.testing.assert_close(same_b, G(b))
     assert torch.equal(pooled_b, fake_b) and method.pool_b.count == len(a)  # what G made before its turn

@@ -142,7 +142,7 @@ def test_what_lies_between_levels_is_read_as_the_nearest(likelihood: Any) -> Non
     seen = likelihood.observe(torch.tensor([-1.2, -1, 0.4 / 127.5 - 1, 0.6 / 127.5 - 1, 1]).view(1, 1, 1, 5))
     torch.testing.assert_close(seen, GREY[[0, 0, 0, 1, 255]].view(1, 1, 1, 5))
     assert torch.equal(likelihood.observe(seen), seen)
-    assert likelihood.level_width == 1
+    assert likelihood.bin_width == 1
 
 
 @pytest.mark.parametrize("network", [ConvDecoder, Decoder, FullyConnectedDecoder])
@@ -153,7 +153,9 @@ def test_decoders_give_as_many_numbers_as_a_likelihood_reads(network: Any) -> No
 @pytest.mark.parametrize("name", LIKELIHOODS)
 @pytest.mark.parametrize("model", ["vae", "iwae"])
 def test_every_likelihood_is_one_word_on_the_command_line(resolve: Any, model: str, name: str) -> None:
-    config = resolve(f"model={model}", f"likelihood={name}", "network@model.decoder=fully_connected_decoder")
+    config = resolve(
+        f"model={model}", f"likelihood={name}", "network@model.decoder=autoencoders/fully_connected_decoder"
+    )
     method = built(config | {"data": NO_DATA})[1].eval()
     x = from_uint8(torch.randint(0, 256, (3, 1, 16, 16), dtype=torch.uint8))
     with torch.no_grad():
@@ -277,7 +279,7 @@ def test_a_flowed_posterior_knows_its_density(kind: Any) -> None:
         torch.testing.assert_close(drawn.log_q[k, b], start.log_q[k, b] - log_det, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(posterior.mean(h)[1], flow(h[1:2, :3], h[1:2, 6:])[0][0])
     with pytest.raises(UserError, match="reads 3"):
-        Flow(flow, heads=2)
+        Flow(flow, num_params=2)
 
 
 @pytest.mark.parametrize("words", [["model=flow_vae"], ["model=flow_vae", "posterior=planar"]])
@@ -322,7 +324,7 @@ def test_the_vampprior_is_the_mixture_of_its_pseudo_inputs_posteriors() -> None:
         expected = (q.log_prob(draws) - mixture.log_prob(draws)).mean(0)
         kl = vae.elbo_terms(x.repeat(20000, 1, 1, 1))[1].unflatten(0, (20000, 3)).mean(0)
         torch.testing.assert_close(kl, expected, atol=0.03, rtol=0)
-        codes = vae.draw_codes(20000)
+        codes = vae.sample_prior(20000)
         torch.testing.assert_close(codes.mean(0), mixture.mean, atol=0.05, rtol=0)
         torch.testing.assert_close(codes.var(0), mixture.variance, atol=0.1, rtol=0.05)
 
@@ -332,7 +334,7 @@ def test_pseudo_inputs_begin_about_as_bright_as_data_and_are_images() -> None:
     assert float(images.mean()) == pytest.approx(-0.9, abs=0.01) and float(images.std()) == pytest.approx(
         0.02, abs=0.005
     )
-    shown = tiny_vamp().show(torch.zeros(1, 1, 4, 4))
+    shown = tiny_vamp().figures(torch.zeros(1, 1, 4, 4))
     assert {name: len(images) for name, (images, _) in shown.items()} == {"pseudo_inputs": 6, "components": 6}
     with pytest.raises(UserError, match="model=vae"):
         VampPriorVAE(prior=StandardNormal(2))
@@ -452,7 +454,7 @@ def test_a_ladders_bound_is_exact_where_its_posterior_is_and_below_elsewhere() -
 @torch.no_grad()
 def test_a_ladders_samples_are_its_models_and_its_codes_are_all_layers() -> None:
     vae, x, _ = linear_ladder(0.0)
-    codes = vae.draw_codes(40000)
+    codes = vae.sample_prior(40000)
     ladder = vae.ladder
     torch.testing.assert_close(codes[:, Z:].var(0), torch.ones(Z), atol=0.03, rtol=0)
     torch.testing.assert_close(codes[:, :Z].var(0), ladder.a**2 + ladder.s, atol=0.08, rtol=0)
@@ -460,7 +462,7 @@ def test_a_ladders_samples_are_its_models_and_its_codes_are_all_layers() -> None
     torch.testing.assert_close(together, ladder.a, atol=0.05, rtol=0)
     h = vae.encode(x)
     assert h.shape == (20, 2 * Z) and torch.equal(h, vae.encode(x))
-    drawn = vae.draw_posterior(x.repeat(4000, 1, 1, 1)).unflatten(0, (4000, 20)).mean(0)
+    drawn = vae.sample_posterior(x.repeat(4000, 1, 1, 1)).unflatten(0, (4000, 20)).mean(0)
     torch.testing.assert_close(drawn, h, atol=0.06, rtol=0)  # linear: means of draws are the draws of means
     torch.testing.assert_close(vae.decode(h), vae.likelihood.mean(vae.decoder(h[:, :Z])))
 
@@ -529,8 +531,8 @@ def test_the_networks_of_the_iwae_paper_begin_as_its_authors_let_them(resolve: A
         assert 0.9 * bound < float(weight.detach().abs().max()) <= bound and not bias.any()
     words = [
         "model=vae",
-        "network@model.encoder=fully_connected_encoder",
-        "network@model.decoder=fully_connected_decoder",
+        "network@model.encoder=autoencoders/fully_connected_encoder",
+        "network@model.decoder=autoencoders/fully_connected_decoder",
     ]
     data, method = built(resolve(*words, *TINY, "data.val=0.25"))
     method.trainer = SimpleNamespace(datamodule=data)

@@ -18,7 +18,7 @@ from unlabeled.nn.layers.vector_quantizer import VectorQuantizer, perplexity
 def used(codes=4, dim=3, **settings):
     """A quantizer whose codes have all been used, the first one most."""
     torch.manual_seed(1)
-    quantizer = VectorQuantizer(codes, dim, **{"decay": 0.9, "revive_below": 0.0} | settings)
+    quantizer = VectorQuantizer(codes, dim, **{"decay": 0.9, "reset_threshold": 0.0} | settings)
     quantizer.use.copy_(torch.arange(codes, 0, -1) / sum(range(codes + 1)))
     quantizer.mean_sum.copy_(quantizer.codebook * quantizer.use[:, None])
     return quantizer
@@ -84,7 +84,7 @@ def test_the_first_batch_is_the_first_codebook():
 
 
 def test_only_dead_codes_are_revived():
-    quantizer = used(revive_below=0.5)  # of 1/4: with 0.1 of use the last one is dead
+    quantizer = used(reset_threshold=0.5)  # of 1/4: with 0.1 of use the last one is dead
     quantizer.codebook[3] = 50.0  # and nothing is near it
     quantizer.mean_sum[3] = 5.0
     z = torch.randn(5, 3, 2, 2)
@@ -130,7 +130,7 @@ def test_the_gradient_passes_straight_through():
     recorded = {name: value.item() for values in method.recorded for name, value in values.items()}
     by_hand = (z - e).detach().square().sum(1).mean().item()
     assert recorded["val/commitment"] == pytest.approx(by_hand, rel=1e-5)
-    assert recorded["val/loss"] == pytest.approx(recorded["val/error"] + 0.25 * by_hand, rel=1e-5)
+    assert recorded["val/loss"] == pytest.approx(recorded["val/reconstruction_loss"] + 0.25 * by_hand, rel=1e-5)
 
 
 def test_perplexity_by_hand():

@@ -80,7 +80,7 @@ REFUSED = {
     "seed=null": "seed wants a whole number",
     "accumulate=0": "accumulate wants a whole number, 1 or more",
     "resume=true": "resume=true: resume wants a word or null",
-    "resume_changed=1": "resume_changed wants true or false",
+    "allow_config_change=1": "allow_config_change wants true or false",
     "fused=yes": "fused wants true or false",
     "matmul_precision=low": "wants highest or high or medium",
     "data.size=0": "data.size wants a whole number or null, 1 or more",
@@ -92,7 +92,7 @@ REFUSED = {
     "data.test=-0.1": "below 1",
     "data.classes=0": "1 or more",
     "data.classes=2.5": "data.classes wants a whole number or null",
-    "data.labels=many": "data.labels wants a whole number or null",
+    "data.num_labels=many": "data.num_labels wants a whole number or null",
     "data.labelled_share=2": "at most 1",
     "data=rings data.train=0": "data.train wants a whole number, 1 or more",
     "data=rings data.source.deviation=0": "above 0",
@@ -110,14 +110,14 @@ REFUSED = {
     "model.optimizer=null": "model.optimizer wants a group of keys",
     "model.optimizer.lr=nan": "model.optimizer.lr wants a finite number",
     "model.optimizer.lr=-1": "model.optimizer.lr wants a number, 0 or more",
-    "model=dcgan model.critic_optimizer.betas=[1.5,0.9]": "betas wants a list of 2 numbers, 0 or more and below 1",
-    "model=dcgan model.critic_optimizer.betas=[0.9]": "betas wants a list of 2 numbers",
-    "model=dcgan model.critic_optimizer.betas=0.9": "betas wants a list of 2 numbers",
+    "model=dcgan model.discriminator_optimizer.betas=[1.5,0.9]": "betas wants a list of 2 numbers, 0 or more and below 1",
+    "model=dcgan model.discriminator_optimizer.betas=[0.9]": "betas wants a list of 2 numbers",
+    "model=dcgan model.discriminator_optimizer.betas=0.9": "betas wants a list of 2 numbers",
     "+model.optimizer.momentum=1": "there is no key model.optimizer.momentum: Adam refuses momentum",
     "model=dcgan model.generator.width=0": "model.generator.width wants a whole number, 1 or more",
-    "model=gan model.critic.hidden=[0]": r"model.critic.hidden=\[0\]: .* wants a list of whole numbers",
-    "model=gan model.critic.hidden=[a]": "model.critic.hidden wants a list of whole numbers",
-    "model=gan model.critic.hidden=64": "model.critic.hidden wants a list of whole numbers",
+    "model=gan model.discriminator.hidden=[0]": r"model.discriminator.hidden=\[0\]: .* wants a list of whole numbers",
+    "model=gan model.discriminator.hidden=[a]": "model.discriminator.hidden wants a list of whole numbers",
+    "model=gan model.discriminator.hidden=64": "model.discriminator.hidden wants a list of whole numbers",
     "model=simclr model.objective.temperature=0": "above 0",
     "callbacks.records.every=0": "callbacks.records.every wants a whole number, 1 or more",
     "callbacks.records=3": "callbacks.records wants a group of keys",
@@ -148,10 +148,10 @@ REFUSED_IN_EVALUATION = {
     "devices=0": "1 or more",
     "size=0": "1 or more",
     "seed=-1": "0 or more",
-    "trust=mine": "trust wants a list of words",
+    "trusted_packages=mine": "trust wants a list of words",
     "evaluation.samples=0": "1 or more",
     "evaluation.codes=0": "1 or more",
-    "evaluation.evaluators.likelihood.draws=0": "1 or more",
+    "evaluation.evaluators.likelihood.num_samples=0": "1 or more",
     "evaluation.evaluators.probe.labels=[-1]": "above 0",
     "evaluation.samplers.flow.lr=nan": "finite",
 }
@@ -188,7 +188,7 @@ TOLD = {
     "objective=hinge": "model=vae has no part objective: it has likelihood, .*encoder",
     "model=dcgan likelihood=bernoulli": "model=dcgan has no part likelihood: it has .*objective",
     "lr=0.1": r"there is no key lr: did you mean model.optimizer.lr\?",
-    "model=dcgan lr=0.1": r"did you mean model.generator_optimizer.lr or model.critic_optimizer.lr\?",
+    "model=dcgan lr=0.1": r"did you mean model.generator_optimizer.lr or model.discriminator_optimizer.lr\?",
     "optimizer.lr=0.1": "did you mean model.optimizer.lr",
     "epochs=3": r"did you mean budget.epochs or data.epochs\?",
     "latent_dim=3": "did you mean model.latent_dim",
@@ -210,7 +210,9 @@ def test_what_is_said_leads_to_what_can_be_said(words: str, monkeypatch: pytest.
     assert re.search(TOLD[words], line) and "\n" not in line, line
 
 
-@pytest.mark.parametrize("word", ["data=mnist", "model=vae", "objective=hinge", "trainer=gpu", "experiment=rings"])
+@pytest.mark.parametrize(
+    "word", ["data=mnist", "model=vae", "objective=hinge", "trainer=gpu", "experiment=mixtures/rings"]
+)
 def test_an_evaluation_takes_model_and_data_from_the_checkpoint(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "model and data are those of the checkpoint" in said("evaluate", monkeypatch, word)
 
@@ -308,7 +310,7 @@ def test_a_resumed_run_keeps_its_model_and_data() -> None:
 
 
 def test_a_job_of_a_sweep_that_no_config_fits_fails_alone(program: Any, tmp_path: Path) -> None:
-    words = ["model=dcgan,pca,nosuch", "model.generator.width=2", "model.critic.width=2", "budget.batches=1"]
+    words = ["model=dcgan,pca,nosuch", "model.generator.width=2", "model.discriminator.width=2", "budget.batches=1"]
     result = program("train", "-m", *words, "trainer.limit_val_batches=1", "callbacks.nearest_images.searched=0")
     assert result.status == 1 and "3 runs in" in result.out and result.out.count("failed:") == 2
     assert "there is no key model.generator" in result.err and "(model=pca)" in result.err
@@ -320,9 +322,9 @@ def test_a_job_of_a_sweep_that_no_config_fits_fails_alone(program: Any, tmp_path
 def test_trust_is_asked_for_whole_and_told_with_the_command() -> None:
     foreign = {"_target_": "torch.utils.data.TensorDataset"}  # neither of torch.nn nor of torch.optim
     config = {"model": {"_target_": "tests.tiny.Tiny", "encoder": foreign}, "data": {}}
-    assert trusting(config) == ["trust=[tests,torch]"]
+    assert trusting(config) == ["trusted_packages=[tests,torch]"]
     for trust in ((), ("tests",)):
-        with pytest.raises(UserError, match=r"say trust=\[tests,torch\]"):
+        with pytest.raises(UserError, match=r"say trusted_packages=\[tests,torch\]"):
             check_targets(config, (*TRUSTED, *trust))
     assert trusting({"model": {"_target_": "torch.nn.Identity"}, "data": {}}) == []
 

@@ -122,13 +122,13 @@ class PackedData(TableData):
         split_seed: int = 0,  # decides which these are; apart from `seed`, so that seeds share a split
         seed: int = 0,  # decides the order of batches
         augment: Callable[[Any], Any] | None = None,  # batch -> batch, on training batches only
-        device_budget: float = 4.0,  # GiB: splits move to the accelerator whole until this is used up
+        device_gib: float = 4.0,  # GiB: splits move to the accelerator whole until this is used up
     ):
         super().__init__(source, root, batch_size, classes, packed, split_seed, seed, augment)
         channels, height, width = shape
         self.shape = (channels, height, width)
         self.val, self.test = val, test
-        self.device_budget = device_budget
+        self.device_gib = device_gib
         self._packs: dict[str, Packed] = {}
         self._told = False  # whether what was found has been said
         self._resident: dict[str, Tensor] = {}  # key -> array on the training device
@@ -157,7 +157,7 @@ class PackedData(TableData):
         """The images on the training device as long as the budget lasts, else as they are."""
         if packed.key not in self._resident:
             taken = sum(array.nbytes for array in self._resident.values())
-            if self.device.type == "cpu" or taken + packed.images.nbytes > self.device_budget * 2**30:
+            if self.device.type == "cpu" or taken + packed.images.nbytes > self.device_gib * 2**30:
                 return packed.images
             self._resident[packed.key] = packed.images.to(self.device)
         return self._resident[packed.key]
@@ -202,7 +202,10 @@ class ImageData(PackedData):
         self,
         *common: Any,  # see PackedData
         class_names: Sequence[str] | None = None,  # the classes by number; None: as the source calls them, if it does
-        only: int | str | Sequence[int | str] | None = None,  # classes whose images train and val keep; test keeps all
+        class_subset: int
+        | str
+        | Sequence[int | str]
+        | None = None,  # classes whose images train and val keep; test keeps all
         labels: int | None = None,  # labels that training sees, as many of each class; None: all there are
         label_seed: int = 0,  # decides which these are
         labelled_share: float = 0.5,  # of the images that training comes across, where `labels` are given
@@ -210,7 +213,7 @@ class ImageData(PackedData):
     ):
         super().__init__(*common, **named)
         if labels is not None and (type(labels) is not int or labels < 1):
-            raise UserError(f"data.labels={labels}: say how many labels training sees, data.labels=100")
+            raise UserError(f"data.num_labels={labels}: say how many labels training sees, data.num_labels=100")
         if not 0 <= labelled_share < 1:
             raise UserError(f"data.labelled_share={labelled_share}: 0 or more, and less than 1")
         self.labels, self.label_seed, self.labelled_share = labels, label_seed, labelled_share
@@ -223,17 +226,21 @@ class ImageData(PackedData):
                 f"data.classes={self.classes}, but there are {n} ({listed(self.given_names)}): say data.classes={n}"
             )
         self.wanted = (
-            None if only is None else (only,) if isinstance(only, str) or not isinstance(only, Sequence) else only
+            None
+            if class_subset is None
+            else (class_subset,)
+            if isinstance(class_subset, str) or not isinstance(class_subset, Sequence)
+            else class_subset
         )
         if self.wanted is not None and (not self.wanted or not all(map(_names_a_class, self.wanted))):
             raise UserError(
-                f"data.only={only}: say the name or the number of a class, data.only=0, or several, data.only=[0,1]"
+                f"data.class_subset={class_subset}: say the name or the number of a class, data.class_subset=0, or several, data.class_subset=[0,1]"
             )
 
     def prepare_data(self) -> None:
         told = self._told
         if self.wanted and self.class_names:  # otherwise they may have names when they lie there
-            numbers(self.wanted, self.class_names, "data.only", self.source.name)
+            numbers(self.wanted, self.class_names, "data.class_subset", self.source.name)
         super().prepare_data()
         if self.classes is None:
             self.classes = len(self.class_names) or None
@@ -249,9 +256,9 @@ class ImageData(PackedData):
                 f"without a class: {listed(unknown)}"
             )
         for one in self.wanted or ():
-            (number,) = numbers([one], names, "data.only", self.source.name)
+            (number,) = numbers([one], names, "data.class_subset", self.source.name)
             if isinstance(one, int) and one != number:
-                yield f"data.only={one}: the class named {one}, which has the number {number}"
+                yield f"data.class_subset={one}: the class named {one}, which has the number {number}"
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -265,11 +272,11 @@ class ImageData(PackedData):
         return self.given_names or self.source_names
 
     @cached_property
-    def only(self) -> tuple[int, ...] | None:
+    def class_subset(self) -> tuple[int, ...] | None:
         """The numbers of the classes that training sees; None: all."""
         if self.wanted is None:
             return None
-        return numbers(self.wanted, self.class_names, "data.only", self.source.name)
+        return numbers(self.wanted, self.class_names, "data.class_subset", self.source.name)
 
     def pack(self, split: str) -> Packed:
         if split not in self._packs and self.given_names and self.source_names not in ((), self.given_names):
@@ -296,9 +303,9 @@ class ImageData(PackedData):
         packed = self.pack(own)
         if self.classes and packed.labels.ndim == 1 and (found := int(packed.labels.max()) + 1) > self.classes:
             raise UserError(f"data.classes={self.classes}, but there are {found}: say data.classes={found}")
-        if self.only is not None and split != "test":
+        if self.class_subset is not None and split != "test":
             rows = torch.arange(len(packed.labels)) if rows is None else rows
-            rows = rows[torch.isin(packed.labels[rows], self.known(self.only))]
+            rows = rows[torch.isin(packed.labels[rows], self.known(self.class_subset))]
         return ImageTable(self.resident(packed), packed.labels, rows, self.device)
 
     def training(self) -> ImageTable:
@@ -316,9 +323,9 @@ class ImageData(PackedData):
 
     def labelled(self, rows: Tensor, y: Tensor) -> Tensor:
         """`labels` of the rows, as many of each class, drawn by `label_seed`; y: the class of every image."""
-        name = f"data.labels={self.labels}: data={self.source.name}"
+        name = f"data.num_labels={self.labels}: data={self.source.name}"
         if y.ndim != 1 or not (y[rows] >= 0).any():
-            raise UserError(f"{name} has no class for each image: leave data.labels out")
+            raise UserError(f"{name} has no class for each image: leave data.num_labels out")
         found = y[rows][y[rows] >= 0].unique(return_counts=True)
         each, rest = divmod(self.labels or 0, len(found[0]))
         if rest or not each:
@@ -334,7 +341,7 @@ class ImageData(PackedData):
         labels = self.pack("train").labels
         found = labels[labels >= 0].unique().tolist() if labels.ndim == 1 else []
         if not found:
-            raise UserError(f"data.only: the images of data={self.source.name} have no class each")
+            raise UserError(f"data.class_subset: the images of data={self.source.name} have no class each")
         if missing := sorted(set(classes) - set(found)):
             names = self.class_names
             name = name_of(missing[0], names)
@@ -342,7 +349,7 @@ class ImageData(PackedData):
                 there = f"training images are of {listed([name_of(c, names) for c in found])}"
             else:
                 there = f"there are {len(found)}, {found[0]} to {found[-1]}"
-            raise UserError(f"data.only: data={self.source.name} has no class {name}: {there}")
+            raise UserError(f"data.class_subset: data={self.source.name} has no class {name}: {there}")
         return torch.tensor(classes)
 
     def training_classes(self) -> Tensor | None:

@@ -23,7 +23,7 @@ PATIENCE = timedelta(minutes=30)  # for the first process's word
 GRACE = 120  # seconds that processes have to save when a run is stopped
 
 
-class Together(NamedTuple):
+class ProcessGroup(NamedTuple):
     """The processes that were started with this one."""
 
     rank: int
@@ -36,13 +36,13 @@ class Together(NamedTuple):
         return self.here * self.nodes
 
 
-def together() -> Together | None:
+def together() -> ProcessGroup | None:
     """Who srun or torchrun started this process with; None where nobody did."""
     if TorchElasticEnvironment.detect():
         world, here = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
         if world % here:
             raise UserError(f"torchrun started {world} processes, unequally many on each node: give all nodes the same")
-        return Together(int(os.environ["RANK"]), here, world // here, "env://")
+        return ProcessGroup(int(os.environ["RANK"]), here, world // here, "env://")
     if "SLURM_STEP_ID" not in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) == 1:
         return None
     world, nodes = int(os.environ["SLURM_NTASKS"]), int(os.environ.get("SLURM_NNODES", 1))
@@ -51,7 +51,9 @@ def together() -> Together | None:
     os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(world // nodes))
     slurm = SLURMEnvironment(auto_requeue=False)
     rank, port = slurm.global_rank(), slurm.main_port + 1  # Lightning's own comes later
-    return Together(rank, world // nodes, nodes, f"tcp://{slurm.main_address}:{port}?rank={rank}&world_size={world}")
+    return ProcessGroup(
+        rank, world // nodes, nodes, f"tcp://{slurm.main_address}:{port}?rank={rank}&world_size={world}"
+    )
 
 
 def environment() -> Any:
@@ -65,7 +67,7 @@ _store: list[Any] = []  # kept open: the others may still be reading
 _talks = itertools.count()
 
 
-def everyone(word: str) -> list[str]:
+def all_gather(word: str) -> list[str]:
     """What each of the processes started together has to say, in the order of their ranks."""
     group = together()
     if group is None:
@@ -83,7 +85,7 @@ def everyone(word: str) -> list[str]:
     return words
 
 
-def agree(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def broadcast_from_rank0(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What `work` gives: done by the first of the processes started together, and handed to the others as it is.
 
     No process can so have another configuration than the first. Where `work` fails, all end; the first says why.
@@ -95,7 +97,7 @@ def agree(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         found = work() if group.rank == 0 else None
     finally:
-        found = json.loads(everyone(json.dumps(found))[0])
+        found = json.loads(all_gather(json.dumps(found))[0])
     if found is None:
         raise UserError("")  # the first has said it
     return found
@@ -136,7 +138,7 @@ def launch(count: int, module: str, *words: str, what: str, stopped: str) -> Non
         raise UserError(f"a process of {what} failed (status {status}): its own message stands above")
 
 
-def lost(error: BaseException) -> bool:
+def is_peer_failure(error: BaseException) -> bool:
     """Whether an error says that another process is gone, or does not answer."""
     gone = isinstance(error, torch.distributed.DistError)
     told = ("gloo/transport", "timeout caused pair closure")
@@ -170,7 +172,7 @@ def saved_first() -> Iterator[None]:
     try:
         yield
     except Interrupted:  # perhaps because another process was asked
-        asked += [int(word) for word in everyone(str(asked[0] if asked else 0)) if int(word)]
+        asked += [int(word) for word in all_gather(str(asked[0] if asked else 0)) if int(word)]
         raise
     finally:
         for number, listener in listening.items():

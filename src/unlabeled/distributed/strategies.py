@@ -31,7 +31,7 @@ def networks(method: nn.Module) -> dict[str, nn.Module]:
 
 
 def pieces(method: nn.Module) -> dict[str, nn.Module]:
-    """Networks, but of a critic in two halves (nn/two_halves.py, nn/autoencoder_critic.py) each half."""
+    """Networks, but of a discriminator in two halves (nn/two_halves.py, nn/autoencoder_discriminator.py) each half."""
     found: dict[str, nn.Module] = {}
     for name, network in networks(method).items():
         found |= (
@@ -95,7 +95,7 @@ class Sharded(Replicated):
     def configure_ddp(self) -> None:
         method = self.lightning_module
         assert method is not None
-        if any(getattr(part, "differentiates_twice", False) for part in vars(method).values()):
+        if any(getattr(part, "needs_double_backward", False) for part in vars(method).values()):
             raise UserError("trainer=fsdp cannot differentiate twice, as this penalty does: say trainer=ddp")
         if self.precision_plugin.precision == "16-mixed":
             raise UserError("trainer=fsdp has no loss scaling: say trainer.precision=bf16-mixed")

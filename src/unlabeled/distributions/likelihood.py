@@ -62,7 +62,7 @@ class Bernoulli(nn.Module):
     no probability of any image); "threshold" rounds it; "dynamic" draws it anew each time, as Burda et al. 2016 do.
     """
 
-    level_width = 1.0
+    bin_width = 1.0
 
     def __init__(self, binarisation: str = "none", outputs: int = 1):
         super().__init__()
@@ -118,7 +118,7 @@ class Gaussian(nn.Module):
     Learned: Rybkin et al. 2021, https://arxiv.org/abs/2006.13202, section 4.1. A density over [-1, 1].
     """
 
-    level_width = 2 / 255
+    bin_width = 2 / 255
 
     def __init__(self, sigma: float = 0.3, learned: bool = True, outputs: int = 1):
         super().__init__()
@@ -149,7 +149,7 @@ class GaussianPerPixel(nn.Module):
     https://arxiv.org/abs/2006.13202: a cut would leave the pixels below it without a gradient.
     """
 
-    level_width = 2 / 255
+    bin_width = 2 / 255
 
     def __init__(self, outputs: int = 2):
         super().__init__()
@@ -177,7 +177,7 @@ class OptimalGaussian(nn.Module):
     mean that training kept. A density over [-1, 1].
     """
 
-    level_width = 2 / 255
+    bin_width = 2 / 255
     rate = 0.01  # of the running mean, once it has begun
 
     variance: Tensor  # ()
@@ -226,7 +226,7 @@ class LogisticMixture(nn.Module):
     channels are independent, each with weights, means and scales of its own, since a decoder sees no x.
     """
 
-    level_width = 1.0
+    bin_width = 1.0
 
     def __init__(self, outputs: int = 15):  # log weight, mean and log scale of each component: 3 K
         super().__init__()
@@ -267,7 +267,7 @@ class LogisticMixture(nn.Module):
 class Categorical(nn.Module):
     """Each of the 256 levels with a probability of its own. Van den Oord et al. 2016, https://arxiv.org/abs/1601.06759."""
 
-    level_width = 1.0
+    bin_width = 1.0
 
     def __init__(self, outputs: int = 256):
         super().__init__()

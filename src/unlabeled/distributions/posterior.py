@@ -24,10 +24,12 @@ class DiagonalGaussian(nn.Module):
 
     reads = 2  # heads of the encoder, each of Z numbers
 
-    def __init__(self, heads: int = 2):
+    def __init__(self, num_params: int = 2):
         super().__init__()
-        if heads != self.reads:
-            raise UserError(f"model.posterior.heads={heads}: {type(self).__name__} reads {self.reads}; say that")
+        if num_params != self.reads:
+            raise UserError(
+                f"model.posterior.num_params={num_params}: {type(self).__name__} reads {self.reads}; say that"
+            )
 
     def read(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """mu and log_var, each (B, Z)."""
@@ -52,8 +54,10 @@ class Flow(DiagonalGaussian):
 
     reads = 3  # mu, log_var, and the context of the flow
 
-    def __init__(self, flow: Any, heads: int = 3):  # nn.flows: z_0 (N, Z), context (N, Z) -> z (N, Z), log |det| (N,)
-        super().__init__(heads)
+    def __init__(
+        self, flow: Any, num_params: int = 3
+    ):  # nn.flows: z_0 (N, Z), context (N, Z) -> z (N, Z), log |det| (N,)
+        super().__init__(num_params)
         self.flow = flow
 
     def context(self, h: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")
 
 
-def kept(study: Any, name: str, splits: Sequence[str], settings: dict[str, Any], work: Callable[[], Any]) -> Any:
+def cached(study: Any, name: str, splits: Sequence[str], settings: dict[str, Any], work: Callable[[], Any]) -> Any:
     """The leader's `work()`, plain values, on every process; from study.cache where it has been made before.
 
     work: called on every process or on none, so it may pass over the data. settings: all that it depends on beside
@@ -34,10 +34,10 @@ def kept(study: Any, name: str, splits: Sequence[str], settings: dict[str, Any],
     path = None
     if study.cache and data.keys:
         path = study.cache / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
-    found = study.place.gather(read(path, key) if path and study.leads else None)[0]
+    found = study.ranks.gather(read(path, key) if path and study.is_main else None)[0]
     if found is None:
         found = work()
-        if path and study.leads:
+        if path and study.is_main:
             write(path, {"key": key, "value": found})
     return found
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Number:
+class Metric:
     """One line of an evaluation."""
 
     name: str  # the field's term: "psnr", "elbo", "knn_accuracy"
@@ -43,5 +43,5 @@ class Evaluator(Protocol):
     def applies(self, study: Any) -> bool:
         """Whether the method can do what is measured here, on this kind of batch."""
 
-    def measure(self, study: Any) -> list[Number]:
+    def measure(self, study: Any) -> list[Metric]:
         """The numbers."""

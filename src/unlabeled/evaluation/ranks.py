@@ -22,7 +22,7 @@ class Elsewhere(Exception):
     """Another process failed."""
 
 
-class Place(NamedTuple):
+class Ranks(NamedTuple):
     """Rank of `world` processes. Every block of rows belongs to one of them, by its number."""
 
     rank: int = 0
@@ -30,7 +30,7 @@ class Place(NamedTuple):
     group: Any = None  # a process group that sends CPU tensors (gloo)
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
     def blocks(self, n: int, size: int) -> Iterator[Tensor]:

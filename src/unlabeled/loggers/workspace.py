@@ -28,7 +28,7 @@ FAMILIES = {
         {
             "-ELBO, nats": ["train/negative_elbo", "val/negative_elbo"],
             "KL, nats": ["train/kl", "val/kl"],
-            "reconstruction, nats": ["train/reconstruction", "val/reconstruction"],
+            "reconstruction, nats": ["train/reconstruction_loss", "val/reconstruction_loss"],
             "gradient norm": ["train/gradient_norm"],
         },
         ["samples", "reconstructions", "interpolation"],
@@ -37,9 +37,9 @@ FAMILIES = {
     ),
     "gan": Family(
         {
-            "losses": ["train/generator_loss", "train/critic_loss", "train/penalty"],
+            "losses": ["train/generator_loss", "train/discriminator_loss", "train/penalty"],
             "scores": ["train/score_real", "train/score_fake"],
-            "gradient norms": ["train/gradient_norm_generator", "train/gradient_norm_critic"],
+            "gradient norms": ["train/gradient_norm_generator", "train/gradient_norm_discriminator"],
             "FID (callbacks=fid)": ["val/fid"],
         },
         ["samples", "interpolation"],
@@ -49,15 +49,18 @@ FAMILIES = {
         {
             "cycle": ["train/cycle_a", "train/cycle_b", "val/cycle_a", "val/cycle_b"],
             "identity": ["train/identity_a", "train/identity_b"],
-            "translators against critics": ["train/gan_a", "train/gan_b"],
-            "critics": ["train/critic_a", "train/critic_b"],
-            "gradient norms": ["train/gradient_norm_to_b_and_to_a", "train/gradient_norm_critic_a_and_critic_b"],
+            "translators against discriminators": ["train/generator_loss_a", "train/generator_loss_b"],
+            "discriminators": ["train/discriminator_a", "train/discriminator_b"],
+            "gradient norms": [
+                "train/gradient_norm_to_b_and_to_a",
+                "train/gradient_norm_discriminator_a_and_discriminator_b",
+            ],
         },
         ["a_to_b", "b_to_a"],
     ),
     "autoencoder": Family(
         {
-            "loss": ["train/loss", "val/loss", "train/error", "val/error"],
+            "loss": ["train/loss", "val/loss", "train/reconstruction_loss", "val/reconstruction_loss"],
             "mean squared error": ["train/mean_squared_error", "val/mean_squared_error"],
             "gradient norm": ["train/gradient_norm"],
         },

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from unlabeled.app.cli import signals as stopping
-from unlabeled.app.run.secrets import hidden
+from unlabeled.app.run.secrets import redact
 
 NAME = "log.txt"
 STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # a terminal's colours and movements
@@ -28,7 +28,7 @@ class Log:
         self.file: IO[str] | None = None
 
     def take(self, line: str) -> None:
-        self.waiting.append(hidden(line))
+        self.waiting.append(redact(line))
         self.flush()
 
     def flush(self) -> None:

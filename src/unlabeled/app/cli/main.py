@@ -20,7 +20,7 @@ from unlabeled.app.cli import log
 from unlabeled.app.cli import signals as stopping
 from unlabeled.app.cli.sweep_errors import keep_others
 from unlabeled.app.run import memory
-from unlabeled.app.run.leaving import leave
+from unlabeled.app.run.leaving import exit_process
 from unlabeled.commands import command, extra, quoted
 from unlabeled.errors import UserError, alike, nearest
 
@@ -51,7 +51,7 @@ OmegaConf.register_new_resolver("random_id", lambda: secrets.token_hex(2), use_c
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 
-class Outcome:
+class JobStatus:
     """What the jobs of this process came to."""
 
     failed = 0
@@ -79,16 +79,16 @@ def guard(work: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 
 def _fail(error: BaseException, line: str | None) -> float:
     stopping.check()
-    Outcome.failed = 1
+    JobStatus.failed = 1
     number = getattr(error, "signal_number", None)
     if number is not None:
-        Outcome.failed = 128 + number
+        JobStatus.failed = 128 + number
     if line is None or (line and "UNLABELED_TRACE" in os.environ):
         traceback.print_exc()
     if line:
         print(f"error: {line}" if number is None else line, file=sys.stderr)
-    if number is not None and Outcome.program:
-        sys.exit(Outcome.failed)  # who stops the program stops its sweep too
+    if number is not None and JobStatus.program:
+        sys.exit(JobStatus.failed)  # who stops the program stops its sweep too
     return float("nan")
 
 
@@ -106,15 +106,15 @@ def run(main: Callable[[], Any]) -> None:
     sys.argv[1:] = flags + words  # Hydra wants all overrides in one place
     # threads that wait do not spin: several times faster where other programs want the same cores
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    memory.keep()
+    memory.keep_freed_memory()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors arrive here instead of being printed by Hydra
-    Outcome.program = True
+    JobStatus.program = True
     with stopping.Listening():
         _run(main)
     torch = sys.modules.get("torch")
     if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
-        leave(Outcome.failed)  # one of several that srun or torchrun started
-    sys.exit(Outcome.failed)
+        exit_process(JobStatus.failed)  # one of several that srun or torchrun started
+    sys.exit(JobStatus.failed)
 
 
 def _run(main: Callable[[], Any]) -> None:
@@ -125,19 +125,19 @@ def _run(main: Callable[[], Any]) -> None:
         if "UNLABELED_TRACE" in os.environ:
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
-        Outcome.failed = Outcome.failed or 1
+        JobStatus.failed = JobStatus.failed or 1
     except Exception as error:
         stopping.check()
         missing = "Unknown plugin class" in str(error)
-        if (Outcome.table is None and not missing) or "UNLABELED_TRACE" in os.environ:
+        if (JobStatus.table is None and not missing) or "UNLABELED_TRACE" in os.environ:
             raise
         # jobs catch their own: this is a launcher that is not there, or that lost a process
         gave_up = "" if missing else f"the launcher gave up: {type(error).__name__}: "
         print(f"error: {gave_up}{explain(error)}", file=sys.stderr)
-        Outcome.failed = 1
+        JobStatus.failed = 1
     finally:
-        if Outcome.table:
-            Outcome.table()
+        if JobStatus.table:
+            JobStatus.table()
 
 
 def _program() -> str:
@@ -165,7 +165,7 @@ def among_its_own(words: list[str]) -> list[str]:
     """
     keys = [word.partition("=")[0] for word in words]
     run = next((word.partition("=")[2] for word in reversed(words) if word.startswith("resume=")), "auto")
-    if set(keys) <= {"resume", "resume_changed"} or {"model", "data", "experiment"} & set(keys) or run == "auto":
+    if set(keys) <= {"resume", "allow_config_change"} or {"model", "data", "experiment"} & set(keys) or run == "auto":
         return words
     try:
         own = OmegaConf.select(OmegaConf.load(Path(run) / "config.yaml"), "names.overrides")
@@ -323,8 +323,8 @@ def help_text(program: str) -> str:
     for name in options("model"):
         drawers.setdefault(_drawer(name), []).append(_line("model", name))
     lines = [_TRAIN, "", "Models (model=NAME):"]
-    for drawer, rows in sorted(drawers.items()):
-        lines += [f"  {drawer.replace('_', ' ')}", *rows]
+    for family, rows in sorted(drawers.items()):
+        lines += [f"  {family.replace('_', ' ')}", *rows]
     titles = {"data": "Data", "trainer": "Trainers", "logger": "Loggers", "callbacks": "Callbacks"}
     titles["experiment"] = "Experiments, whole recipes (+ any override)"
     for group, title in titles.items():
@@ -376,4 +376,4 @@ _EVALUATE = """Evaluate a checkpoint: every number that its method allows, as ta
 
 Keys: weights=averaged|live, evaluation.split=test|val, evaluation.samples=N,
 evaluation.extractor=auto|inception|dinov2|clip|classifier|cells|RUN|none, evaluation.probe_data=NAME|FOLDER,
-device=cpu|cuda|mps, devices=N, output=FOLDER, trust=[package]. --cfg job prints all."""
+device=cpu|cuda|mps, devices=N, output=FOLDER, trusted_packages=[package]. --cfg job prints all."""

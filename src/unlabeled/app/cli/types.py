@@ -1,4 +1,4 @@
-"""Types and ranges of a config's values, checked before anything starts.
+"""Types and ranges of a config's values, checked before anything n_init.
 
 A value's type is what the constructor that takes it says, or stands in TYPES; its range goes by its name.
 """
@@ -33,7 +33,7 @@ TYPES: dict[str, Any] = {  # of keys that no constructor takes
     "output": str | None,
     "run": str | None,
     "resume": str | None,
-    "resume_changed": bool,
+    "allow_config_change": bool,
     "data_root": str,
     "data_packed": str | None,
     "checkpoint": str | None,
@@ -44,7 +44,7 @@ TYPES: dict[str, Any] = {  # of keys that no constructor takes
     "weights": Literal["averaged", "live"],
     "device": str,
     "devices": int,
-    "trust": Sequence[str],
+    "trusted_packages": Sequence[str],
     "data.root": str | None,
     "data.packed": str | None,
     "data.batch_size": int | None,
@@ -111,7 +111,7 @@ WHOLE = _named(
 )
 REAL = _named(
     (NOT_NEGATIVE, "lr weight_decay limit_val_batches"),
-    (POSITIVE, "temperature scales sharpest norm deviation radius ratio bound labels logistic limit_train_batches"),
+    (POSITIVE, "temperature scales min_std norm deviation radius ratio bound labels logistic limit_train_batches"),
     (
         SHARE,
         "labelled_share share pretraining until warmup start at decay flip jitter grey blur p mixing target cutout",

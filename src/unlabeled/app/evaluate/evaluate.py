@@ -24,18 +24,18 @@ from unlabeled.app.cli.terminal import tables
 from unlabeled.app.cli.types import check_values
 from unlabeled.app.evaluate.provenance import described
 from unlabeled.app.evaluate.publish import publish
-from unlabeled.app.evaluate.target import Subject, checkpointed, collected
+from unlabeled.app.evaluate.target import EvaluationTarget, checkpointed, collected
 from unlabeled.app.run.build import quiet
 from unlabeled.app.run.checkpoint import locate
 from unlabeled.app.run.folders import new_folder, stamp
 from unlabeled.app.run.plan import resolve, result_of
-from unlabeled.app.run.secrets import hidden
+from unlabeled.app.run.secrets import redact
 from unlabeled.distributed.processes import launch
 from unlabeled.errors import UserError, told
 from unlabeled.evaluation.figures.drawing import Album, curves_svg, titled
-from unlabeled.evaluation.figures.evaluation import portray
-from unlabeled.evaluation.metric import Evaluator, Number
-from unlabeled.evaluation.ranks import Elsewhere, Place
+from unlabeled.evaluation.figures.evaluation import draw_figures
+from unlabeled.evaluation.metric import Evaluator, Metric
+from unlabeled.evaluation.ranks import Elsewhere, Ranks
 from unlabeled.evaluation.report.page import render
 from unlabeled.evaluation.report.verdicts import ARROWS, heading
 from unlabeled.evaluation.study import Study
@@ -62,7 +62,7 @@ def evaluate(config: DictConfig) -> None:
         if config.devices > 1:
             spread(plain, folder)
         else:
-            measure(plain, folder, Place())
+            measure(plain, folder, Ranks())
         content = json.loads((folder / "evaluation.json").read_text())
         job |= {"folder": str(folder), "evaluation": content}
         if failed := content.get("failed"):
@@ -106,7 +106,7 @@ def spread(config: dict[str, Any], folder: Path) -> None:
 
 
 @torch.no_grad()
-def measure(config: dict[str, Any], folder: Path, place: Place) -> None:
+def measure(config: dict[str, Any], folder: Path, ranks: Ranks) -> None:
     """Measure, as one of `place.world` processes; the leader writes and prints.
 
     What is measured is in evaluation.json before anything is drawn, and after each evaluator. One that fails is named
@@ -114,24 +114,24 @@ def measure(config: dict[str, Any], folder: Path, place: Place) -> None:
     """
     quiet()
     device = choose_device(config["device"])
-    subject = (checkpointed if config["checkpoint"] else collected)(config, device, place)
+    subject = (checkpointed if config["checkpoint"] else collected)(config, device, ranks)
     study = subject.study
-    found: dict[str, list[Number]] = {}
+    found: dict[str, list[Metric]] = {}
     failed: dict[str, str] = {}
     due = {name: evaluator for name, evaluator in subject.evaluators.items() if evaluator.applies(study)}
     for i, (name, evaluator) in enumerate(due.items(), 1):
         seed_noise(config["seed"])
-        numbers, problem = place.together(partial(measured, evaluator, study))
+        numbers, problem = ranks.together(partial(measured, evaluator, study))
         if problem:
             failed[name] = problem
         else:
             found[name] = numbers or []
-        if place.leads and found:
+        if ranks.is_main and found:
             save(folder, config, subject, found, failed, [*list(due)[i:], "pictures"])
     if failed and not found:
         raise UserError(failures(failed))
-    pictures = portray(study, config["evaluation"]["pictures"])
-    if place.leads:
+    pictures = draw_figures(study, config["evaluation"]["pictures"])
+    if ranks.is_main:
         curves = kept_pictures(folder, subject, pictures)
         content = save(folder, config, subject, found, failed)
         write(folder / "report.html", render(content, pictures, curves))
@@ -147,7 +147,7 @@ def failures(failed: dict[str, str]) -> str:
     return "; ".join(f"{', '.join(each)} failed: {why}" for why, each in names.items())
 
 
-def measured(evaluator: Evaluator, study: Study) -> list[Number]:
+def measured(evaluator: Evaluator, study: Study) -> list[Metric]:
     """Its numbers. A bug leaves its traceback on the screen."""
     try:
         return evaluator.measure(study)
@@ -161,20 +161,20 @@ def measured(evaluator: Evaluator, study: Study) -> list[Number]:
 def save(
     folder: Path,
     config: dict[str, Any],
-    subject: Subject,
-    found: dict[str, list[Number]],
+    subject: EvaluationTarget,
+    found: dict[str, list[Metric]],
     failed: dict[str, str],  # evaluator -> why
     unfinished: Sequence[str] = (),  # what is still to come: evaluators, pictures
 ) -> dict[str, Any]:
     """evaluation.json, and its content."""
-    content: dict[str, Any] = hidden(described(config, subject, found))
+    content: dict[str, Any] = redact(described(config, subject, found))
     content |= {"failed": failed} if failed else {}
     content |= {"unfinished": list(unfinished)} if unfinished else {}
     write_json(folder / "evaluation.json", content)
     return strict(content)
 
 
-def kept_pictures(folder: Path, subject: Subject, pictures: Album) -> str:
+def kept_pictures(folder: Path, subject: EvaluationTarget, pictures: Album) -> str:
     """Writes the pictures, and gives the run's curves as an <svg>. What fails is a note."""
     metrics, drawn = subject.home / "metrics.csv", list(pictures.items())
     for name, picture in drawn:
@@ -199,7 +199,7 @@ def saved(picture: Image, title: str, file: Path) -> Image:
     return page
 
 
-def show(folder: Path, subject: Subject, numbers: list[Number], pictures: list[str]) -> None:
+def show(folder: Path, subject: EvaluationTarget, numbers: list[Metric], pictures: list[str]) -> None:
     """The table, what was left out, and where everything is."""
     console = Console(highlight=False)
     if numbers:
@@ -220,7 +220,7 @@ def show(folder: Path, subject: Subject, numbers: list[Number], pictures: list[s
     console.print(f"page      {folder / 'report.html'}", soft_wrap=True)
 
 
-def listed(numbers: list[Number]) -> tuple[list[str], list[list[str]]]:
+def listed(numbers: list[Metric]) -> tuple[list[str], list[list[str]]]:
     """(heads, rows) of the table: a number's value, with an arrow to where it is better, and what stands beside it."""
     rows = []
     for number in numbers:

@@ -25,7 +25,7 @@ from unlabeled.errors import UserError, nearest
 from unlabeled.evaluation.features.extraction import subset
 from unlabeled.evaluation.features.extractors import CLIP, Cells, DINOv2, Extractor, Inception, Trained, sha256
 from unlabeled.evaluation.metrics.finetune import known
-from unlabeled.evaluation.ranks import Place
+from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.stats.linear import percent
 
 LAYOUT = 2  # raise it when classifiers that were trained before should not count any more
@@ -66,9 +66,9 @@ def choose(
     data: Any,  # prepared
     cache: Path,  # where a classifier that is trained for it is kept
     device: str,
-    trust: tuple[str, ...],
+    trusted_packages: tuple[str, ...],
     notes: list[str],  # gets a line where "auto" finds nothing
-    place: Place = Place(),  # noqa: B008  of the processes that call this together
+    ranks: Ranks = Ranks(),  # noqa: B008  of the processes that call this together
     key: str = "evaluation.extractor",  # where the name was said
 ) -> Extractor | None:
     """The extractor that is asked for; it fits the images. Nothing is ever downloaded.
@@ -80,7 +80,7 @@ def choose(
         raise UserError(f"{key}_weights is a file of {', '.join(FILES)}: say which as {key}=...")
     if name == "none":
         return None
-    shop = Shop(run, data, cache, device, trust, place, key)
+    shop = Shop(run, data, cache, device, trusted_packages, ranks, key)
     with isolate_rng():  # networks draw their first weights, also when others are loaded into them
         return shop.at_hand(notes) if name == "auto" else shop.asked_for(name, weights)
 
@@ -94,8 +94,8 @@ class Shop:
         data: Any,
         cache: Path,
         device: str,
-        trust: tuple[str, ...],
-        place: Place,
+        trusted_packages: tuple[str, ...],
+        ranks: Ranks,
         key: str,
     ):
         self.settings = run["data"]
@@ -104,8 +104,11 @@ class Shop:
         self.folder = Path(cache) / "extractors"
         self.device = device
         # what `data` was made from has been trusted already
-        self.trust = (*trust, (self.settings.get("source") or self.settings)["_target_"].split(".")[0])
-        self.place = place
+        self.trusted_packages = (
+            *trusted_packages,
+            (self.settings.get("source") or self.settings)["_target_"].split(".")[0],
+        )
+        self.ranks = ranks
         self.key = key
 
     def asked_for(self, name: str, weights: str | None) -> Extractor:
@@ -126,7 +129,7 @@ class Shop:
     def at_hand(self, notes: list[str]) -> Extractor | None:
         """What "auto" means; None and a note where there is nothing."""
         try:
-            if self.data.source.name == "digits" or self.place.gather(not self.refusal() and self.kept.is_dir())[0]:
+            if self.data.source.name == "digits" or self.ranks.gather(not self.refusal() and self.kept.is_dir())[0]:
                 return self.classifier()
             if self.data.shape[0] == 3 and (self.data.root / "weights" / FILES["inception"].name).is_file():
                 return self.published("inception", None)
@@ -180,7 +183,7 @@ class Shop:
 
     def trained(self, path: Path, own: bool = False) -> Extractor:
         """A checkpoint's network. own: trained on this data, wherever it lay then."""
-        method, run, facts = load(path, device=self.device, trust=self.trust)
+        method, run, facts = load(path, device=self.device, trusted_packages=self.trusted_packages)
         names = run.get("names") or {}
         model, data = names.get("model") or type(method).__name__.lower(), names.get("data") or "unknown"
         file = Path(facts["checkpoint"])
@@ -266,8 +269,8 @@ class Shop:
 
     def classifier(self) -> Extractor:
         """As it was trained before, or trained now: by the leader, while the others wait."""
-        problem = self.provide() if self.place.leads else None
-        if problem := self.place.gather(problem)[0]:
+        problem = self.provide() if self.ranks.is_main else None
+        if problem := self.ranks.gather(problem)[0]:
             raise UserError(problem)
         return self.trained(self.kept, own=True)
 
@@ -279,7 +282,7 @@ class Shop:
         try:
             if folder.is_dir():
                 try:
-                    load(folder, trust=self.trust)
+                    load(folder, trusted_packages=self.trusted_packages)
                     return None
                 except UserError as error:
                     print(f"{error}: it is trained again", file=sys.stderr)

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from unlabeled.app.evaluate.target import Subject
-from unlabeled.evaluation.metric import Number
+from unlabeled.app.evaluate.target import EvaluationTarget
+from unlabeled.evaluation.metric import Metric
 
 LIBRARIES = ("unlabeled", "torch", "torchvision", "torchmetrics", "torch-fidelity", "scikit-learn", "numpy", "scipy")
 
 
-def described(config: dict[str, Any], subject: Subject, found: dict[str, list[Number]]) -> dict[str, Any]:
+def described(config: dict[str, Any], subject: EvaluationTarget, found: dict[str, list[Metric]]) -> dict[str, Any]:
     """An evaluation as plain values: provenance, numbers, notes on what was left out, and the run's config."""
     study = subject.study
     provenance = subject.facts | {
@@ -29,7 +29,7 @@ def described(config: dict[str, Any], subject: Subject, found: dict[str, list[Nu
         "device": study.device.type,
         "processor": processor(),
         "threads": torch.get_num_threads(),
-        "processes": study.place.world,
+        "processes": study.ranks.world,
     }
     if study.extractor is not None:
         facts = {"name": study.extractor.name, "sha256": study.extractor.digest}

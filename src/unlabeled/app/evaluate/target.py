@@ -18,13 +18,13 @@ from unlabeled.batches import Points
 from unlabeled.capabilities import Reconstructs, Samples, Translates
 from unlabeled.errors import UserError, nearest
 from unlabeled.evaluation.metrics.distribution import Folders
-from unlabeled.evaluation.ranks import Place
+from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.sampler import give
 from unlabeled.evaluation.study import Study
 from unlabeled.seeding import mix
 
 
-class Subject(NamedTuple):
+class EvaluationTarget(NamedTuple):
     study: Study
     evaluators: dict[str, Any]  # by the names that they have in conf/evaluation
     title: str
@@ -33,10 +33,10 @@ class Subject(NamedTuple):
     home: Path  # where the run lies
 
 
-def checkpointed(config: dict[str, Any], device: str, place: Place) -> Subject:
+def checkpointed(config: dict[str, Any], device: str, ranks: Ranks) -> EvaluationTarget:
     """A checkpoint's method on the data that it was trained on, or on what `data` replaces."""
-    trust = tuple(config["trust"])
-    method, run, facts = load(config["checkpoint"], config["weights"], device, trust, config["data"])
+    trusted_packages = tuple(config["trusted_packages"])
+    method, run, facts = load(config["checkpoint"], config["weights"], device, trusted_packages, config["data"])
     now = on_other_data(run, config["data"])
     settings = now["data"]
     data = ready(settings)
@@ -56,7 +56,7 @@ def checkpointed(config: dict[str, Any], device: str, place: Place) -> Subject:
         codes=chosen["codes"],
         untrained=untrained,
         cache=cache,
-        place=place,
+        ranks=ranks,
     )
     give(study, chosen["sampler"], instantiate(chosen["samplers"], _convert_="all"))
     if data.batch is Points:
@@ -70,9 +70,9 @@ def checkpointed(config: dict[str, Any], device: str, place: Place) -> Subject:
             data,
             cache,
             device,
-            trust,
+            trusted_packages,
             study.notes,
-            place,
+            ranks,
         )
     if other:
         study.transfer = Study(
@@ -83,7 +83,7 @@ def checkpointed(config: dict[str, Any], device: str, place: Place) -> Subject:
             codes=chosen["codes"],
             untrained=untrained,
             cache=cache,
-            place=place,
+            ranks=ranks,
         )
     names = run.get("names") or {}
     title = f"{names.get('model', '')} on {names.get('data', '')}, {facts['weights']} weights"
@@ -92,10 +92,10 @@ def checkpointed(config: dict[str, Any], device: str, place: Place) -> Subject:
     evaluators = {name: instantiate(e, _convert_="all") for name, e in chosen["evaluators"].items()}
     file = Path(facts["checkpoint"])
     home = file.parent.parent if file.parent.name == "checkpoints" else file.parent
-    return Subject(study, evaluators, title, run, facts, home)
+    return EvaluationTarget(study, evaluators, title, run, facts, home)
 
 
-def collected(config: dict[str, Any], device: str, place: Place) -> Subject:
+def collected(config: dict[str, Any], device: str, ranks: Ranks) -> EvaluationTarget:
     """The images of the folder `samples` beside those of the folder `reference`, whoever made them."""
     folders = {key: Path(config[key]).expanduser() for key in ("samples", "reference")}
     sources = {
@@ -110,7 +110,7 @@ def collected(config: dict[str, Any], device: str, place: Place) -> Subject:
     samples, data = (ready(settings | {"source": source}) for source in sources.values())
     chosen, cache = config["evaluation"], Path(data.packed) / "evaluation"
     method = SimpleNamespace(device=torch.device(device))
-    study = Study(method, data, "train", config["seed"], cache=cache, place=place)
+    study = Study(method, data, "train", config["seed"], cache=cache, ranks=ranks)
     for key, images in {"samples": samples, "reference": data}.items():
         if inside := pictures[key].split_folders:
             study.notes.append(f"{key}={folders[key]}: all images in it count, those in {' and '.join(inside)} alike")
@@ -123,15 +123,17 @@ def collected(config: dict[str, Any], device: str, place: Place) -> Subject:
         data,
         cache,
         device,
-        tuple(config["trust"]),
+        tuple(config["trusted_packages"]),
         study.notes,
-        place,
+        ranks,
     )
     if study.extractor is None:
         raise UserError(study.notes[-1] if study.notes else "say evaluation.extractor=... (see --cfg job)")
     title = f"{folders['samples']} beside {folders['reference']}"
     facts = {name: str(path) for name, path in folders.items()} | {"shape": shape}
-    return Subject(study, {"distribution": Folders(samples.table("train"))}, title, {}, facts, folders["samples"])
+    return EvaluationTarget(
+        study, {"distribution": Folders(samples.table("train"))}, title, {}, facts, folders["samples"]
+    )
 
 
 def ready(settings: dict[str, Any]) -> Any:

@@ -13,17 +13,17 @@ from unlabeled.app.evaluate.evaluate import measure
 from unlabeled.app.run import memory
 from unlabeled.app.run.plan import resolve
 from unlabeled.errors import UserError
-from unlabeled.evaluation.ranks import Place
+from unlabeled.evaluation.ranks import Ranks
 
 
 @log.kept()
 def main(file: Path, folder: Path) -> None:
-    memory.keep()
+    memory.keep_freed_memory()
     log.into(folder, head=False)
     config = resolve(OmegaConf.load(file))
     torch.distributed.init_process_group("gloo", timeout=timedelta(days=1))  # a classifier may be trained
     try:
-        measure(config, folder, Place(torch.distributed.get_rank(), torch.distributed.get_world_size()))
+        measure(config, folder, Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size()))
     except UserError as error:
         print(f"error: {explain(error)}", file=sys.stderr)
         sys.exit(1)

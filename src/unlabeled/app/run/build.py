@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from unlabeled.app.run.acceleration import accelerate, fused
 from unlabeled.app.run.overhead import NoProfiler, skip_idle
 from unlabeled.app.run.precision import precision
-from unlabeled.app.run.secrets import hidden
+from unlabeled.app.run.secrets import redact
 from unlabeled.callbacks.checkpoints import AtomicIO, Checkpoints
 from unlabeled.callbacks.measures import Measures
 from unlabeled.callbacks.own import OwnBuffers
@@ -80,7 +80,7 @@ def make_trainer(config: dict[str, Any], method: Any, **settings: Any) -> Traine
     skip_idle(trainer)
     for needed in (Budget, Records, Checkpoints):
         part(trainer, needed)
-    part(trainer, Checkpoints).config = hidden(config)
+    part(trainer, Checkpoints).config = redact(config)
     if not method.automatic_optimization:
         method.accumulate = config["accumulate"]  # Lightning refuses to do it in manual optimization
     return trainer
@@ -123,13 +123,13 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
     """What a run is called: jobs of a sweep by their number and overrides, in one group."""
     names, folder = config["names"], Path(config["run"])
     home = config["model"]["_target_"].split(".")
-    drawer = [home[2]] if home[:2] == ["unlabeled", "methods"] else []
+    family = [home[2]] if home[:2] == ["unlabeled", "methods"] else []
     told = [word for word in names.get("overrides", []) if word.partition("=")[0] not in WHERE]
     sweep = names.get("sweep")
     return {
         "name": f"{folder.name.split('-')[0]} {' '.join(told)}"[:120] if sweep else folder.name,
         "group": sweep,
-        "tags": list(dict.fromkeys([names["model"], names["data"], *drawer])),
+        "tags": list(dict.fromkeys([names["model"], names["data"], *family])),
     }
 
 

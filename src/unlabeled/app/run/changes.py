@@ -28,7 +28,7 @@ OF_TRAINING = (
     "labelled_share",
     "seed",
 )  # no evaluation sees them
-ABOUT = ("names", "resume", "resume_changed", "changes")  # of the command, not of the run
+ABOUT = ("names", "resume", "allow_config_change", "changes")  # of the command, not of the run
 NOTHING = object()
 
 
@@ -177,7 +177,7 @@ def approve(then: dict[str, Any], now: dict[str, Any], asked: bool) -> list[str]
         more = f" and {len(refused) - 5} more" * (len(refused) > 5)
         raise UserError(
             f"{', '.join(refused[:5])}{more}: a resumed run keeps its config; only budget.*, trainer.*, logger.* and "
-            "callbacks.* may change, unless you say resume_changed=true"
+            "callbacks.* may change, unless you say allow_config_change=true"
         )
     return told
 

@@ -62,41 +62,41 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     return content
 
 
-def check_targets(node: Any, trust: tuple[str, ...]) -> None:
+def check_targets(node: Any, trusted_packages: tuple[str, ...]) -> None:
     """Refuse a config that would call anything but classes and functions of the trusted packages."""
-    found = list(foreign(node, trust))
+    found = list(foreign(node, trusted_packages))
     if found:
-        given = [package for package in trust if package not in TRUSTED]
+        given = [package for package in trusted_packages if package not in TRUSTED]
         packages = dict.fromkeys([*given, *(home.split(".")[0] for _, home in found)])
         raise UserError(
-            f"the checkpoint wants to call {found[0][0]}: if you trust it, say trust=[{','.join(packages)}]"
+            f"the checkpoint wants to call {found[0][0]}: if you trust it, say trusted_packages=[{','.join(packages)}]"
         )
 
 
 def trusting(config: dict[str, Any]) -> list[str]:
     """The word that evaluate.py needs to open a run's checkpoints, where it needs one."""
     packages = dict.fromkeys(home.split(".")[0] for _, home in foreign([config["model"], config["data"]], TRUSTED))
-    return [f"trust=[{','.join(packages)}]"] if packages else []
+    return [f"trusted_packages=[{','.join(packages)}]"] if packages else []
 
 
-def foreign(node: Any, trust: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def foreign(node: Any, trusted_packages: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Classes and functions that a config names, and where they are defined, which is in no trusted package."""
     if isinstance(node, dict):
         target = node.get("_target_")
         if target is not None:
-            home = _home(target, trust)
-            if not any(home == package or home.startswith(f"{package}.") for package in trust):
+            home = _home(target, trusted_packages)
+            if not any(home == package or home.startswith(f"{package}.") for package in trusted_packages):
                 yield str(target), home
         for value in node.values():
-            yield from foreign(value, trust)
+            yield from foreign(value, trusted_packages)
     elif isinstance(node, list | tuple):
         for value in node:
-            yield from foreign(value, trust)
+            yield from foreign(value, trusted_packages)
 
 
-def _home(target: Any, trust: tuple[str, ...]) -> str:
+def _home(target: Any, trusted_packages: tuple[str, ...]) -> str:
     """The module in which the named class or function is defined. Imports trusted modules only."""
-    if not isinstance(target, str) or not any(target.startswith(f"{package}.") for package in trust):
+    if not isinstance(target, str) or not any(target.startswith(f"{package}.") for package in trusted_packages):
         return str(target)
     try:
         found = get_object(target)
@@ -176,7 +176,7 @@ def load(
     path: str | Path,
     weights: str = "averaged",
     device: str = "cpu",
-    trust: tuple[str, ...] = (),
+    trusted_packages: tuple[str, ...] = (),
     data: dict[str, Any] | None = None,
 ) -> tuple:
     """(method in evaluation mode, its run's config, facts about the checkpoint).
@@ -188,7 +188,7 @@ def load(
     content = read(file)
     trained = content["config"]
     config = on_other_data(trained, data) if data else trained
-    check_targets([config["model"], config["data"]], (*TRUSTED, *trust))
+    check_targets([config["model"], config["data"]], (*TRUSTED, *trusted_packages))
     method = instantiate(config["model"], _convert_="all")
     state = content["state_dict"]
     averages = [s["average"] for s in content.get("callbacks", {}).values() if isinstance(s, dict) and "average" in s]

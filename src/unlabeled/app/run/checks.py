@@ -55,7 +55,7 @@ def check_networks(config: DictConfig) -> None:
     for path, target in _shaped(config.model, "model"):
         if not getattr(get_class(target), "any_shape", False):
             choices = HydraConfig.get().runtime.choices
-            parts = ("generator", "critic")
+            parts = ("generator", "discriminator")
             instead = " ".join(f"network@model.{part}=mlp_{part}" for part in parts if part in config.model)
             raise UserError(
                 f"{path} of model={choices['model']} is a network of images ({target.rpartition('.')[2]}) and "

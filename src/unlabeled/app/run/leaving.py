@@ -6,7 +6,7 @@ import sys
 from typing import NoReturn
 
 
-def leave(status: int) -> NoReturn:
+def exit_process(status: int) -> NoReturn:
     """End this process: what was registered for its end is done and what was said is out, then it goes at once.
 
     Taken apart as usual, it may abort: a thread of gloo that lets a tensor go meanwhile wants the interpreter

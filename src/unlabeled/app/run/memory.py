@@ -5,7 +5,7 @@ import ctypes
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
 
-def keep() -> None:
+def keep_freed_memory() -> None:
     """Where the C library is glibc: give freed blocks to the next batch, not to the system.
 
     Otherwise every block of more than 32 MB goes back at once, and each batch's activations cost fresh pages: a

@@ -21,7 +21,7 @@ from unlabeled.app.run.checkpoint import Damaged, batches, newest, read, whole
 from unlabeled.app.run.checks import check, check_choice, check_devices
 from unlabeled.app.run.class_names import name_classes
 from unlabeled.app.run.folders import alone, kept, made, new_folder, slug, stamp
-from unlabeled.app.run.secrets import MARK, hidden, revealed
+from unlabeled.app.run.secrets import MARK, redact, restore
 from unlabeled.callbacks.pace import check_left, counted
 from unlabeled.distributed.processes import together
 from unlabeled.errors import UserError
@@ -32,8 +32,10 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
     """{"config": resolved, with the run's folder, "how": new, resumed or over}; `held` keeps others from the folder."""
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     choices = HydraConfig.get().runtime.choices
-    given = [word for word in HydraConfig.get().overrides.task if not word.startswith(("resume=", "resume_changed="))]
-    words = hidden(list({word.partition("=")[0]: word for word in given}.values()))  # the last of a key counts
+    given = [
+        word for word in HydraConfig.get().overrides.task if not word.startswith(("resume=", "allow_config_change="))
+    ]
+    words = redact(list({word.partition("=")[0]: word for word in given}.values()))  # the last of a key counts
     if multirun and together() and choices["hydra/launcher"] == "basic":
         raise UserError("a sweep is started once, without srun or torchrun: say hydra/launcher=submitit_slurm")
     names = {group: choices[group] for group in ("model", "data", "trainer")} | {"overrides": words}
@@ -86,7 +88,7 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
         name_classes(config)
         plain = resolve(config) | {"names": names}
         clear(folder)
-        write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(hidden(plain))))
+        write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(redact(plain))))
     except Exception as error:
         log.into(folder)
         failed(folder, names, error)
@@ -106,8 +108,8 @@ def resumed(config: DictConfig, folder: Path, words: list[str], held: ExitStack)
         )
     content, damage = whole(folder)
     old = reworded(folder, words)
-    same_parts(old["names"], words, folder, config.resume_changed)
-    told = approve(content["config"], old, config.resume_changed)
+    same_parts(old["names"], words, folder, config.allow_config_change)
+    told = approve(content["config"], old, config.allow_config_change)
     if told:
         line = f"after batch {batches(content)}: {', '.join(told)}"
         old["changes"] = [*(entry for entry in old.get("changes", []) if entry != line), line]
@@ -120,7 +122,7 @@ def resumed(config: DictConfig, folder: Path, words: list[str], held: ExitStack)
     write(file, OmegaConf.to_yaml(settled))
     if told:
         print(f"note: changed {line}", file=sys.stderr, flush=True)
-    plain = revealed(resolve(settled), resolve(config))
+    plain = restore(resolve(settled), resolve(config))
     pruning = plain["callbacks"].get("pruning")
     if pruning and MARK in str(pruning["storage"]):  # by hand, and so without the password of its study
         pruning["trial"] = None
@@ -139,11 +141,11 @@ def again(config: DictConfig, folder: Path, words: list[str]) -> dict[str, Any]:
             f"resume={folder}: no run there (no config.yaml): give a run's folder, as outputs/vae-digits-..."
         )
     old = reworded(folder, words)
-    same_parts(old["names"], words, folder, config.resume_changed)
+    same_parts(old["names"], words, folder, config.allow_config_change)
     settled = rechecked(old)
     clear(folder)
     write(file, OmegaConf.to_yaml(settled))
-    return revealed(resolve(settled), resolve(config))
+    return restore(resolve(settled), resolve(config))
 
 
 def reworded(folder: Path, words: list[str]) -> dict[str, Any]:
@@ -269,4 +271,4 @@ def failed(folder: Path, names: dict[str, Any], error: Exception) -> None:
     """Leave word of it, unless the folder holds what was reached before."""
     if "error" in result_of(folder, {"error": "none"}):
         with suppress(UserError):  # the error at hand says more than a full disk
-            write_json(folder / "result.json", {"names": names, "error": hidden(explain(error))})
+            write_json(folder / "result.json", {"names": names, "error": redact(explain(error))})

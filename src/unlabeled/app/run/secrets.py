@@ -14,12 +14,12 @@ NAME = re.compile(r"(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDEN
 HANDED = "UNLABELED_HIDDEN"  # by which a run's own processes are told
 
 
-def hidden(tree: Any) -> Any:
+def redact(tree: Any) -> Any:
     """The same without passwords in addresses, and without what environment variables with telling names hold."""
     if isinstance(tree, dict):
-        return {key: hidden(value) for key, value in tree.items()}
+        return {key: redact(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return [hidden(value) for value in tree]
+        return [redact(value) for value in tree]
     if not isinstance(tree, str):
         return tree
     text = QUERY.sub(rf"\1{MARK}", ADDRESS.sub(rf"\1:{MARK}", tree))
@@ -29,19 +29,19 @@ def hidden(tree: Any) -> Any:
     return text
 
 
-def revealed(tree: Any, source: Any) -> Any:
+def restore(tree: Any, source: Any) -> Any:
     """`hidden` undone, wherever `source` has at the same place what was hidden."""
     if isinstance(tree, dict) and isinstance(source, dict):
-        return {key: revealed(value, source.get(key)) for key, value in tree.items()}
+        return {key: restore(value, source.get(key)) for key, value in tree.items()}
     if isinstance(tree, list) and isinstance(source, list) and len(tree) == len(source):
-        return [revealed(*both) for both in zip(tree, source, strict=True)]
-    return source if isinstance(tree, str) and MARK in tree and hidden(source) == tree else tree
+        return [restore(*both) for both in zip(tree, source, strict=True)]
+    return source if isinstance(tree, str) and MARK in tree and redact(source) == tree else tree
 
 
 @contextmanager
-def handed_down(config: dict[str, Any]) -> Iterator[None]:
+def pass_to_children(config: dict[str, Any]) -> Iterator[None]:
     """Processes that are started now can reveal what their config.yaml hides."""
-    if hidden(config) != config:
+    if redact(config) != config:
         os.environ[HANDED] = json.dumps(config)
     try:
         yield
@@ -49,6 +49,6 @@ def handed_down(config: dict[str, Any]) -> Iterator[None]:
         os.environ.pop(HANDED, None)
 
 
-def taken_over(config: dict[str, Any]) -> dict[str, Any]:
+def receive_from_parent(config: dict[str, Any]) -> dict[str, Any]:
     """The config of one of these processes; none that it starts sees it again."""
-    return revealed(config, json.loads(os.environ.pop(HANDED, "{}")))
+    return restore(config, json.loads(os.environ.pop(HANDED, "{}")))

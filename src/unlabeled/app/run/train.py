@@ -21,13 +21,13 @@ from unlabeled.app.run.build import build, catch_up, finish, make_trainer, part,
 from unlabeled.app.run.checkpoint import batches, check_content, check_weights, read, trusting
 from unlabeled.app.run.checks import devices
 from unlabeled.app.run.plan import begun, failed, prepare, result_of, told_end
-from unlabeled.app.run.secrets import handed_down
+from unlabeled.app.run.secrets import pass_to_children
 from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.callbacks.pace import Budget, Over
 from unlabeled.callbacks.pruning import Pruning
 from unlabeled.callbacks.records import Diverged, Records
 from unlabeled.commands import command, quoted
-from unlabeled.distributed.processes import agree, launch, lost, saved_first, together
+from unlabeled.distributed.processes import broadcast_from_rank0, is_peer_failure, launch, saved_first, together
 from unlabeled.errors import UserError, told
 from unlabeled.evaluation.figures.drawing import code_width, curves, inverts
 from unlabeled.evaluation.report.order import ordered
@@ -40,7 +40,7 @@ def train(config: DictConfig) -> float | None:
     """Train as the config says; returns the monitored quantity where there is one (for sweepers)."""
     stopping.work()
     with ExitStack() as held:
-        start = agree(lambda: prepare(config, held))
+        start = broadcast_from_rank0(lambda: prepare(config, held))
         return run(start["config"], start["how"])
 
 
@@ -86,7 +86,7 @@ def spread(config: dict[str, Any], resume: bool = False) -> float | None:
     flags = ["--resume"] if resume else []
     before = log.size(Path(run))
     try:
-        with handed_down(config):
+        with pass_to_children(config):
             launch(devices(config), "unlabeled.app.run.worker", run, *flags, what=run, stopped=stopped)
     finally:
         if log.size(Path(run)) > before:  # otherwise nothing was trained, and the folder stays as it was
@@ -126,7 +126,7 @@ def fit(config: dict[str, Any], resume: bool = False) -> float | None:
         if trainer.is_global_zero and told_end(folder, trainer.fit_loop.total_batch_idx + 1):
             raise  # otherwise it was killed before it could tell
     except RuntimeError as error:
-        if not lost(error):
+        if not is_peer_failure(error):
             raise
         say = f"process {trainer.global_rank} of {folder} has lost another one, or waited too long for it; "
         raise UserError(f"{say}to go on: {commands.resume(folder)}" if trainer.global_rank < 2 else "") from error

@@ -7,9 +7,9 @@ from omegaconf import OmegaConf
 
 from unlabeled.app.cli import log
 from unlabeled.app.run import memory
-from unlabeled.app.run.leaving import leave
+from unlabeled.app.run.leaving import exit_process
 from unlabeled.app.run.plan import resolve
-from unlabeled.app.run.secrets import taken_over
+from unlabeled.app.run.secrets import receive_from_parent
 from unlabeled.app.run.train import fit
 from unlabeled.callbacks.checkpoints import Interrupted
 from unlabeled.errors import UserError
@@ -18,10 +18,10 @@ from unlabeled.errors import UserError
 @log.kept()
 def main(folder: Path) -> int:
     """Returns the exit status."""
-    memory.keep()
+    memory.keep_freed_memory()
     if "--resume" not in sys.argv:
         log.into(folder, head=False)
-    config = taken_over(resolve(OmegaConf.load(folder / "config.yaml")))
+    config = receive_from_parent(resolve(OmegaConf.load(folder / "config.yaml")))
     try:
         fit(config, resume="--resume" in sys.argv)
     except Interrupted as stopped:
@@ -34,4 +34,4 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    leave(main(Path(sys.argv[1])))
+    exit_process(main(Path(sys.argv[1])))

@@ -1,10 +1,11 @@
 """Results from the runs' own files, never typed.
 
     python -m unlabeled.app.tables.results RUN [RUN ...] > RESULTS.md
-    python -m unlabeled.app.tables.results --headers RUN [RUN ...]        what was reached, into each experiment's first lines
+    python -m unlabeled.app.tables.results --headers RUN [RUN ...]        what was reached, into each experiment's first
+    lines
 
-RUN is a run's folder, or another folder in it that holds an evaluation. Runs that differ in their seed or in data.only
-alone are one result, their numbers the mean.
+RUN is a run's folder, or another folder in it that holds an evaluation. Runs that differ in their seed or in
+data.class_subset alone are one result, their numbers the mean.
 """
 
 import json
@@ -32,7 +33,7 @@ standard error over images, where there is one."""
 
 WHERE = ("run=", "output=", "resume=", "data_root=", "data_packed=")  # overrides that change no number
 OF_EVALUATION = ("checkpoint=", "output=", "device", "data.", "~evaluation")  # none changes a number shown
-VARIED = ("seed=", "data.only=")
+VARIED = ("seed=", "data.class_subset=")
 
 
 class Run(NamedTuple):

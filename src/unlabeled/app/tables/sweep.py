@@ -9,7 +9,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from unlabeled.app.cli.main import Outcome
+from unlabeled.app.cli.main import JobStatus
 from unlabeled.app.cli.terminal import show, tables
 from unlabeled.evaluation.report.order import ordered
 from unlabeled.files import alike_cut, write_json
@@ -19,12 +19,12 @@ class Compare(Callback):
     """Prints one table of a sweep's runs: what was varied, and what each reached; of a broken-off sweep too."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        Outcome.table = lambda: self.on_multirun_end(config)
+        JobStatus.table = lambda: self.on_multirun_end(config)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         from rich.console import Console
 
-        Outcome.table = None
+        JobStatus.table = None
         sweep = Path(config.hydra.sweep.dir)
         folders = [path for path in sweep.glob("*-*") if path.name.split("-")[0].isdigit()]
         results = {path.name: _result(path) for path in sorted(folders, key=lambda path: int(path.name.split("-")[0]))}
@@ -36,7 +36,7 @@ class Compare(Callback):
         show(console, tables(*summary(results), console.width, turns=True))
         for run, result in results.items():
             if "error" in result:
-                Outcome.failed = Outcome.failed or 1  # it may have run in another process
+                JobStatus.failed = JobStatus.failed or 1  # it may have run in another process
                 console.print(f"failed: {run}: {result['error']}", soft_wrap=True, markup=False)
 
 
@@ -105,7 +105,7 @@ class CompareEvaluations(Callback):
         "reconstructions",
         "traversals",
         "neighbours",
-        "codes_map",
+        "embedding",
     )
 
     def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
@@ -131,7 +131,7 @@ class CompareEvaluations(Callback):
         jobs = [json.loads(file.read_text()) for file in files]
         failed = [job for job in jobs if "error" in job]
         if failed:
-            Outcome.failed = Outcome.failed or 1  # it may have run in another process
+            JobStatus.failed = JobStatus.failed or 1  # it may have run in another process
         if len(failed) == len(jobs):
             for name in ("comparison.html", "comparison.json"):
                 (sweep / name).unlink(missing_ok=True)  # of evaluations before, in the same folder

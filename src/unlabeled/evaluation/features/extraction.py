@@ -69,8 +69,8 @@ def _kept(study: Any, stream: Stream, keep: int) -> Extraction | None:
     depends += [extractor.name, extractor.digest, extractor.dim, extractor.classes, extractor.facts]
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:16]
     file = Path(study.cache) / f"{re.sub(r'[^a-z0-9]+', '-', stream.name.lower())}-{digest}.pt"
-    found = _read(file) if study.leads else None
-    if study.place.gather(found is not None)[0]:  # as the leader says: only it reads the file
+    found = _read(file) if study.is_main else None
+    if study.ranks.gather(found is not None)[0]:  # as the leader says: only it reads the file
         return found
     made = _seen(study, stream, keep)
     if made is not None:
@@ -105,8 +105,8 @@ def _seen(study: Any, stream: Stream, keep: int) -> Extraction | None:
         held.append(block if classes is None else (*block, logits[where].float().cpu()))
     own = (moments.to("cpu"), classes, held)
     del held
-    parts = study.place.gather(own)
-    if not study.leads:
+    parts = study.ranks.gather(own)
+    if not study.is_main:
         return None
     for other, other_classes, _ in parts[1:]:
         moments.merge(other)

@@ -15,12 +15,12 @@ from torch import Tensor
 from unlabeled.batches import Images, Paired, Unpaired, to_uint8
 from unlabeled.capabilities import (
     Decodes,
-    DrawsCodes,
+    DrawsFigures,
     Encodes,
     Reconstructs,
     Samples,
     SamplesClasses,
-    Shows,
+    SamplesPrior,
     Translates,
     TranslatesBack,
 )
@@ -174,7 +174,7 @@ def draw(method: Any, batch: Images | Unpaired | Paired, names: Sequence[str] = 
             album.draw("interpolation", lambda: interpolated(method, batch))
         if isinstance(method, Encodes) and not isinstance(method, Reconstructs):
             album.draw("neighbours", lambda: neighbours(method, x))
-        if isinstance(method, Shows):
+        if isinstance(method, DrawsFigures):
             album.draw("the method's own", lambda: show(method, x, album))
     if isinstance(batch, Unpaired | Paired):
         a, b = batch.a[:16], batch.b[:16]
@@ -213,9 +213,9 @@ def neighbours(method: Encodes, x: Tensor) -> Image.Image:
     return grid(x[order.flatten()], order.shape[1])
 
 
-def show(method: Shows, x: Tensor, album: Album) -> None:
+def show(method: DrawsFigures, x: Tensor, album: Album) -> None:
     """The method's own pictures, into the album."""
-    for title, (images, captions) in method.show(x).items():
+    for title, (images, captions) in method.figures(x).items():
         album.draw(title, partial(grid, images, 8, captions, side=96))
 
 
@@ -255,7 +255,7 @@ def corner_codes(method: Any, batch: Images) -> Tensor | None:
     if inverts(method):
         rows = distinct(batch.y, 4)
         return method.encode(batch.x[rows]) if len(rows) == 4 else None
-    return method.draw_codes(4) if isinstance(method, DrawsCodes) else None
+    return method.sample_prior(4) if isinstance(method, SamplesPrior) else None
 
 
 def distinct(y: Tensor, n: int) -> Tensor:

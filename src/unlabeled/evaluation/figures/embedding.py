@@ -22,7 +22,7 @@ def mapped(n: int, seed: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(mix(seed, 4)))[:MOST]
 
 
-def codes_map(
+def embedding(
     features: Features,
     classes: int | None,
     seed: int,

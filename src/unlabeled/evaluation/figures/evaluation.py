@@ -9,10 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from unlabeled.batches import Images, Points, from_uint8, to_uint8
-from unlabeled.capabilities import Decodes, DrawsCodes, Encodes, Samples
+from unlabeled.capabilities import Decodes, Encodes, Samples, SamplesPrior
 from unlabeled.evaluation.features.split import pixels
 from unlabeled.evaluation.figures.drawing import Album, banded, class_label, distinct, draw, grid, inverts, nearest
-from unlabeled.evaluation.figures.embedding import codes_map, mapped
+from unlabeled.evaluation.figures.embedding import embedding, mapped
 from unlabeled.evaluation.figures.points import draw_points
 from unlabeled.evaluation.metrics.anomaly import kinds, ranked
 from unlabeled.evaluation.metrics.comparison import NEAREST
@@ -28,23 +28,23 @@ FEWEST = 20  # images on either side of an attribute, for a mean
 SURE = 0.9  # probability of a class, of images that stand for it
 
 
-def portray(study: Any, batch_images: int = 64) -> Album:
+def draw_figures(study: Any, batch_images: int = 64) -> Album:
     """Every picture that applies. All processes call it, for its passes; the leader alone draws, when they are over."""
     method, images, album = study.method, study.data.batch is Images, Album()
 
     def passes(work: Callable[[], T], *names: str) -> T | None:
-        found, problem = study.place.together(work)
+        found, problem = study.ranks.together(work)
         album.failed |= dict.fromkeys(names, problem) if problem else {}
         return found
 
     codes = near = odd = None
     if images and isinstance(method, Encodes):
-        codes = passes(lambda: study.codes(study.split), "neighbours", "codes_map")
+        codes = passes(lambda: study.codes(study.split), "neighbours", "embedding")
     if images and isinstance(method, Samples) and len(study.table(study.split)):
         near = passes(lambda: copies(study), "nearest_training_images")
     if images and kinds(method):
         odd = passes(lambda: ranked(study), "anomalies")
-    if not study.leads:
+    if not study.is_main:
         return album
     if study.data.batch is Points:
         seed_noise(study.seed)
@@ -64,14 +64,14 @@ def portray(study: Any, batch_images: int = 64) -> Album:
         album.draw("nearest_in_features", lambda: banded(both, side=80))
     if codes is not None:
         album.draw("neighbours", lambda: neighbours(study, codes))
-        album.draw("codes_map", lambda: map_of(study, codes))
+        album.draw("embedding", lambda: map_of(study, codes))
     if odd:
         album.draw("anomalies", lambda: anomalies(study, odd))
     if images and isinstance(method, Decodes):
         album.add(walks(study, codes))
     if codes is not None and inverts(method):
         album.add(arithmetic(study, codes))
-    elif images and isinstance(method, Decodes) and isinstance(method, DrawsCodes):
+    elif images and isinstance(method, Decodes) and isinstance(method, SamplesPrior):
         album.add(arithmetic_of_draws(study))
     return album
 
@@ -133,7 +133,7 @@ def neighbours(study: Any, codes: Any, queries: int = 8, k: int = 9) -> Image.Im
 
 def map_of(study: Any, codes: Any) -> Image.Image:
     images = images_of(study, mapped(len(codes.h), study.seed))
-    return codes_map(codes, study.data.classes, study.seed, images, study.class_names)
+    return embedding(codes, study.data.classes, study.seed, images, study.class_names)
 
 
 def anomalies(study: Any, rankings: dict[str, Any]) -> Image.Image:
@@ -172,8 +172,8 @@ def ends_of_walks(study: Any, codes: Any, n: int = 10) -> tuple[Tensor, Tensor |
             return None
         rows = distinct(codes.y, n)
         return (codes.h[rows], images_of(study, rows)) if len(rows) > 1 else None
-    if isinstance(study.method, DrawsCodes):
-        return study.method.draw_codes(n).cpu().float(), None
+    if isinstance(study.method, SamplesPrior):
+        return study.method.sample_prior(n).cpu().float(), None
     return None
 
 
@@ -186,7 +186,7 @@ def walks(study: Any, codes: Any) -> Album:
         if found is None:
             return
         ends, images = found
-        draws = study.method.draw_codes(DRAWS).cpu().float() if isinstance(study.method, DrawsCodes) else None
+        draws = study.method.sample_prior(DRAWS).cpu().float() if isinstance(study.method, SamplesPrior) else None
         known = codes.h if inverts(study.method) else None
         album.draw("interpolations", lambda: interpolations(study, ends, images, draws))
         album.draw("traversals", lambda: traversed(study, ends[0], draws, known))
@@ -300,7 +300,7 @@ def between_drawn_classes(study: Any, count: int = 8) -> Image.Image | None:
     extractor = study.extractor
     if extractor is None or not extractor.classes:
         return None
-    z = study.method.draw_codes(DRAWS // 4).cpu().float()
+    z = study.method.sample_prior(DRAWS // 4).cpu().float()
     images = decoded(study, z)
     logits = [extractor(to_uint8(part.to(study.device)))[1].float().cpu() for part in images.split(study.block)]
     sure, y = torch.cat(logits).softmax(1).max(1)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from unlabeled.capabilities import Judges, Samples
+from unlabeled.capabilities import Samples, Scores
 from unlabeled.evaluation.figures.drawing import Album, lettering
 
 DRAWN = 10_000  # samples of a picture
@@ -57,25 +57,27 @@ def in_the_plane(x: Tensor, mixture: Any) -> Image.Image:
 
 
 def on_a_line(method: Any, x: Tensor, mixture: Any) -> Image.Image:
-    """Goodfellow et al. 2014, figure 1: the data's density, that of samples (N, 1), and the critic's score."""
+    """Goodfellow et al. 2014, figure 1: the data's density, that of samples (N, 1), and the discriminator's score."""
     from matplotlib.figure import Figure
 
-    place = torch.linspace(-EDGE, EDGE, 301)[:, None]
+    ranks = torch.linspace(-EDGE, EDGE, 301)[:, None]
     figure = Figure(figsize=(4.2, 3.0), dpi=100)
     axis = figure.subplots()
-    axis.plot(place[:, 0], mixture.log_density(place).exp(), color="black", linestyle=":", label="data")
+    axis.plot(ranks[:, 0], mixture.log_density(ranks).exp(), color="black", linestyle=":", label="data")
     values = x[:, 0][x[:, 0].isfinite()].numpy()
     height, edges = np.histogram(values, BINS, (-EDGE, EDGE))
     density = height / max(len(values), 1) / (edges[1] - edges[0])
     axis.plot((edges[1:] + edges[:-1]) / 2, density, color="tab:green", linewidth=1, label="generator")
-    axis.set(xlim=(-EDGE, EDGE), ylim=(0, 2 * float(mixture.log_density(place).exp().max())))
+    axis.set(xlim=(-EDGE, EDGE), ylim=(0, 2 * float(mixture.log_density(ranks).exp().max())))
     axis.tick_params(labelsize=9)
     lines = list(axis.lines)
     device = method.device
-    if isinstance(method, Judges):
-        score = method.judge(place.to(device)).float().cpu()
+    if isinstance(method, Scores):
+        score = method.score(ranks.to(device)).float().cpu()
         right = axis.twinx()
-        lines += right.plot(place[:, 0], score, color="tab:blue", linestyle="--", linewidth=1, label="critic's score")
+        lines += right.plot(
+            ranks[:, 0], score, color="tab:blue", linestyle="--", linewidth=1, label="discriminator's score"
+        )
         reach = 1.1 * max(1.0, float(score.abs().max()))
         right.set_ylim(-reach, reach)
         right.axhline(0, color="tab:blue", linewidth=0.4)

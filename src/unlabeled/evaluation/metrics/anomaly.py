@@ -8,7 +8,7 @@ from torch import Tensor
 from unlabeled.batches import Images
 from unlabeled.capabilities import BoundsLikelihood, Encodes, Reconstructs
 from unlabeled.errors import UserError
-from unlabeled.evaluation.metric import Number
+from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.metrics.likelihood import bounds
 
 NEAREST = 2  # Bergman et al. 2020, section 4: k = 2
@@ -28,14 +28,14 @@ class Anomaly:
         one_class = study.data.batch is Images and getattr(study.data, "only", None) is not None
         return one_class and bool(kinds(study.method))
 
-    def measure(self, study: Any) -> list[Number]:
+    def measure(self, study: Any) -> list[Metric]:
         found = scores(study)
         raw = study.raw("train"), study.raw(study.split)
-        if not study.leads:
+        if not study.is_main:
             return []
         known = raw[1].y >= 0
-        normal = [study.class_names[c] if c < len(study.class_names) else c for c in study.data.only]
-        anomalous = ~torch.isin(raw[1].y, torch.tensor(study.data.only))[known]
+        normal = [study.class_names[c] if c < len(study.class_names) else c for c in study.data.class_subset]
+        anomalous = ~torch.isin(raw[1].y, torch.tensor(study.data.class_subset))[known]
         if anomalous.all() or not anomalous.any():
             classes = ", ".join(map(str, normal))
             study.notes.append(
@@ -61,7 +61,7 @@ class Anomaly:
                 if kind == "neighbours":
                     more["k"] = min(NEAREST, len(raw[0].h))
                 name = f"anomaly_{measure}[{kind}]"
-                numbers.append(Number(name, values[measure], "%", "higher", facts | more))
+                numbers.append(Metric(name, values[measure], "%", "higher", facts | more))
         return numbers
 
 
@@ -109,14 +109,14 @@ def scores(study: Any) -> dict[str, Tensor]:
                 found[kind] = -bounds(study)[0][rows]
             else:
                 train, scored = study.codes("train"), study.codes(study.split)
-                if study.leads:
+                if study.is_main:
                     found[kind] = distances(train.h, scored.h)
         for kind, score in found.items():
             if not torch.isfinite(score).all():
                 raise UserError(
                     f"the {kind} scores of some images are not finite: the checkpoint has diverged, take an earlier"
                 )
-        return found if study.leads else {}
+        return found if study.is_main else {}
 
     result: dict[str, Tensor] = study.once("anomaly scores", passes)
     return result

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from unlabeled.batches import Images, to_uint8
 from unlabeled.capabilities import SamplesClasses
-from unlabeled.evaluation.metric import Number, error_of_share
+from unlabeled.evaluation.metric import Metric, error_of_share
 from unlabeled.evaluation.metrics.distribution import LIMIT, images
 from unlabeled.evaluation.stats.linear import percent
 
 
-class DrawnClasses:
+class ClassAccuracy:
     """sample_accuracy: % of images drawn for a class that the extractor, a classifier of these classes, gives to it.
 
     The GAN-test of Shmelkov, Schmid & Alahari 2018, https://arxiv.org/abs/1807.09499, section 3.2; the classes
@@ -25,7 +25,7 @@ class DrawnClasses:
             return False
         return study.extractor.classes == study.method.classes
 
-    def measure(self, study: Any) -> list[Number]:
+    def measure(self, study: Any) -> list[Metric]:
         extractor, method, table = study.extractor, study.method, study.table(study.split)
         kinds = method.labels.seen.cpu()
         n = min(images(study, study.split).n, LIMIT) if study.samples is None else study.samples
@@ -44,7 +44,7 @@ class DrawnClasses:
 
         found, asked = study.rows(n, drawn, "drawing classes")
         seen, y = study.rows(len(table), real, "naming real images")
-        if not study.leads:
+        if not study.is_main:
             return []
         accuracy, known = percent(found == asked), (seen == y)[torch.isin(y, kinds)]  # of the images with a class
         facts = {
@@ -56,4 +56,4 @@ class DrawnClasses:
         }
         if len(known):
             facts |= {"baseline": "real images", "baseline_value": percent(known), "baseline_images": len(known)}
-        return [Number(f"sample_accuracy[{extractor.name}]", accuracy, "%", "higher", facts)]
+        return [Metric(f"sample_accuracy[{extractor.name}]", accuracy, "%", "higher", facts)]

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from unlabeled.capabilities import Classifies
-from unlabeled.evaluation.metric import Number, error_of_share
+from unlabeled.evaluation.metric import Metric, error_of_share
 from unlabeled.evaluation.metrics.probe import classified
 from unlabeled.evaluation.stats.linear import percent
 
@@ -16,7 +16,7 @@ class Classification:
     def applies(self, study: Any) -> bool:
         return isinstance(study.method, Classifies) and classified(study.data)
 
-    def measure(self, study: Any) -> list[Number]:
+    def measure(self, study: Any) -> list[Metric]:
         table = study.table(study.split)
 
         def work(index: Tensor) -> tuple[Tensor, ...]:
@@ -24,7 +24,7 @@ class Classification:
             return study.method.classify(batch.x.to(study.device)).argmax(1), batch.y
 
         found, y = study.rows(len(table), work, "classifying")
-        if not study.leads:
+        if not study.is_main:
             return []
         right = (found == y)[y >= 0]
         n = len(right)
@@ -40,6 +40,6 @@ class Classification:
             "baseline": "the most common class",
         }
         return [
-            Number("accuracy", accuracy, "%", "higher", facts | {"baseline_value": common}),
-            Number("error", 100 - accuracy, "%", "lower", facts | {"baseline_value": 100 - common}),
+            Metric("accuracy", accuracy, "%", "higher", facts | {"baseline_value": common}),
+            Metric("error", 100 - accuracy, "%", "lower", facts | {"baseline_value": 100 - common}),
         ]

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from unlabeled.capabilities import Clusters, Encodes
-from unlabeled.evaluation.cache import kept
+from unlabeled.evaluation.cache import cached
 from unlabeled.evaluation.features.split import Features
-from unlabeled.evaluation.metric import Number
+from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.metrics.probe import MOST_CLASSES, classified
 from unlabeled.evaluation.stats.fits import quiet
 from unlabeled.seeding import mix
@@ -27,18 +27,18 @@ class Clustering:
     cluster_accuracy, cluster_nmi, cluster_ari: the same of the clusters that the method itself puts images into.
     """
 
-    def __init__(self, starts: int = 10):  # of k-means, of which the tightest counts
-        self.starts = starts
+    def __init__(self, n_init: int = 10):  # of k-means, of which the tightest counts
+        self.n_init = n_init
 
     def applies(self, study: Any) -> bool:
         return isinstance(study.method, Encodes) and classified(study.data)
 
-    def measure(self, study: Any) -> list[Number]:
-        settings = {"starts": self.starts, "version": 1}
-        raw = kept(study, "clustering", [study.split], settings, lambda: self.scores(study, study.raw(study.split)))
+    def measure(self, study: Any) -> list[Metric]:
+        settings = {"n_init": self.n_init, "version": 1}
+        raw = cached(study, "clustering", [study.split], settings, lambda: self.scores(study, study.raw(study.split)))
         codes = study.codes(study.split)
         own = self.assigned(study) if isinstance(study.method, Clusters) else None
-        if not study.leads:
+        if not study.is_main:
             return []
         ours = self.scores(study, codes)
         if not ours:
@@ -53,9 +53,9 @@ class Clustering:
                 f"{study.split} images take no more values than that"
             )
         facts = {"split": study.split, "images": int((codes.y >= 0).sum()), "clusters": study.data.classes}
-        facts |= {"starts": self.starts, "seed": study.seed, "dimension": codes.h.shape[1], "baseline": "raw pixels"}
+        facts |= {"n_init": self.n_init, "seed": study.seed, "dimension": codes.h.shape[1], "baseline": "raw pixels"}
         numbers = [
-            Number(name, ours[name], unit, "higher", facts | {"baseline_value": raw[name]})
+            Metric(name, ours[name], unit, "higher", facts | {"baseline_value": raw[name]})
             for name, unit in zip(NAMES, UNITS, strict=True)
         ]
         if own is None:
@@ -65,7 +65,7 @@ class Clustering:
         facts = {"split": study.split, "images": int(known.sum()), "clusters": study.method.clusters}
         facts |= {"baseline": "k-means on raw pixels"}
         return numbers + [
-            Number(name, value, unit, "higher", facts | {"baseline_value": raw[of_pixels]})
+            Metric(name, value, unit, "higher", facts | {"baseline_value": raw[of_pixels]})
             for name, value, unit, of_pixels in zip(OWN, found, UNITS, NAMES, strict=True)
         ]
 
@@ -77,12 +77,12 @@ class Clustering:
         """The leader's, and how many clusters were found; empty where there is nothing to cluster."""
         known = features.y >= 0
         h, y, classes = features.h[known], features.y[known].numpy(), study.data.classes
-        if not study.leads or len(y) <= classes or classes > MOST_CLASSES or len(np.unique(y)) < 2:
+        if not study.is_main or len(y) <= classes or classes > MOST_CLASSES or len(np.unique(y)) < 2:
             return {}
         from sklearn.cluster import KMeans
 
         with quiet():
-            model = KMeans(classes, n_init=self.starts, random_state=mix(study.seed, 3) % 2**32)
+            model = KMeans(classes, n_init=self.n_init, random_state=mix(study.seed, 3) % 2**32)
             cluster = model.fit_predict(h.numpy())
         return dict(zip(NAMES, agreement(cluster, y), strict=True)) | {"clusters": len(np.unique(cluster))}
 

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features.extraction import Extraction, Stream, extraction, quantised, subset
-from unlabeled.evaluation.metric import Number
+from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.stats.moments import SPLITS, ClassSums, Moments, frechet
 from unlabeled.evaluation.stats.neighbors import (
     BALL,
     MANIFOLD,
     SUBSET,
     SUBSETS,
-    Cloud,
+    FeatureSet,
     between,
     kernel_distance,
     nearer,
@@ -27,7 +27,7 @@ from unlabeled.evaluation.stats.neighbors import (
 COMPARED = 10_000  # features of each set that distances are taken between
 SEARCHED = 60_000  # images of the reference among which the nearest of a sample is looked for
 
-PAIRWISE = ("kid", "precision", "recall", "density", "coverage", "memorised")
+PAIRWISE = ("kid", "precision", "recall", "density", "coverage", "memorization")
 METRICS = ("fid", "inception_score", *PAIRWISE)
 LOWER = ("fid", "kid")
 
@@ -43,7 +43,7 @@ class Nearest(NamedTuple):
     distance: Tensor  # (n,)
 
 
-class Verdict(NamedTuple):
+class Comparison(NamedTuple):
     """What was found of one set of images against the reference."""
 
     values: dict[str, float]  # metric -> value
@@ -61,13 +61,13 @@ def compare(
     metrics: Sequence[str] | None = None,  # of METRICS; None: all that there can be
     unchanged: Stream
     | None = None,  # what the generated images were made from: the baseline then, instead of the floor
-) -> list[Number]:
+) -> list[Metric]:
     """Every metric of the generated images, beside that of real ones. Each stream is seen once.
 
-    fid, inception_score: see moments.py; kid, precision, recall, density, coverage: see neighbourhoods.py. memorised:
-    of all pairs of a sample and an unseen image (of `floor`), in how many the sample is nearer to its nearest image of
-    the reference, in %: 50 where samples are as near as unseen images are, 100 for copies. After Meehan et al. 2020,
-    https://arxiv.org/abs/2004.05675, section 3.1.
+    fid, inception_score: see moments.py; kid, precision, recall, density, coverage: see neighbourhoods.py.
+    memorization: of all pairs of a sample and an unseen image (of `floor`), in how many the sample is nearer to its
+    nearest image of the reference, in %: 50 where samples are as near as unseen images are, 100 for copies. After
+    Meehan et al. 2020, https://arxiv.org/abs/2004.05675, section 3.1.
     """
     if floor is not None and floor.n < 2:
         floor = None
@@ -81,7 +81,7 @@ def compare(
             )
         chosen.remove("inception_score")
         study.notes.append(f"no inception_score: {extractor.name} gives no logits; an extractor that classifies does")
-    real = extraction(study, reference, SEARCHED if "memorised" in chosen else COMPARED)
+    real = extraction(study, reference, SEARCHED if "memorization" in chosen else COMPARED)
     streams = {"generated": generated, "floor": floor, "unchanged": unchanged}
     seen = {role: extraction(study, stream, COMPARED) for role, stream in streams.items() if stream is not None}
     if real is None:
@@ -94,10 +94,10 @@ def compare(
         part, rest = parted(study.seed, real, generated.n)
         found["floor"] = judge(study, {"floor": part}, rest, chosen)["floor"]
         floor_facts = {"floor_images": part.n, "floor_of": f"a part of {reference.name} against the rest"}
-    if "memorised" in chosen:
+    if "memorization" in chosen:
         if floor is not None:
-            ours.values["memorised"] = nearer(ours.distance, found["floor"].distance)
-            ours.facts["memorised"]["unseen_images"] = len(found["floor"].distance)
+            ours.values["memorization"] = nearer(ours.distance, found["floor"].distance)
+            ours.facts["memorization"]["unseen_images"] = len(found["floor"].distance)
         samples = seen["generated"].first  # type: ignore[union-attr]
         rows = ours.nearest[: len(samples)]
         neighbours = quantised(reference.images(rows), reference.name, 0).cpu()
@@ -120,7 +120,7 @@ def compare(
         if name not in ours.values:
             continue
         beside: dict[str, Any] = {}
-        if name == "memorised":
+        if name == "memorization":
             beside = {"baseline": "unseen images", "baseline_value": 50.0}
         elif "floor" in found and name in found["floor"].values:
             value = found["floor"].values[name]
@@ -130,11 +130,11 @@ def compare(
         if unchanged is not None:
             beside |= {"baseline": "left as it is", "baseline_value": found["unchanged"].values[name]}
         better: Literal["lower", "higher"] | None = "lower" if name in LOWER else "higher"
-        if name == "memorised":
+        if name == "memorization":
             better = None  # 50 is what unseen images have
-        unit = "%" if name == "memorised" else ""
+        unit = "%" if name == "memorization" else ""
         label = f"{prefix}{name}[{extractor.name}]"
-        numbers.append(Number(label, ours.values[name], unit, better, shared | ours.facts.get(name, {}) | beside))
+        numbers.append(Metric(label, ours.values[name], unit, better, shared | ours.facts.get(name, {}) | beside))
     if "inception_score" in chosen and "inception_score" not in ours.values:
         study.notes.append(
             f"no {prefix}inception_score[{extractor.name}]: it is a mean over {SPLITS} splits, and of a split with one "
@@ -150,10 +150,10 @@ def compare(
     return numbers
 
 
-def judge(study: Any, others: dict[str, Extraction], real: Extraction, metrics: Sequence[str]) -> dict[str, Verdict]:
+def judge(study: Any, others: dict[str, Extraction], real: Extraction, metrics: Sequence[str]) -> dict[str, Comparison]:
     """Each role's images against the real ones. What the real ones say about themselves is found once for all."""
     nothing = torch.zeros(0)
-    found = {role: Verdict({}, {}, nothing, nothing) for role in others}
+    found = {role: Comparison({}, {}, nothing, nothing) for role in others}
     for role, other in others.items():
         if "fid" in metrics:
             found[role].values["fid"] = frechet(other.moments, real.moments)
@@ -171,11 +171,11 @@ def judge(study: Any, others: dict[str, Extraction], real: Extraction, metrics: 
     if len(real.rows) > COMPARED:
         compared = torch.isin(real.rows, subset(study.seed, real.n, COMPARED))
     centre = real.h[compared].double().mean(0)
-    y = Cloud(real.h[compared], centre, device)
+    y = FeatureSet(real.h[compared], centre, device)
     members = {role: subsets(len(other.h), len(y)) for role, other in others.items()}
     own_y = within(y, torch.cat([of_y for _, of_y in members.values()], 1))
     for (role, other), kernel_y in zip(others.items(), own_y.kernel.split(SUBSETS), strict=True):
-        x = Cloud(other.h, centre, device)
+        x = FeatureSet(other.h, centre, device)
         own_x = within(x, members[role][0])
         cross = between(x, y, own_x, own_y, members[role])
         size = min(SUBSET, len(x), len(y))
@@ -194,8 +194,8 @@ def judge(study: Any, others: dict[str, Extraction], real: Extraction, metrics: 
         ):  # fmt: skip
             values[name] = getattr(cross, name)
             facts[name] = counts | {"k": min(k, n - 1)}
-        facts["memorised"] = {"compared": len(x), "searched": len(real.rows)}
-        found[role] = Verdict(values, facts, distance, nearest)
+        facts["memorization"] = {"compared": len(x), "searched": len(real.rows)}
+        found[role] = Comparison(values, facts, distance, nearest)
     return found
 
 

@@ -20,7 +20,7 @@ from unlabeled.batches import Images
 from unlabeled.capabilities import Encodes
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features.split import Features
-from unlabeled.evaluation.metric import Number
+from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.stats.fits import quiet
 from unlabeled.seeding import mix
 
@@ -55,12 +55,12 @@ class Disentanglement:
         data = study.data
         return isinstance(study.method, Encodes) and data.batch is Images and bool(getattr(data, "factors", None))
 
-    def measure(self, study: Any) -> list[Number]:
+    def measure(self, study: Any) -> list[Metric]:
         codes = study.codes(study.split)
         beside = None
         if study.untrained is not None:
             beside = study.features(study.untrained().encode, study.split, "encoding by an untrained network")
-        if not study.leads:
+        if not study.is_main:
             return []
         train, test = self.rows(len(codes.h), study.seed)
         varying = [j for j in range(codes.y.shape[1]) if len(codes.y[train, j].unique()) > 1]
@@ -86,7 +86,7 @@ class Disentanglement:
             known = {"images": len(test), "train_images": len(train)} | shared | facts
             if name in theirs:
                 known |= {"baseline": "untrained network", "baseline_value": theirs[name][0]}
-            numbers.append(Number(name, value, unit, "higher", known))
+            numbers.append(Metric(name, value, unit, "higher", known))
         return numbers
 
     def rows(self, n: int, seed: int) -> tuple[Tensor, Tensor]:

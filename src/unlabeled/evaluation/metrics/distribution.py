@@ -12,7 +12,7 @@ from unlabeled.batches import Images, Paired, Unpaired
 from unlabeled.capabilities import Reconstructs, Samples, Translates, TranslatesBack
 from unlabeled.errors import UserError, nearest
 from unlabeled.evaluation.features.extraction import Stream, subset
-from unlabeled.evaluation.metric import Number
+from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.metrics.comparison import METRICS, compare
 
 LIMIT = 10_000  # images that are drawn, where nothing else is said
@@ -39,9 +39,9 @@ class Distribution:
             return isinstance(study.method, Samples | Reconstructs)
         return study.data.batch in (Unpaired, Paired) and isinstance(study.method, Translates)
 
-    def measure(self, study: Any) -> list[Number]:
+    def measure(self, study: Any) -> list[Metric]:
         method, split, reference = study.method, study.split, self.reference
-        numbers: list[Number] = []
+        numbers: list[Metric] = []
         if study.data.batch is Images:
             n = min(images(study, split).n, LIMIT) if study.samples is None else study.samples
             if isinstance(method, Samples):
@@ -73,7 +73,7 @@ class Distribution:
 
 def measured(
     study: Any, generated: Stream, reference: Stream, floor: Stream | None, prefix: str = "", *metrics: Any, **more: Any
-) -> list[Number]:
+) -> list[Metric]:
     """`compare`, where there are images enough; else a note."""
     few = next((stream for stream in (generated, reference) if stream.n < 2), None)
     if few is None:
@@ -93,7 +93,7 @@ class Folders:
     def applies(self, study: Any) -> bool:
         return study.extractor is not None
 
-    def measure(self, study: Any) -> list[Number]:
+    def measure(self, study: Any) -> list[Metric]:
         samples = Stream("samples", len(self.table), lambda index: self.table.batch(index).x)
         return compare(study, samples, images(study, study.split), metrics=self.metrics)
 

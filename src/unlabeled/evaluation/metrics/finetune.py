@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from unlabeled.capabilities import Encodes
 from unlabeled.errors import UserError
-from unlabeled.evaluation.metric import Number
+from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.metrics.probe import balanced, classified, named
 from unlabeled.evaluation.stats.linear import percent
 from unlabeled.seeding import mix, seed_noise
@@ -52,10 +52,10 @@ class FineTune:
     def applies(self, study: Any) -> bool:
         return isinstance(study.method, Encodes) and classified(study.data)
 
-    def measure(self, study: Any) -> list[Number]:
+    def measure(self, study: Any) -> list[Metric]:
         if study.split != "test":
             raise UserError(f"evaluation.split={study.split}: fine-tuning learns on train and val: say test")
-        if not study.leads:
+        if not study.is_main:
             return []
         shares = {share: self.rows(study, share) for share in self.labels}
         held_out = known(study.table("val"))
@@ -81,7 +81,7 @@ class FineTune:
             study.notes.append(f"no {name_of(share)}: that is less than an image for each of the {classes} classes")
         return part
 
-    def number(self, study: Any, share: float, rows: Tensor) -> Number:
+    def number(self, study: Any, share: float, rows: Tensor) -> Metric:
         title = f"{name_of(share)}, from"
         ours = self.tune(study, copy.deepcopy(study.method), rows, f"{title} the checkpoint")
         facts = {
@@ -101,7 +101,7 @@ class FineTune:
         if study.untrained:
             scratch = self.tune(study, study.untrained(), rows, f"{title} scratch")
             facts |= {"baseline": "from scratch", "baseline_value": scratch.accuracy, "baseline_epoch": scratch.epoch}
-        return Number(name_of(share), ours.accuracy, "%", "higher", facts)
+        return Metric(name_of(share), ours.accuracy, "%", "higher", facts)
 
     def tune(self, study: Any, method: Any, rows: Tensor, title: str) -> Tuned:
         """Trains `method`, which is the caller's to give away."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from unlabeled.batches import Images
 from unlabeled.capabilities import BoundsLikelihood, ElboTerms, Encodes, ReadsProbabilities, WeighsSamples
 from unlabeled.errors import UserError
-from unlabeled.evaluation.metric import Number, standard_error
+from unlabeled.evaluation.metric import Metric, standard_error
 
 GREY = "grey pixels are read as probabilities of white, so that this is not the likelihood of an image"
 ACTIVE = 0.01  # variance of its posterior mean over images above which a unit is active
@@ -33,23 +33,23 @@ class Likelihood:
 
     def __init__(
         self,
-        draws: int = 50,  # K
+        num_samples: int = 50,  # K
         images: int = 1000,  # that K draws are made of at most, evenly spaced over the split
     ):
-        if draws < 1 or images < 1:
-            raise UserError(f"likelihood: draws={draws}, images={images}: each is at least 1")
-        self.draws, self.images = draws, images
+        if num_samples < 1 or images < 1:
+            raise UserError(f"likelihood: draws={num_samples}, images={images}: each is at least 1")
+        self.num_samples, self.images = num_samples, images
 
     def applies(self, study: Any) -> bool:
         return isinstance(study.method, BoundsLikelihood) and study.data.batch is Images
 
-    def measure(self, study: Any) -> list[Number]:
+    def measure(self, study: Any) -> list[Metric]:
         method = study.method
         bound, *terms = bounds(study)
         weighted = self.weighted(study) if isinstance(method, WeighsSamples) else None
         highest = highest_possible(study)
         codes = study.codes(study.split).h if terms and isinstance(method, Encodes) else None
-        if not study.leads:
+        if not study.is_main:
             return []
         numbers = in_both_units(study, ("log_likelihood_bound", "bits_per_dim"), bound)
         told = ["log_likelihood_bound", "bits_per_dim", *(["elbo_reconstruction"] if terms else [])]
@@ -57,16 +57,16 @@ class Likelihood:
         if terms:
             reconstruction, kl = (float(term.mean()) for term in terms)
             numbers += [
-                Number("elbo_reconstruction", reconstruction, "nats", "higher", facts),
-                Number("elbo_kl", kl, "nats", None, facts),
+                Metric("elbo_reconstruction", reconstruction, "nats", "higher", facts),
+                Metric("elbo_kl", kl, "nats", None, facts),
             ]
         if codes is not None and len(codes) > 1:  # one image does not tell what varies
             active = (codes.double().var(0, correction=0) > ACTIVE).sum()
             facts = {"split": study.split, "images": len(codes), "threshold": ACTIVE}
             facts |= {"baseline": "units in all", "baseline_value": codes.shape[1]}
-            numbers.append(Number("active_units", float(active), "", None, facts))
+            numbers.append(Metric("active_units", float(active), "", None, facts))
         if weighted is not None:
-            names = (f"iwae_bound[{self.draws}]", f"iwae_bits_per_dim[{self.draws}]")
+            names = (f"iwae_bound[{self.num_samples}]", f"iwae_bits_per_dim[{self.num_samples}]")
             numbers += in_both_units(study, names, *weighted)
             told += names
         if highest is None:
@@ -90,10 +90,10 @@ class Likelihood:
         def work(index: Tensor) -> tuple[Tensor, ...]:
             # all draws of z are for one reading of the grey, which can be a draw itself
             x = method.observe(table.batch(spaced[index]).x.to(method.device))
-            log_w = log_weights(method, x, self.draws)
-            return log_w.logsumexp(0) - math.log(self.draws), log_w.mean(0)
+            log_w = log_weights(method, x, self.num_samples)
+            return log_w.logsumexp(0) - math.log(self.num_samples), log_w.mean(0)
 
-        bound, elbo = study.rows(n, work, f"weighing {self.draws} draws an image")
+        bound, elbo = study.rows(n, work, f"weighing {self.num_samples} draws an image")
         return bound, elbo
 
 
@@ -128,21 +128,21 @@ def highest_possible(study: Any) -> float | None:
     return float(found.mean()) if bool((found < 0).any()) else None
 
 
-def qualified(number: Number, highest: float, dimensions: int) -> Number:
+def qualified(number: Metric, highest: float, dimensions: int) -> Metric:
     """A number that is no likelihood says so, beside what none exceeds."""
     limit = highest if number.unit == "nats" else -highest / dimensions / math.log(2)
     name = "highest possible" if number.unit == "nats" else "lowest possible"
     return replace(number, facts=number.facts | {"grey": GREY, "limit": name, "limit_value": limit})
 
 
-def log_weights(method: WeighsSamples, x: Tensor, draws: int, values: int = 2**20) -> Tensor:
+def log_weights(method: WeighsSamples, x: Tensor, num_samples: int, values: int = 2**20) -> Tensor:
     """log w (draws, B), float64 on the CPU, of observed images x; at a time as many as decode to `values` numbers."""
     part = max(1, values // x.numel())
-    counts = [min(part, draws - start) for start in range(0, draws, part)]
+    counts = [min(part, num_samples - start) for start in range(0, num_samples, part)]
     return torch.cat([method.log_weights(x, count).cpu().double() for count in counts])
 
 
-def in_both_units(study: Any, names: tuple[str, str], bound: Tensor, elbo: Tensor | None = None) -> list[Number]:
+def in_both_units(study: Any, names: tuple[str, str], bound: Tensor, elbo: Tensor | None = None) -> list[Metric]:
     """A bound (N,) in nats and in bits/dim, beside the ELBO of the same draws."""
     method, dimensions = study.method, math.prod(study.data.shape)
     facts = {
@@ -150,18 +150,18 @@ def in_both_units(study: Any, names: tuple[str, str], bound: Tensor, elbo: Tenso
         "images": len(bound),
         "noise_seed": study.seed,
         "reads": str(getattr(method, "likelihood", type(method).__name__)),
-        "level_width": method.level_width,
+        "bin_width": method.bin_width,
     }
 
-    def number(name: str, unit: str, better: Any, read: Any) -> Number:
+    def number(name: str, unit: str, better: Any, read: Any) -> Metric:
         values = read(bound)
         more = standard_error(values)
         if elbo is not None:
             more |= {"baseline": "the ELBO of the same draws", "baseline_value": float(read(elbo).mean())}
-        return Number(name, float(values.mean()), unit, better, facts | more)
+        return Metric(name, float(values.mean()), unit, better, facts | more)
 
     def bits(nats: Tensor) -> Tensor:
-        return -(nats / dimensions + math.log(method.level_width)) / math.log(2)
+        return -(nats / dimensions + math.log(method.bin_width)) / math.log(2)
 
     nats, bits_per_dim = names
     return [number(nats, "nats", "higher", lambda values: values), number(bits_per_dim, "bits/dim", "lower", bits)]

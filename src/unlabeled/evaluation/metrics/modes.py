@@ -8,7 +8,7 @@ from torch import Tensor
 from unlabeled.batches import Points
 from unlabeled.capabilities import Samples
 from unlabeled.errors import UserError
-from unlabeled.evaluation.metric import Number
+from unlabeled.evaluation.metric import Metric
 
 WITHIN = 3.0  # standard deviations of its mode: a sample of high quality
 
@@ -33,7 +33,7 @@ class Modes:
     def applies(self, study: Any) -> bool:
         return study.data.batch is Points and isinstance(study.method, Samples)
 
-    def measure(self, study: Any) -> list[Number]:
+    def measure(self, study: Any) -> list[Metric]:
         n = study.samples or self.samples
         mixture = study.data.source
 
@@ -41,7 +41,7 @@ class Modes:
             return (study.method.sample(study.block)[: len(index)],)  # whole blocks: the first are the same for any n
 
         (x,) = study.rows(n, work, "sampling")
-        if not study.leads:
+        if not study.is_main:
             return []
         table = study.table(study.split)
         real = table.batch(torch.arange(min(n, len(table)))).x.cpu()
@@ -49,7 +49,7 @@ class Modes:
         facts = {"split": study.split, "samples": n, "modes": len(mixture.centres), "within": WITHIN}
         units = {"modes_covered": f"of {len(mixture.centres)}", "high_quality": "%", "modes_reverse_kl": "nats"}
         return [
-            Number(
+            Metric(
                 name,
                 value,
                 units[name],

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from unlabeled.batches import Images
-from unlabeled.capabilities import Encodes, Stages
+from unlabeled.capabilities import Encodes, IntermediateFeatures
 from unlabeled.errors import UserError
-from unlabeled.evaluation.cache import kept
+from unlabeled.evaluation.cache import cached
 from unlabeled.evaluation.features.split import Features
-from unlabeled.evaluation.metric import Number
+from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.stats.linear import fit_logistic, fit_ridge, percent
 from unlabeled.seeding import mix
 
@@ -58,7 +58,7 @@ class Probe:
         """Where the method encodes images; a note says why those without a class each are not probed."""
         return isinstance(study.method, Encodes) and any(one.data.batch is Images for one in sites(study))
 
-    def measure(self, study: Any) -> list[Number]:
+    def measure(self, study: Any) -> list[Metric]:
         numbers = []
         for one in sites(study):
             known = len(one.notes)
@@ -71,24 +71,24 @@ class Probe:
             numbers += found
         return numbers
 
-    def numbers(self, study: Any) -> list[Number]:
+    def numbers(self, study: Any) -> list[Metric]:
         """Of one data set."""
         if study.split == "train":
             study.notes.append("probes learn on train, and are not scored there: say evaluation.split=test")
             return []
         splits = ("train", study.split)
         settings = vars(self) | {"stages": None, "version": 1}  # pixels have no stages
-        raw: Scores = kept(study, "probe", splits, settings, lambda: self.raw(study))
+        raw: Scores = cached(study, "probe", splits, settings, lambda: self.raw(study))
         codes = {"": [study.codes(split) for split in splits]}
         fresh = {}
         if study.untrained:
             untrained = study.once("untrained", study.untrained)
             fresh[""] = [study.features(untrained.encode, split, f"encoding {split}, untrained") for split in splits]
-        if self.stages and isinstance(study.method, Stages):
+        if self.stages and isinstance(study.method, IntermediateFeatures):
             codes |= staged(study, study.method, splits)
             if study.untrained:
                 fresh |= staged(study, untrained, splits)
-        if not study.leads:
+        if not study.is_main:
             return []
         train, test = labelled(codes[""])
         if len(train.y.unique()) < 2 or not len(test.y):
@@ -108,13 +108,13 @@ class Probe:
                 if name in before:
                     beside["untrained_value"] = before[name][0]
                 title = f"{name}[{stage}]" if stage else name
-                numbers.append(Number(title, value, "%", "higher", facts | how | beside))
+                numbers.append(Metric(title, value, "%", "higher", facts | how | beside))
         self.tell(study, len(train.y))
         return numbers
 
     def raw(self, study: Any) -> Scores:
         features = [study.raw(split) for split in ("train", study.split)]
-        return self.scores(study, features, False) if study.leads else {}
+        return self.scores(study, features, False) if study.is_main else {}
 
     def scores(self, study: Any, features: Sequence[Features], brief: bool) -> Scores:
         """Every probe of one kind of features; `brief`: without logistic regressions."""
@@ -187,7 +187,7 @@ def labelled(features: Sequence[Features]) -> list[Features]:
     return [Features(f.h[f.y >= 0], f.y[f.y >= 0]) for f in features]
 
 
-def staged(study: Any, method: Stages, splits: Sequence[str]) -> dict[str, list[Features]]:
+def staged(study: Any, method: IntermediateFeatures, splits: Sequence[str]) -> dict[str, list[Features]]:
     """Features of each split after each stage, by the stage's name; all stages in one pass."""
     found: dict[str, list[Features]] = {}
     for split in splits:
@@ -195,12 +195,12 @@ def staged(study: Any, method: Stages, splits: Sequence[str]) -> dict[str, list[
         names: list[str] = []
 
         def work(index: Tensor, table: Any = table, chosen: Tensor = chosen, names: list[str] = names) -> Any:
-            stages = method.encode_stages(table.batch(chosen[index]).x.to(study.device))
+            stages = method.intermediate_features(table.batch(chosen[index]).x.to(study.device))
             names[:] = stages
             return tuple(h.float() for h in stages.values())
 
         columns = study.rows(len(chosen), work, f"encoding {split} by stages")
-        for name, h in zip(study.place.gather(names)[0], columns, strict=True):
+        for name, h in zip(study.ranks.gather(names)[0], columns, strict=True):
             found.setdefault(name, []).append(Features(h, study.codes(split).y))
     return found
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from unlabeled.batches import Images, from_uint8, to_uint8
 from unlabeled.capabilities import Reconstructs
 from unlabeled.evaluation.figures.drawing import code_width, inverts
-from unlabeled.evaluation.metric import Number
+from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.metrics.similarity import BETTER, UNITS, distances, lpips
 
 
@@ -29,7 +29,7 @@ class Reconstruction:
     def applies(self, study: Any) -> bool:
         return isinstance(study.method, Reconstructs) and study.data.batch is Images
 
-    def measure(self, study: Any) -> list[Number]:
+    def measure(self, study: Any) -> list[Metric]:
         table, network = study.table(study.split), lpips(self.lpips_weights, study)
         total = torch.zeros(study.data.shape, dtype=torch.float64)
 
@@ -38,7 +38,7 @@ class Reconstruction:
 
         for index in study.blocks(len(table), "reading"):
             total += levels(index).sum(0)
-        mean = sum(study.place.gather(total)) / len(table)
+        mean = sum(study.ranks.gather(total)) / len(table)
         names: list[str] = []
 
         def work(index: Tensor) -> tuple[Tensor, ...]:
@@ -51,7 +51,7 @@ class Reconstruction:
             return *found.values(), (levels(index) - mean).square().flatten(1).mean(1)
 
         *columns, spread = study.once("reconstruction", lambda: study.rows(len(table), work, "reconstructing"))
-        if not study.leads:
+        if not study.is_main:
             return []
         facts = {"split": study.split, "images": len(spread)}
         more: dict[str, dict[str, Any]] = {
@@ -59,7 +59,7 @@ class Reconstruction:
             "lpips": network.facts(study.data.shape) if network else {},
         }
         numbers = [
-            Number(f"reconstruction_{name}", float(each.mean()), UNITS[name], BETTER[name], facts | more.get(name, {}))
+            Metric(f"reconstruction_{name}", float(each.mean()), UNITS[name], BETTER[name], facts | more.get(name, {}))
             for name, each in zip(names, columns, strict=True)
             if name != "mae"
         ]
@@ -67,5 +67,5 @@ class Reconstruction:
             width = code_width(study.method, study.data.shape)
             size = math.prod(study.data.shape)
             facts |= {"image_numbers": size, "code_numbers": width}
-            numbers.append(Number("compression", size / width, "", None, facts))
+            numbers.append(Metric("compression_ratio", size / width, "", None, facts))
         return numbers

@@ -74,8 +74,8 @@ class LPIPS:
         try:
             state = dict(state)
             for part in self.network.net.children():
-                for place, layer in part.named_children():
-                    layer.load_state_dict({name: state[f"features.{place}.{name}"] for name in layer.state_dict()})
+                for ranks, layer in part.named_children():
+                    layer.load_state_dict({name: state[f"features.{ranks}.{name}"] for name in layer.state_dict()})
         except (LookupError, TypeError, RuntimeError) as error:
             raise UserError(f"lpips_weights={weights} holds no AlexNet: give torchvision's {self.FILE}") from error
         self.network.to(device).eval().requires_grad_(False)

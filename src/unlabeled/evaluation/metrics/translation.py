@@ -6,7 +6,7 @@ from torch import Tensor
 
 from unlabeled.batches import Paired, Unpaired
 from unlabeled.capabilities import Translates, TranslatesBack
-from unlabeled.evaluation.metric import Number
+from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.metrics.similarity import BETTER, UNITS, distances, lpips
 
 
@@ -27,7 +27,7 @@ class Translation:
             return False
         return pairs_known(study) or isinstance(study.method, TranslatesBack)
 
-    def measure(self, study: Any) -> list[Number]:
+    def measure(self, study: Any) -> list[Metric]:
         method, table = study.method, study.table(study.split)
         network = lpips(self.lpips_weights, study)
         pairs, both_ways = pairs_known(study), isinstance(method, TranslatesBack)
@@ -59,7 +59,7 @@ class Translation:
             return tuple(found.values())
 
         columns = study.rows(len(table), work, "translating")
-        if not study.leads:
+        if not study.is_main:
             return []
         # Where one domain is smaller, its rows come round again: they count once.
         unique = {"cycle_a": len(getattr(table, "rows_a", table)), "cycle_b": len(getattr(table, "rows_b", table))}
@@ -78,7 +78,7 @@ class Translation:
                 facts["baseline"] = "left as it is"
             if measure == "lpips" and network is not None:
                 facts |= network.facts(study.data.shape)
-            numbers.append(Number(name, each.mean().item(), UNITS[measure], BETTER[measure], facts))
+            numbers.append(Metric(name, each.mean().item(), UNITS[measure], BETTER[measure], facts))
         return numbers
 
 

@@ -12,7 +12,7 @@ from unlabeled.files import alike_cut
 # Where things lie, which is no difference between runs.
 PLACES = {"run", "output", "resume", "data_root", "data_packed", "data.root", "data.packed", "checkpoint"}
 PLACES |= {"device", "devices"}
-ALIKE = {"seed", "data.only", "evaluation seed"}  # runs that differ in these alone are averaged
+ALIKE = {"seed", "data.class_subset", "evaluation seed"}  # runs that differ in these alone are averaged
 USUAL = "as usual"
 PLAIN = ("model", "data", "weights", "samples", "reference")  # whose values need no name beside them
 

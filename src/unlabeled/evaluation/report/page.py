@@ -30,7 +30,7 @@ LOOK = {
     "density": (
         "Where the generator's samples lie, the brighter the more; a circle is three standard deviations around a mode "
         "of the data. Is any circle empty, does anything lie between them? On a line: the data's density, that of "
-        "samples, and the critic's score where the method tells it."
+        "samples, and the discriminator's score where the method tells it."
     ),
     "nearest_training_images": (
         "Each row: a sample, then the training images nearest to it; first the samples that come nearest of all. "
@@ -60,7 +60,7 @@ LOOK = {
         "change along with it?"
     ),
     "attribute_sums": "Arithmetic on mean codes of three images each, decoded.",
-    "codes_map": "Codes in the plane. Do the classes, which training never saw, fall apart?",
+    "embedding": "Codes in the plane. Do the classes, which training never saw, fall apart?",
     "anomalies": "The images that the model finds most, and least, unusual.",
     "a_to_b": "Images of domain a, translated, and back again where the model can. Is the content kept?",
     "b_to_a": "Images of domain b, translated, and back again where the model can. Is the content kept?",

@@ -153,5 +153,5 @@ def headlines(numbers: Sequence[Mapping[str, Any]], most: int = 4) -> list[Any]:
 
 
 def heading(name: str) -> str:
-    words = {"a_to_b": "a to b", "b_to_a": "b to a", "interpolation": "four corners", "codes_map": "map of codes"}
+    words = {"a_to_b": "a to b", "b_to_a": "b to a", "interpolation": "four corners", "embedding": "map of codes"}
     return words.get(name, name.replace("_", " "))

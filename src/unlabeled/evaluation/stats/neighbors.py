@@ -18,7 +18,7 @@ SUBSETS, SUBSET, SUBSET_SEED = 100, 1000, 2020  # torch-fidelity's, so that the 
 STEP = 5_000_000  # pairs at a time: 20 MB of distances, 40 MB of the kernel
 
 
-class Cloud:
+class FeatureSet:
     """Features (N, D) about a common centre, without which a mean far from 0 would drown what float32 tells apart."""
 
     def __init__(self, h: Tensor, centre: Tensor, device: torch.device):
@@ -32,7 +32,7 @@ class Cloud:
         return len(self.x)
 
 
-class Own(NamedTuple):
+class SelfStats(NamedTuple):
     """What a set says about itself."""
 
     manifold: Tensor  # (N,) squared distance to the MANIFOLD-th neighbour
@@ -63,7 +63,7 @@ def subsets(n: int, m: int) -> tuple[Tensor, Tensor]:
     return members
 
 
-def products(x: Cloud, y: Cloud) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def products(x: FeatureSet, y: FeatureSet) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Rows of x, and for each of them with all of y: inner products and squared distances (b, M)."""
     step = max(1, STEP // len(y))
     for start in range(0, len(x), step):
@@ -72,7 +72,7 @@ def products(x: Cloud, y: Cloud) -> Iterator[tuple[slice, Tensor, Tensor]]:
         yield rows, product, torch.add(x.norm[rows, None] + y.norm, product, alpha=-2).clamp_(min=0)
 
 
-def kernel(x: Cloud, y: Cloud, rows: slice, product: Tensor) -> Tensor:
+def kernel(x: FeatureSet, y: FeatureSet, rows: slice, product: Tensor) -> Tensor:
     """(h_i . h_j / D + 1)^3 of these rows of x and all of y, (b, M).
 
     In float64: where the mean lies far from 0, its values are large and differ by little.
@@ -81,7 +81,7 @@ def kernel(x: Cloud, y: Cloud, rows: slice, product: Tensor) -> Tensor:
     return base.square().mul_(base)
 
 
-def within(x: Cloud, members: Tensor) -> Own:
+def within(x: FeatureSet, members: Tensor) -> SelfStats:
     """members: (N, S), who is in which subset."""
     members = members.to(x.shift)
     radii, sums = [], torch.zeros(members.shape[1], dtype=torch.float64)
@@ -93,10 +93,12 @@ def within(x: Cloud, members: Tensor) -> Own:
         radii.append(squared.topk(max(ks) + 1, largest=False).values[:, ks].cpu())
         sums += inside(similarity, members[rows], members)
     manifold, ball = torch.cat(radii).unbind(1)
-    return Own(manifold, ball, sums)
+    return SelfStats(manifold, ball, sums)
 
 
-def between(x: Cloud, y: Cloud, own: Own, reference: Own, members: tuple[Tensor, Tensor]) -> Cross:
+def between(
+    x: FeatureSet, y: FeatureSet, own: SelfStats, reference: SelfStats, members: tuple[Tensor, Tensor]
+) -> Cross:
     """x: what is judged, y: the reference, with what each says about itself and who of each is in which subset.
 
     precision: share of x within a ball of y; recall: of y within a ball of x (Kynkäänniemi et al. 2019,
@@ -148,7 +150,7 @@ def kernel_distance(x: Tensor, y: Tensor, cross: Tensor, size: int) -> tuple[flo
 
 
 def search(
-    x: Cloud,
+    x: FeatureSet,
     bank: Tensor,  # (M, D) features
     centre: Tensor,  # (D,) x's
     distance: Tensor,  # (N,) squared, to the nearest that is known
@@ -159,7 +161,7 @@ def search(
     for part, own in zip(bank.split(10_000), numbers.split(10_000), strict=True):
         if not len(part):
             continue  # `split` gives one empty part of an empty bank
-        found = [squared.min(1) for _, _, squared in products(x, Cloud(part, centre, x.x.device))]
+        found = [squared.min(1) for _, _, squared in products(x, FeatureSet(part, centre, x.x.device))]
         squared = torch.cat([each.values for each in found]).cpu().double()
         index = torch.cat([each.indices for each in found]).cpu()
         nearest = torch.where(squared < distance, own[index], nearest)

@@ -28,7 +28,7 @@ from unlabeled.nn.stack import SigmoidLayer
 
 
 class StackedDenoisingAutoencoder(Method):
-    monitor = "val/error"  # of the whole stack; the stages' own losses do not compare
+    monitor = "val/reconstruction_loss"  # of the whole stack; the stages' own losses do not compare
 
     def __init__(
         self,
@@ -67,14 +67,14 @@ class StackedDenoisingAutoencoder(Method):
             return len(self.names)
         return int(self.progress / self.pretraining * len(self.names))
 
-    def encode_stages(self, x: Tensor) -> dict[str, Tensor]:
+    def intermediate_features(self, x: Tensor) -> dict[str, Tensor]:
         found, v = {}, x.flatten(1)
         for name, layer in zip(self.names, self.stack, strict=True):
             found[name] = v = layer(v).float()
         return found
 
     def encode(self, x: Tensor) -> Tensor:
-        return self.encode_stages(x)[self.names[-1]]
+        return self.intermediate_features(x)[self.names[-1]]
 
     def decode(self, z: Tensor) -> Tensor:
         return self.distance.image(self.output(z)).unflatten(1, self.shape)  # type: ignore[operator]
@@ -82,7 +82,7 @@ class StackedDenoisingAutoencoder(Method):
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
 
-    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+    def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         """Rows of images, of what is seen of them, and of what they are taken for; and the first layer's filters."""
         corrupted = self.corruption(x[:8])
         rows = {"image": x[:8], "corrupted": corrupted.clamp(-1, 1), "denoised": self.reconstruct(corrupted)}
@@ -111,13 +111,13 @@ class StackedDenoisingAutoencoder(Method):
             for below in self.stack[: self.stage]:
                 v = below(v).float()
         error = self.distance(layer.back(layer(self.corruption(v))).float(), v).mean()
-        self.record(**{f"error_{self.names[self.stage]}": error})
+        self.record(**{f"reconstruction_loss_{self.names[self.stage]}": error})
         return error
 
     def whole_loss(self, x: Tensor) -> Tensor:
         """Of the whole stack, mean over the batch; pixels are summed."""
         error = self.distance(self.output(self.encode(self.corruption(x))), x.flatten(1)).mean()
-        self.record(error=error)
+        self.record(reconstruction_loss=error)
         return error
 
     def configure_optimizers(self) -> Optimizer:

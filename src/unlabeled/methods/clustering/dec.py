@@ -52,7 +52,7 @@ class DEC(Method):
         clusters: int | None,  # K
         pretraining: float,  # share of the run that is the first phase
         update: int,  # batches from one update of P to the next
-        starts: int,  # of k-means, of which the tightest counts
+        n_init: int,  # of k-means, of which the tightest counts
         optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],  # share of the run -> factor of the learning rate
     ):
@@ -75,7 +75,7 @@ class DEC(Method):
         self.clusters = clusters
         self.pretraining = pretraining
         self.update = update
-        self.starts = starts
+        self.n_init = n_init
         self.optimizer = optimizer
         self.schedule = schedule
 
@@ -85,7 +85,7 @@ class DEC(Method):
     def assign(self, x: Tensor) -> Tensor:
         return student_t(self.encode(x), self.centres).argmax(1)
 
-    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+    def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         """Of each cluster the images that are surest to be in it: the paper's figure 3."""
         sure, cluster = student_t(self.encode(x), self.centres).max(1)
         rows = sorted(range(len(x)), key=lambda row: (int(cluster[row]), -float(sure[row])))[:64]
@@ -110,7 +110,7 @@ class DEC(Method):
     def reconstruction_loss(self, x: Tensor) -> Tensor:
         """The autoencoder's, mean over the batch; pixels are summed."""
         error = self.distance(self.decoder(self.encode(x)).float(), x).mean()
-        self.record(error=error)
+        self.record(reconstruction_loss=error)
         return error
 
     def clustering_loss(self, x: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class DEC(Method):
             p = target(student_t(self.goal_encoder.eval()(x).float(), self.goal_centres), self.frequencies)
         q = student_t(self.encode(x), self.centres)
         divergence = (p * (p.clamp(min=1e-12) / q).log()).sum(1).mean()
-        self.record(divergence=divergence, certainty=q.amax(1).mean())
+        self.record(kl=divergence, mean_confidence=q.amax(1).mean())
         return divergence
 
     @torch.no_grad()
@@ -146,7 +146,7 @@ class DEC(Method):
         seed = int(torch.randint(2**31, ()))
         with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # of duplicates: said below
-            found = KMeans(self.clusters, n_init=self.starts, random_state=seed).fit(codes)
+            found = KMeans(self.clusters, n_init=self.n_init, random_state=seed).fit(codes)
         if (different := len(set(found.labels_.tolist()))) < self.clusters:
             raise UserError(
                 f"model.clusters={self.clusters}: the codes of the training images are {different} different ones "

@@ -22,7 +22,7 @@ from unlabeled.methods.clustering.kmeans import KMeans
 
 
 class GMM(KMeans):
-    level_width = 2 / 255  # a density over [-1, 1]
+    bin_width = 2 / 255  # a density over [-1, 1]
 
     variances: Tensor  # (K, D), sigma^2
     weights: Tensor  # (K,), pi
@@ -32,10 +32,10 @@ class GMM(KMeans):
         *,
         shape: tuple[int, int, int],  # (C, H, W), D = C H W
         clusters: int | None,  # K
-        starts: int = 1,
+        n_init: int = 1,
         iterations: int = 100,  # at most
     ):
-        super().__init__(shape, clusters, starts)
+        super().__init__(shape, clusters, n_init)
         self.iterations = iterations
         self.register_buffer("variances", torch.ones_like(self.centres))
         self.register_buffer("weights", torch.full((self.clusters,), 1 / self.clusters))
@@ -71,7 +71,7 @@ class GMM(KMeans):
         from threadpoolctl import threadpool_limits
 
         model = GaussianMixture(
-            self.clusters, covariance_type="diag", reg_covar=self.level_width**2 / 12, n_init=self.starts,
+            self.clusters, covariance_type="diag", reg_covar=self.bin_width**2 / 12, n_init=self.n_init,
             max_iter=self.iterations, random_state=seed,
         )  # fmt: skip
         with threadpool_limits(1), warnings.catch_warnings():

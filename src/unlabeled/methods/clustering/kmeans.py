@@ -33,7 +33,7 @@ class KMeans(Method):
         self,
         shape: Sequence[int],  # (C, H, W), D = C H W
         clusters: int | None,  # K
-        starts: int = 10,  # from which the one that ends tightest counts
+        n_init: int = 10,  # from which the one that ends tightest counts
     ):
         super().__init__()
         self.shape = tuple(shape)
@@ -45,9 +45,9 @@ class KMeans(Method):
             )
         if clusters is None:
             raise UserError("this data has no classes to take the number of clusters from: say model.clusters=N")
-        if clusters < 2 or starts < 1:
-            raise UserError(f"clusters={clusters}, starts={starts}: at least 2 clusters, and 1 start")
-        self.clusters, self.starts = clusters, starts
+        if clusters < 2 or n_init < 1:
+            raise UserError(f"clusters={clusters}, starts={n_init}: at least 2 clusters, and 1 start")
+        self.clusters, self.n_init = clusters, n_init
         self.register_buffer("centres", torch.zeros(clusters, d))
         self.seen: list[Tensor] = []  # of this pass, uint8 (B, D); not buffers: they go when the centres are there
 
@@ -66,7 +66,7 @@ class KMeans(Method):
         """The nearest centres."""
         return self.centres[self.assign(x)].clamp(-1, 1).unflatten(1, self.shape)
 
-    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+    def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         """The centres of the largest clusters first, and their shares of the images x."""
         share = torch.bincount(self.assign(x), minlength=self.clusters) / len(x)
         most = share.argsort(descending=True, stable=True)[:64]
@@ -99,7 +99,7 @@ class KMeans(Method):
 
         with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # of duplicates: said below
-            found = Lloyd(self.clusters, n_init=self.starts, random_state=seed).fit(x.numpy())
+            found = Lloyd(self.clusters, n_init=self.n_init, random_state=seed).fit(x.numpy())
         if (different := len(set(found.labels_.tolist()))) < self.clusters:
             raise UserError(f"model.clusters={self.clusters}: {different} of the training images differ; take fewer")
         self.centres.copy_(torch.from_numpy(found.cluster_centers_))

@@ -19,13 +19,13 @@ class StyleGAN(GAN):
     def __init__(
         self,
         mapping: Mapping,  # z (B, Z) -> w (B, W)
-        mixing: float,  # share of images whose styles cross over to another's
+        style_mixing_prob: float,  # share of images whose styles cross over to another's
         truncation: float,  # psi of whatever is drawn after training, in every layer; training has none
         **named: Any,  # of GAN; the generator takes styles (B, layers, W), fresh noise or not
     ):
         super().__init__(**named)
         self.mapping = mapping
-        self.mixing, self.truncation = mixing, truncation
+        self.style_mixing_prob, self.truncation = style_mixing_prob, truncation
         self.layers: int = self.generator.layers  # type: ignore[assignment]
 
     def render(self, w: Tensor, psi: float = 1.0, fresh: bool = False) -> Tensor:
@@ -38,10 +38,10 @@ class StyleGAN(GAN):
         return self.render(self.mapping(z), self.truncation)
 
     def sample(self, n: int) -> Tensor:
-        return self.render(self.mapping(self.draw_codes(n)), self.truncation, fresh=True)
+        return self.render(self.mapping(self.sample_prior(n)), self.truncation, fresh=True)
 
-    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
-        w = self.mapping(self.draw_codes(8))
+    def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+        w = self.mapping(self.sample_prior(8))
         return {
             "truncation": truncation_sweep(self.render, w),
             "style_mixing": mixing_table(self.render, w, self.layers),
@@ -49,9 +49,9 @@ class StyleGAN(GAN):
 
     def styles(self, n: int) -> Tensor:
         """Of training: (n, layers, W), some crossed, none truncated."""
-        w, other = self.mapping(self.draw_codes(2 * n)).chunk(2)
+        w, other = self.mapping(self.sample_prior(2 * n)).chunk(2)
         self.mapping.follow(w)
-        return crossed(w, other, self.layers, self.mixing)
+        return crossed(w, other, self.layers, self.style_mixing_prob)
 
     def draw(self, n: int, last: bool) -> Tensor:
         return self.generator(self.styles(n)).float()
@@ -59,5 +59,5 @@ class StyleGAN(GAN):
     def configure_optimizers(self) -> list[Optimizer]:
         return [
             self.generator_optimizer([*self.mapping.parameters(), *self.generator.parameters()]),
-            self.critic_optimizer(self.critic.parameters()),
+            self.discriminator_optimizer(self.discriminator.parameters()),
         ]

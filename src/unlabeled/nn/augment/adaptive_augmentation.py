@@ -1,4 +1,4 @@
-"""Adaptive augmentation of what a critic sees: as much as keeps it from knowing its real images by heart.
+"""Adaptive augmentation of what a discriminator sees: as much as keeps it from knowing its real images by heart.
 
 Karras et al. 2020, https://arxiv.org/abs/2006.06676, section 3 and appendix B: pixel blitting, geometry and colour, the
 part of the pipeline that the paper trains with. Deviations: the geometry is resampled bilinearly, where the paper
@@ -56,7 +56,7 @@ class AdaptiveAugmentation(nn.Module):
 
     @torch.no_grad()
     def observe(self, score_real: Tensor) -> dict[str, Tensor]:
-        """The critic's scores of real images (B,) -> p, to be recorded. Nothing here waits for the device."""
+        """The discriminator's scores of real images (B,) -> p, to be recorded. Nothing here waits for the device."""
         batch = torch.stack([score_real.float().sign().sum(), score_real.new_full((), len(score_real)).float()])
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(batch)  # all ranks have one p

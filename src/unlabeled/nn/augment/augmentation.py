@@ -1,7 +1,7 @@
-"""Augmentations between images and a critic: x (B, C, H, W) -> x' of the same shape, differentiable.
+"""Augmentations between images and a discriminator: x (B, C, H, W) -> x' of the same shape, differentiable.
 
-The critic never sees an image as it is, real or fake, and the generator is taught through the augmentation. `observe`
-is told the critic's scores of real images, for those that adapt, and gives what is to be recorded.
+The discriminator never sees an image as it is, real or fake, and the generator is taught through the augmentation.
+`observe` is told the discriminator's scores of real images, for those that adapt, and gives what is to be recorded.
 """
 
 from torch import Tensor, nn

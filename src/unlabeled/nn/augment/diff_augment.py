@@ -1,4 +1,4 @@
-"""Differentiable augmentation of what a critic sees: colour, translation, cutout.
+"""Differentiable augmentation of what a discriminator sees: colour, translation, cutout.
 
 Zhao et al. 2020, https://arxiv.org/abs/2006.10738, section 3.2; strengths of the authors' code. Each image has draws of
 its own, real or fake; colours may leave [-1, 1], as theirs do.

@@ -22,13 +22,13 @@ class ConditionalPerceptron(nn.Module):
         dim: int,
         classes: int | None,
         outputs: int,
-        heads: int = 1,
+        num_params: int = 1,
         hidden: Sequence[int] = (500,),
         activation: Callable[[], nn.Module] = nn.ReLU,
     ):
         super().__init__()
         self.classes = classes or 0
-        self.layers = nn.Sequential(*layers([dim + self.classes, *hidden, heads * outputs], activation))
+        self.layers = nn.Sequential(*layers([dim + self.classes, *hidden, num_params * outputs], activation))
 
     def forward(self, h: Tensor, y: Tensor) -> Tensor:
         return self.layers(beside(h, y, self.classes))
@@ -37,10 +37,10 @@ class ConditionalPerceptron(nn.Module):
 class ConditionalEncoder(nn.Module):
     """x (B, C, H, W), y (B,) -> (B, heads * dim): the class stands beside the features that a network finds in x."""
 
-    def __init__(self, features: nn.Module, width: int, dim: int, classes: int | None, heads: int = 2):
+    def __init__(self, features: nn.Module, width: int, dim: int, classes: int | None, num_params: int = 2):
         super().__init__()
         self.features = features  # x -> (B, width)
-        self.head = ConditionalPerceptron(width, classes, dim, heads, (width,), nn.SiLU)
+        self.head = ConditionalPerceptron(width, classes, dim, num_params, (width,), nn.SiLU)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return self.head(self.features(x), y)

@@ -48,7 +48,7 @@ class Enlarge(nn.Conv2d):
 class ConvEncoder(nn.Sequential):
     """Image (B, C, H, W) -> features (B, heads * dim): 4x4 strides of 2, doubling from `width`; two linear layers."""
 
-    def __init__(self, shape: tuple[int, int, int], dim: int, heads: int = 1, width: int = 32, hidden: int = 256):
+    def __init__(self, shape: tuple[int, int, int], dim: int, num_params: int = 1, width: int = 32, hidden: int = 256):
         channels, height, breadth = shape
         pyramid = sides(height, breadth)
         modules: list[nn.Module] = []
@@ -60,7 +60,7 @@ class ConvEncoder(nn.Sequential):
             channels = out
         h, w = pyramid[-1]
         super().__init__(
-            *modules, nn.Flatten(), nn.Linear(channels * h * w, hidden), nn.SiLU(), nn.Linear(hidden, heads * dim)
+            *modules, nn.Flatten(), nn.Linear(channels * h * w, hidden), nn.SiLU(), nn.Linear(hidden, num_params * dim)
         )
 
 

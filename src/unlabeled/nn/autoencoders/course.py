@@ -28,14 +28,14 @@ def plan(height: int, width: int) -> list[tuple[int, int, tuple[int, int]]]:
 class Encoder(nn.Sequential):
     """Image (B, C, H, W) -> code (B, heads * dim)."""
 
-    def __init__(self, shape: tuple[int, int, int], dim: int, heads: int = 1, width: int = 32):
+    def __init__(self, shape: tuple[int, int, int], dim: int, num_params: int = 1, width: int = 32):
         channels, height, breadth = shape
         *layers, (_, _, rest) = plan(height, breadth)
         modules: list[nn.Module] = []
         for kernel, stride, _ in layers:
             modules += [nn.Conv2d(channels, width, kernel, stride), nn.ReLU()]
             channels = width
-        super().__init__(*modules, nn.Conv2d(width, heads * dim, rest), nn.Flatten())
+        super().__init__(*modules, nn.Conv2d(width, num_params * dim, rest), nn.Flatten())
 
 
 class Decoder(nn.Sequential):

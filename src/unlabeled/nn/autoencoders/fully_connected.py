@@ -50,12 +50,12 @@ class FullyConnectedEncoder(nn.Sequential):
         self,
         shape: tuple[int, int, int],
         dim: int,
-        heads: int = 1,
+        num_params: int = 1,
         hidden: Sequence[int] = (200, 200),  # widths, from the image to the code
         activation: Callable[[], nn.Module] = nn.Tanh,
         code: Callable[[], nn.Module] = nn.Identity,  # what the code itself goes through
     ):
-        widths = [prod(shape), *hidden, heads * dim]
+        widths = [prod(shape), *hidden, num_params * dim]
         super().__init__(ZeroToOne(), nn.Flatten(), *glorot(layers(widths, activation)), code())
 
 

@@ -33,7 +33,7 @@ def channels_of(dim: int, sides: tuple[int, int]) -> int:
 class FullyConvolutionalEncoder(nn.Sequential):
     """Image (B, C, H, W) -> features (B, heads * dim): strides of 2, doubling from `width`; then a 3x3 convolution."""
 
-    def __init__(self, shape: tuple[int, int, int], dim: int, heads: int = 1, width: int = 32, halvings: int = 2):
+    def __init__(self, shape: tuple[int, int, int], dim: int, num_params: int = 1, width: int = 32, halvings: int = 2):
         channels, height, breadth = shape
         sides = pyramid(height, breadth, halvings)
         code = channels_of(dim, sides[-1])
@@ -42,7 +42,7 @@ class FullyConvolutionalEncoder(nn.Sequential):
             out = width * 2 ** min(i, 3)
             modules += [nn.Conv2d(channels, out, 3, 2, 1), nn.SiLU()]  # leaves ceil(side / 2)
             channels = out
-        super().__init__(*modules, nn.Conv2d(channels, heads * code, 3, 1, 1), nn.Flatten())
+        super().__init__(*modules, nn.Conv2d(channels, num_params * code, 3, 1, 1), nn.Flatten())
 
 
 class FullyConvolutionalDecoder(nn.Sequential):

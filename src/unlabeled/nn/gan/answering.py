@@ -1,4 +1,4 @@
-"""Critics that answer a question beside their score, from the same features: of what class is it, or which way up?"""
+"""Discriminators that answer a question beside their score, from the same features: of what class is it, or which way up?"""
 
 from collections.abc import Sequence
 
@@ -6,20 +6,20 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.nn.autoencoders.fully_connected import layers
-from unlabeled.nn.gan.two_halves import TwoHalves
+from unlabeled.nn.gan.two_halves import FeatureDiscriminator
 from unlabeled.nn.layers.spectral import spectral_norm as spectral
 
 Said = tuple[Tensor, Tensor]  # scores (B,) and answers (B, outputs), in float32
 
 
-class AnsweringCritic(nn.Module):
+class AuxiliaryDiscriminator(nn.Module):
     """x (B, ...) -> score (B,), unbounded, and answer (B, outputs)."""
 
     any_shape = True  # its body says what it takes
 
     def __init__(
         self,
-        body: TwoHalves,
+        body: FeatureDiscriminator,
         shape: Sequence[int],  # of x
         outputs: int | None,
         hidden: Sequence[int] = (),  # layers between the features and the answer
@@ -42,11 +42,11 @@ class AnsweringCritic(nn.Module):
         return self.body.score(features), self.answer(features)
 
 
-def ask(critic: nn.Module, real: Tensor, fake: Tensor, apart: bool) -> tuple[Said, Said]:
+def ask(discriminator: nn.Module, real: Tensor, fake: Tensor, separate_batches: bool) -> tuple[Said, Said]:
     """What it says of real ones and of fakes, in one pass unless it must see them apart."""
-    if apart:
-        (score_real, answer_real), (score_fake, answer_fake) = critic(real), critic(fake)
+    if separate_batches:
+        (score_real, answer_real), (score_fake, answer_fake) = discriminator(real), discriminator(fake)
         return (score_real.float(), answer_real.float()), (score_fake.float(), answer_fake.float())
-    score, answer = critic(torch.cat([real, fake]))
+    score, answer = discriminator(torch.cat([real, fake]))
     n = len(real)
     return (score[:n].float(), answer[:n].float()), (score[n:].float(), answer[n:].float())

@@ -1,4 +1,4 @@
-"""A critic that is an autoencoder: what it reconstructs well is real. And BEGAN's networks.
+"""A discriminator that is an autoencoder: what it reconstructs well is real. And BEGAN's networks.
 
 Zhao et al. 2017, https://arxiv.org/abs/1609.03126, section 2.3; Berthelot et al. 2017, https://arxiv.org/abs/1703.10717,
 section 3.5 and figure 1.
@@ -26,7 +26,7 @@ class MeanAbsolute:
         return error.abs().flatten(1).mean(1)
 
 
-class AutoencoderCritic(nn.Module):
+class AutoencoderDiscriminator(nn.Module):
     """Image (B, C, H, W) -> score (B,): minus the energy of what is lost by reconstructing it, so that real is high."""
 
     def __init__(
@@ -67,7 +67,7 @@ class Encoder(nn.Sequential):
 
 
 class Decoder(nn.Sequential):
-    """BEGAN's, of critic and generator alike. Code (B, dim) -> (B, C, H, W): pixels repeated, two convolutions a stage.
+    """BEGAN's, of discriminator and generator alike. Code (B, dim) -> (B, C, H, W): pixels repeated, two convolutions a stage.
 
     `bound`: to [-1, 1] by tanh, which the paper does not mention.
     """

@@ -1,4 +1,4 @@
-"""Critics of codes. Makhzani et al. 2015, https://arxiv.org/abs/1511.05644: two hidden layers of 1,000, ReLU."""
+"""Discriminators of codes. Makhzani et al. 2015, https://arxiv.org/abs/1511.05644: two hidden layers of 1,000, ReLU."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from torch.nn.functional import one_hot
 from unlabeled.nn.autoencoders.fully_connected import layers
 
 
-class CodeCritic(nn.Module):
+class CodeDiscriminator(nn.Module):
     """Code (B, dim) -> score (B,), unbounded."""
 
     def __init__(self, dim: int, hidden: Sequence[int] = (1000, 1000)):
@@ -20,7 +20,7 @@ class CodeCritic(nn.Module):
         return self.layers(z)[:, 0]
 
 
-class LabelledCodeCritic(CodeCritic):
+class LabelledCodeDiscriminator(CodeDiscriminator):
     """Code (B, dim) and class (B,), -1 where unknown -> score (B,).
 
     The class stands beside the code as a one-hot vector of `classes` + 1, whose last entry is for the unknown.

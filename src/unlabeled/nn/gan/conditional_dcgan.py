@@ -54,7 +54,7 @@ class ProductGenerator(nn.Module):
         return self.image(z * self.embedding(y).to(z.dtype))
 
 
-class Critic(nn.Module):
+class Discriminator(nn.Module):
     """Image (B, C, H, W), y (B, K) -> score (B,), unbounded."""
 
     def __init__(
@@ -69,7 +69,7 @@ class Critic(nn.Module):
         super().__init__()
         channels, height, breadth = shape
         self.embedding = ClassEmbedding(classes, embedding)
-        self.image = dcgan.Critic((channels + embedding, height, breadth), width, batch_norm, minibatch)
+        self.image = dcgan.Discriminator((channels + embedding, height, breadth), width, batch_norm, minibatch)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         planes = self.embedding(y).to(x.dtype)[:, :, None, None].expand(-1, -1, *x.shape[2:])

@@ -1,4 +1,4 @@
-"""DCGAN generator and critic. Radford et al. 2016, https://arxiv.org/abs/1511.06434, section 3 and figure 1.
+"""DCGAN generator and discriminator. Radford et al. 2016, https://arxiv.org/abs/1511.06434, section 3 and figure 1.
 
 Any size: the sides are halved for as long as they stay at 4 or more; 64 is the paper's.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from unlabeled.nn.autoencoders.convolutional import Up, sides
-from unlabeled.nn.gan.two_halves import TwoHalves
+from unlabeled.nn.gan.two_halves import FeatureDiscriminator
 from unlabeled.nn.layers.minibatch import NoMinibatch
 
 
@@ -36,7 +36,7 @@ class Generator(nn.Module):
         return self.net(z[:, :, None, None])
 
 
-class Critic(TwoHalves):
+class Discriminator(FeatureDiscriminator):
     """Image (B, C, H, W) -> score (B,), unbounded."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Critic(TwoHalves):
         widths = [channels, *(width * 2**i for i in range(len(pyramid) - 1))]
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(itertools.pairwise(widths)):
-            norm = batch_norm and i > 0  # none at the critic's input
+            norm = batch_norm and i > 0  # none at the discriminator's input
             odd = [side % 2 for side in pyramid[i]]
             layers += [nn.ZeroPad2d((0, odd[1], 0, odd[0]))] if any(odd) else []
             layers += [nn.Conv2d(a, b, 4, 2, 1, bias=not norm)] + [nn.BatchNorm2d(b)] * norm + [nn.LeakyReLU(0.2)]

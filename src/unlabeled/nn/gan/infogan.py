@@ -10,7 +10,7 @@ from torch import nn
 
 from unlabeled.errors import UserError
 from unlabeled.nn.autoencoders.convolutional import Up, sides
-from unlabeled.nn.gan.two_halves import TwoHalves
+from unlabeled.nn.gan.two_halves import FeatureDiscriminator
 
 
 def pyramid_of(height: int, breadth: int) -> list[tuple[int, int]]:
@@ -37,7 +37,7 @@ class Generator(nn.Sequential):
         self.apply(initialise)
 
 
-class Critic(TwoHalves):
+class Discriminator(FeatureDiscriminator):
     """Image (B, C, H, W) -> score (B,), unbounded."""
 
     def __init__(self, shape: tuple[int, int, int], width: int = 64, hidden: int = 1024):
@@ -48,7 +48,7 @@ class Critic(TwoHalves):
         for i, (a, b) in enumerate(((channels, width), (width, 2 * width))):
             odd = [side % 2 for side in pyramid[i]]
             layers += [nn.ZeroPad2d((0, odd[1], 0, odd[0])), nn.Conv2d(a, b, 4, 2, 1, bias=i == 0)]
-            layers += [nn.BatchNorm2d(b)] * i + [nn.LeakyReLU(0.1)]  # no norm at the critic's input
+            layers += [nn.BatchNorm2d(b)] * i + [nn.LeakyReLU(0.1)]  # no norm at the discriminator's input
         wide = nn.Linear(2 * width * prod(pyramid[-1]), hidden, bias=False)
         self.body = nn.Sequential(*layers, nn.Flatten(), wide, nn.BatchNorm1d(hidden), nn.LeakyReLU(0.1))
         self.head = nn.Linear(hidden, 1)

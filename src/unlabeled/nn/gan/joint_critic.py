@@ -1,4 +1,4 @@
-"""A critic of an image and a code together. Dumoulin et al. 2017, https://arxiv.org/abs/1606.00704, section 2.2."""
+"""A discriminator of an image and a code together. Dumoulin et al. 2017, https://arxiv.org/abs/1606.00704, section 2.2."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from unlabeled.nn.autoencoders.fully_connected import layers
 
 
-class JointCritic(nn.Module):
+class JointDiscriminator(nn.Module):
     """x (B, ...), z (B, latent_dim) -> score (B,), unbounded: D(D_x(x), D_z(z))."""
 
     any_shape = True  # its body says what it takes
 
     def __init__(
         self,
-        body: nn.Module,  # D_x: a critic that gives features(x); its own score has no part
+        body: nn.Module,  # D_x: a discriminator that gives features(x); its own score has no part
         shape: Sequence[int],  # of x
         latent_dim: int,
         hidden: int = 512,  # width of the layers of z and of both

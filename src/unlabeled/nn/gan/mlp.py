@@ -1,7 +1,8 @@
-"""Fully connected generator and critic, of images or of points of any shape.
+"""Fully connected generator and discriminator, of images or of points of any shape.
 
 Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, section 5. There the generator's units are rectifiers and
-sigmoids and the critic's are maxout with dropout; here rectifiers and tanh, and leaky rectifiers, as it is done since.
+sigmoids and the discriminator's are maxout with dropout; here rectifiers and tanh, and leaky rectifiers, as it is done
+since.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from math import prod
 from torch import nn
 
 from unlabeled.nn.autoencoders.fully_connected import layers
-from unlabeled.nn.gan.two_halves import TwoHalves
+from unlabeled.nn.gan.two_halves import FeatureDiscriminator
 from unlabeled.nn.layers.minibatch import NoMinibatch
 
 
@@ -31,7 +32,7 @@ class Generator(nn.Sequential):
         super().__init__(*layers([latent_dim, *hidden, prod(shape)], activation), nn.Unflatten(1, tuple(shape)), bound)
 
 
-class Critic(TwoHalves):
+class Discriminator(FeatureDiscriminator):
     """x (B, *shape) -> score (B,), unbounded."""
 
     any_shape = True
@@ -47,7 +48,7 @@ class Critic(TwoHalves):
         super().__init__()
         parts: list[nn.Module] = [nn.Flatten()]
         for i, (a, b) in enumerate(pairwise([prod(shape), *hidden])):
-            norm = batch_norm and i > 0  # none at the critic's input
+            norm = batch_norm and i > 0  # none at the discriminator's input
             parts += [nn.Linear(a, b, bias=not norm), *[nn.BatchNorm1d(b)] * norm, activation()]
         width = hidden[-1] if hidden else prod(shape)
         batch: nn.Module = minibatch((width,))

@@ -1,4 +1,4 @@
-"""Generator and critic that grow. Karras et al. 2018, https://arxiv.org/abs/1710.10196, section 2 and table 2.
+"""Generator and discriminator that grow. Karras et al. 2018, https://arxiv.org/abs/1710.10196, section 2 and table 2.
 
 Any size: the sides are halved for as long as they stay at 4 or more; training begins at the smallest.
 """
@@ -78,7 +78,7 @@ class Generator(Growing):
         return self.blended(resized(self.to_image[self.stage - 1](before), self.pyramid[self.stage]), image)
 
 
-class Critic(Growing):
+class Discriminator(Growing):
     """Image (B, C, H, W), of the stage's size or made so, -> score (B,), unbounded. It sees how much images differ."""
 
     def __init__(

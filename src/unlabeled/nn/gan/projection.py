@@ -1,4 +1,4 @@
-"""Residual networks that read a class: batch norm that it scales, and a critic that projects on it.
+"""Residual networks that read a class: batch norm that it scales, and a discriminator that projects on it.
 
 Miyato & Koyama 2018, https://arxiv.org/abs/1802.05637, section 5; the blocks are SNGAN's, see resnet_gan.py.
 Classes come as shares (B, K), one-hot in training; between two classes an image may be of both.
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
 from unlabeled.nn.autoencoders.convolutional import sides
-from unlabeled.nn.gan.resnet import SMALL, Critic, GeneratorBlock, glorot, width_at
+from unlabeled.nn.gan.resnet import SMALL, Discriminator, GeneratorBlock, glorot, width_at
 from unlabeled.nn.layers.spectral import spectral_norm
 
 
@@ -70,10 +70,10 @@ class ClassGenerator(nn.Module):
         return self.image(h)
 
 
-class ProjectionCritic(Critic):
+class ProjectionDiscriminator(Discriminator):
     """Image (B, C, H, W), y (B, K) -> score (B,), unbounded: y^T V phi(x) + psi(phi(x)), equation 3.
 
-    phi: SNGAN's critic up to its pooled features; psi: its last layer. All have spectral norm, V as well.
+    phi: SNGAN's discriminator up to its pooled features; psi: its last layer. All have spectral norm, V as well.
     """
 
     def __init__(self, shape: tuple[int, int, int], classes: int | None, width: int = 64):

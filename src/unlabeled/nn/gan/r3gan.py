@@ -1,4 +1,4 @@
-"""R3GAN's generator and critic: a modern residual network without any normalisation.
+"""R3GAN's generator and discriminator: a modern residual network without any normalisation.
 
 Huang et al. 2024, https://arxiv.org/abs/2501.05441, section 4, config E. Any size: `width` channels at sides up to 32,
 half as many with each doubling above, two blocks a stage. The generator's images go through tanh, which the paper's do
@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate, leaky_relu
 
 from unlabeled.errors import UserError
 from unlabeled.nn.autoencoders.convolutional import sides
-from unlabeled.nn.gan.two_halves import TwoHalves
+from unlabeled.nn.gan.two_halves import FeatureDiscriminator
 
 SLOPE = 0.2  # of leaky ReLU
 GAIN = (2 / (1 + SLOPE**2)) ** 0.5  # which keeps its variance
@@ -81,7 +81,7 @@ class Generator(nn.Module):
         return self.net(self.basis * self.mix(z)[:, :, None, None])
 
 
-class Critic(TwoHalves):
+class Discriminator(FeatureDiscriminator):
     """Image (B, C, H, W) -> score (B,), unbounded: the generator mirrored."""
 
     def __init__(

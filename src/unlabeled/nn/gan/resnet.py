@@ -1,11 +1,12 @@
-"""Residual generator and critic of SNGAN, and with self-attention of SAGAN.
+"""Residual generator and discriminator of SNGAN, and with self-attention of SAGAN.
 
 Miyato et al. 2018, https://arxiv.org/abs/1802.05957, appendix B.4, tables 3 to 5 and figure 8; Zhang et al. 2019,
 https://arxiv.org/abs/1805.08318. Any size: the tables are those of 32, 48 and 128 pixels a side. `width` is 64 in all
 of them, and everything else follows from the size:
 
-- up to 32 pixels (table 3), all of the generator has 4 width channels and all of the critic 2 width, in four blocks;
-- above (tables 4 and 5), channels double from width at the image up to 16 width, for as many stages as the size takes.
+- up to 32 pixels (table 3), all of the generator has 4 width channels and all of the discriminator 2 width, in four
+blocks; - above (tables 4 and 5), channels double from width at the image up to 16 width, for as many stages as the size
+takes.
 
 Convolutions of 1x1 before enlarging and after shrinking are what the paper has the other way round, at a quarter of the
 cost: they commute with repeating and averaging pixels.
@@ -18,7 +19,7 @@ from torch.nn.functional import interpolate, relu
 
 from unlabeled.errors import UserError
 from unlabeled.nn.autoencoders.convolutional import sides
-from unlabeled.nn.gan.two_halves import TwoHalves
+from unlabeled.nn.gan.two_halves import FeatureDiscriminator
 from unlabeled.nn.layers.attention import SelfAttention, plain
 from unlabeled.nn.layers.spectral import spectral_norm
 
@@ -47,7 +48,7 @@ class GeneratorBlock(nn.Module):
         return h + interpolate(self.shortcut(x), self.to_sides)
 
 
-class CriticBlock(nn.Module):
+class DiscriminatorBlock(nn.Module):
     """(B, in, H, W) -> (B, out, H, W), or with `down` half the sides, rounded up. The image's block has `first`."""
 
     def __init__(
@@ -104,7 +105,7 @@ class Generator(nn.Module):
         return self.net(self.project(z).unflatten(1, self.start))
 
 
-class Critic(TwoHalves):
+class Discriminator(FeatureDiscriminator):
     """Image (B, C, H, W) -> score (B,), unbounded. No batch norm: with or without spectral norm it sees one image."""
 
     def __init__(
@@ -123,7 +124,7 @@ class Critic(TwoHalves):
         widths = [2 * width] * 4 if small else [width_at(i, width) for i in range(n + 1)]
         layers: list[nn.Module] = []
         for i, out in enumerate(widths):
-            layers += [CriticBlock(channels, out, down=i < n, first=i == 0, wrap=wrap)]
+            layers += [DiscriminatorBlock(channels, out, down=i < n, first=i == 0, wrap=wrap)]
             layers += [SelfAttention(out, wrap)] if i + 1 == attention else []
             channels = out
         expect(attention, range(1, n + 1))

@@ -1,4 +1,4 @@
-"""Generator and critic of StyleGAN. Karras et al. 2019, https://arxiv.org/abs/1812.04948, section 2 and appendix C.
+"""Generator and discriminator of StyleGAN. Karras et al. 2019, https://arxiv.org/abs/1812.04948, section 2 and appendix C.
 
 Any size: the sides are halved for as long as they stay at 4 or more. Both are of full size from the start.
 """
@@ -79,7 +79,7 @@ class Generator(nn.Module):
         return self.to_image(x)
 
 
-class Critic(stylegan2.Critic):
+class Discriminator(stylegan2.Discriminator):
     """Image (B, C, H, W) -> score (B,), unbounded. StyleGAN2's without its residual paths."""
 
     def stages(self, widths: list[int]) -> list[nn.Module]:

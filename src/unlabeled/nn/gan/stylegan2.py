@@ -1,4 +1,4 @@
-"""Generator and critic of StyleGAN2. Karras et al. 2020, https://arxiv.org/abs/1912.04958, sections 2 and 4.
+"""Generator and discriminator of StyleGAN2. Karras et al. 2020, https://arxiv.org/abs/1912.04958, sections 2 and 4.
 
 Any size: the sides are halved for as long as they stay at 4 or more. In plain PyTorch: no operator is compiled.
 """
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 
 from unlabeled.nn.autoencoders.convolutional import sides
-from unlabeled.nn.gan.two_halves import TwoHalves
+from unlabeled.nn.gan.two_halves import FeatureDiscriminator
 from unlabeled.nn.layers.equalized import EqualisedConv2d, EqualisedLinear, Leaky
 from unlabeled.nn.layers.filtered import Double, Filter, Halve, even
 from unlabeled.nn.layers.minibatch import MinibatchStandardDeviation
@@ -139,7 +139,7 @@ class Down(nn.Module):
         return (deep + self.skip(x)) / sqrt(2)  # as large as either
 
 
-class Critic(TwoHalves):
+class Discriminator(FeatureDiscriminator):
     """Image (B, C, H, W) -> score (B,), unbounded. It sees how much the images of a group differ."""
 
     def __init__(

@@ -1,9 +1,9 @@
-"""Critics in two halves, so that a question beside the score, or a distance, can be of the features between them."""
+"""Discriminators in two halves, so that a question beside the score, or a distance, can be of the features between them."""
 
 from torch import Tensor, nn
 
 
-class TwoHalves(nn.Module):
+class FeatureDiscriminator(nn.Module):
     """x (B, ...) -> features (B, ...) by its `body` -> score (B,), unbounded, by its `head`."""
 
     body: nn.Module

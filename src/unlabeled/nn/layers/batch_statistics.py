@@ -11,13 +11,15 @@ def has_batch_norm(network: nn.Module) -> bool:
     return any(isinstance(module, _BatchNorm) for module in network.modules())
 
 
-def couples(network: nn.Module) -> bool:
+def uses_batch_statistics(network: nn.Module) -> bool:
     """Whether real and fake images must go through it apart: batch norm, and modules that say `couples = True`."""
-    return has_batch_norm(network) or any(getattr(module, "couples", False) for module in network.modules())
+    return has_batch_norm(network) or any(
+        getattr(module, "uses_batch_statistics", False) for module in network.modules()
+    )
 
 
 @contextmanager
-def still_statistics(network: nn.Module) -> Iterator[None]:
+def freeze_batch_norm_stats(network: nn.Module) -> Iterator[None]:
     """Batch norm takes the batch's own statistics, as in training, and leaves its running ones as they are."""
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     momenta = [module.momentum for module in norms]

@@ -78,7 +78,7 @@ class Labels(Classes):
         if self.unknown:
             raise UserError(
                 f"{self.who} learns from images that have one class each, and some here have none: leave them out, "
-                "and data.labels too"
+                "and data.num_labels too"
             )
 
     def of(self, y: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""What a critic may see of a batch as a whole, so that a generator whose samples are all alike is found out.
+"""What a discriminator may see of a batch as a whole, so that a generator whose samples are all alike is found out.
 
-A part of a critic, between its features and its score: built from the features' shape (C, h, w) or (F,), it appends
-`added` channels to them.
+A part of a discriminator, between its features and its score: built from the features' shape (C, h, w) or (F,), it
+appends `added` channels to them.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class MinibatchDiscrimination(nn.Module):
     means the same for any size of batch.
     """
 
-    couples = True
+    uses_batch_statistics = True
 
     def __init__(self, shape: Sequence[int], kernels: int = 50, dims: int = 5):
         super().__init__()
@@ -55,7 +55,7 @@ class MinibatchStandardDeviation(nn.Module):
     paper, the batch. A batch that does not divide into groups is one.
     """
 
-    couples = True
+    uses_batch_statistics = True
     added = 1
 
     def __init__(self, shape: Sequence[int], group: int | None = None):

@@ -33,14 +33,14 @@ class VectorQuantizer(nn.Module):
         codes: int,  # K
         dim: int,  # D
         decay: float = 0.99,  # gamma
-        revive_below: float = 0.03,  # of the average use, 1 / K: codes with less are put elsewhere; 0: none ever
+        reset_threshold: float = 0.03,  # of the average use, 1 / K: codes with less are put elsewhere; 0: none ever
     ):
         super().__init__()
-        if codes < 2 or not 0 <= decay < 1 or not 0 <= revive_below < 1:
+        if codes < 2 or not 0 <= decay < 1 or not 0 <= reset_threshold < 1:
             raise UserError(
-                f"codes={codes}, decay={decay}, revive_below={revive_below}: at least 2 codes, and shares in [0, 1)"
+                f"codes={codes}, decay={decay}, reset_threshold={reset_threshold}: at least 2 codes, and shares in [0, 1)"
             )
-        self.decay, self.revive_below = decay, revive_below
+        self.decay, self.reset_threshold = decay, reset_threshold
         self.register_buffer("codebook", torch.randn(codes, dim))
         self.register_buffer("use", torch.zeros(codes))
         self.register_buffer("mean_sum", torch.zeros(codes, dim))
@@ -84,7 +84,7 @@ class VectorQuantizer(nn.Module):
     def revive(self, stand_ins: Tensor) -> None:
         """Codes of too little use become stand-ins (K, D), as if they had been used as much as the average."""
         average = 1 / len(self.use)
-        idle = self.use <= self.revive_below * average
+        idle = self.use <= self.reset_threshold * average
         self.use.copy_(torch.where(idle, average, self.use))
         self.mean_sum.copy_(torch.where(idle[:, None], stand_ins * average, self.mean_sum))
 

@@ -59,7 +59,7 @@ class Trained(Frozen):
             raise UserError(
                 "the loss sees images through a trained network, and none is given: run python train.py "
                 "model=classifier data=NAME and say model.distance.network.checkpoint=RUN, its folder; or with VGG's "
-                "weights: network@model.distance.network=vgg16 model.distance.network.weights=FILE"
+                "weights: network@model.distance.network=backbones/vgg16 model.distance.network.weights=FILE"
             )
         path = Path(checkpoint)
         places = [path, *(path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))]
@@ -98,7 +98,7 @@ class VGG16(Frozen):
         if weights is None:
             raise UserError(
                 f"network=vgg16 takes weights, and none are ever downloaded: say model.distance.network.weights=FILE, "
-                f"torchvision's {self.FILE}; or network@model.distance.network=trained and a classifier of your own"
+                f"torchvision's {self.FILE}; or network@model.distance.network=pretrained/run and a classifier of your own"
             )
         from torchvision.models.vgg import cfgs, make_layers  # a second to import
 

@@ -1,4 +1,4 @@
-"""A history of generated images for a critic to learn from.
+"""A history of generated images for a discriminator to learn from.
 
 Shrivastava et al. 2017, https://arxiv.org/abs/1612.07828, section 2.3; the rule is that of the released
 code of CycleGAN, Zhu et al. 2017.

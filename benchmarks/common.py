@@ -16,7 +16,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from unlabeled.app.cli import main as cli
-from unlabeled.data.kinds.tables import CPU, ImageTable
+from unlabeled.data.kinds.images import ImageTable
+from unlabeled.data.module import CPU
 
 ROOT = cli.CONF.parent
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from benchmarks.common import Row, row, timed, turns
-from unlabeled.data.kinds.tables import ImageTable
+from unlabeled.data.kinds.images import ImageTable
 from unlabeled.data.loader import ShuffledLoader
 
 IMAGES, BATCH = 50_000, 64

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.common import Row, row, timed, turns
-from unlabeled.data.module import ImageData
+from unlabeled.data.kinds.images import ImageData
 from unlabeled.data.sources.folder import Folder
 from unlabeled.evaluation.features.extraction import Extraction
 from unlabeled.evaluation.features.extractors import Inception

@@ -136,7 +136,8 @@ def trainer_of(
         def run(pace: Any) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 trainer = mimicry("training.trainer").Trainer(
-                    netD=discriminator, netG=generator, optD=adam(discriminator, beta=0.0), optG=adam(generator, beta=0.0),
+                    netD=discriminator, netG=generator,
+                    optD=adam(discriminator, beta=0.0), optG=adam(generator, beta=0.0),
                     dataloader=Batches(batches, pace, batch_size), num_steps=never, n_dis=5, lr_decay="None",
                     log_dir=folder, device=device, print_steps=never, vis_steps=never, save_steps=never,
                 )  # fmt: skip

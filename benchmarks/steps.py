@@ -23,7 +23,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from benchmarks.common import NoiseImages, Row, Seconds, Stopwatch, config_of, row
 from unlabeled.app.run.build import build, make_trainer, quiet
-from unlabeled.data.kinds.tables import UnpairedTable
+from unlabeled.data.kinds.pairs import UnpairedTable
 from unlabeled.data.loader import ShuffledLoader
 
 Steps = Any  # an iterator of a batch each, which can be closed

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import evaluate as evaluate_program
 import train as train_program
-from tests.cases import Case
+from tests.contract.cases import Case
 from unlabeled.app.cli import main as cli
 from unlabeled.app.run.build import build as built
 

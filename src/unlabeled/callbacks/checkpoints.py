@@ -18,7 +18,7 @@ from unlabeled.callbacks.pace import batches_a_step
 from unlabeled.callbacks.records import Diverged, Records
 from unlabeled.commands import resume
 from unlabeled.distributed.sharded import finite
-from unlabeled.errors import UserError
+from unlabeled.errors import Interrupted, UserError
 
 
 class AtomicIO(TorchCheckpointIO):
@@ -72,14 +72,6 @@ def sync(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-class Interrupted(UserError):
-    """The run was asked to stop, and has been saved."""
-
-    def __init__(self, message: str, signal_number: int):
-        super().__init__(message)
-        self.signal_number = signal_number
 
 
 class Checkpoints(Checkpoint):

@@ -12,7 +12,7 @@ from unlabeled.capabilities import Samples
 from unlabeled.evaluation.figures.drawing import Album, draw, grid, titled
 from unlabeled.evaluation.figures.points import draw_points, strip
 from unlabeled.evaluation.report.verdicts import heading
-from unlabeled.loggers.loggers import picture, table
+from unlabeled.loggers.actions import picture, table
 from unlabeled.seeding import seed_noise
 
 

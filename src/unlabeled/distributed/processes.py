@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 
-from unlabeled.callbacks.checkpoints import Interrupted
-from unlabeled.errors import UserError
+from unlabeled.errors import Interrupted, UserError
 
 PATIENCE = timedelta(minutes=30)  # for the first process's word
 GRACE = 120  # seconds that processes have to save when a run is stopped

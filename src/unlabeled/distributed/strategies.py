@@ -31,7 +31,7 @@ def networks(method: nn.Module) -> dict[str, nn.Module]:
 
 
 def pieces(method: nn.Module) -> dict[str, nn.Module]:
-    """Networks, but of a discriminator in two halves (nn/two_halves.py, nn/autoencoder_discriminator.py) each half."""
+    """The networks; of a discriminator with features (nn/gan/discriminators.py) body and head by themselves."""
     found: dict[str, nn.Module] = {}
     for name, network in networks(method).items():
         found |= (

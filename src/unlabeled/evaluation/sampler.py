@@ -133,7 +133,8 @@ class Posteriors:
         method = study.method
         if not isinstance(method, SamplesPosterior):
             raise UserError(
-                f"evaluation.sampler=aggregated_posterior draws from posteriors, and {type(method).__name__} has none: take gmm"
+                f"evaluation.sampler=aggregated_posterior draws from posteriors, and {type(method).__name__} has none: "
+                "take gmm"
             )
         table, rows = study.table("train"), study.chosen("train")
 

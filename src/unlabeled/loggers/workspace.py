@@ -131,7 +131,7 @@ def main(words: list[str]) -> None:
         write_json(given.json, made._spec)
         print(given.json)
         return
-    from unlabeled.loggers.loggers import wandb_key
+    from unlabeled.loggers.wandb import wandb_key
 
     if not wandb_key():
         raise UserError("W&B wants a key to save a workspace: say wandb login, or --json FILE")

@@ -56,8 +56,8 @@ def check_unrolls(optimizer: Optimizer) -> None:
     if type(optimizer) not in (SGD, Adam) or other or settings.get("dampening") or len(optimizer.param_groups) > 1:
         name = " with ".join([type(optimizer).__name__, *other[:1]])
         raise UserError(
-            f"an unrolled discriminator learns by plain torch.optim.Adam or SGD, with momentum or without, not by {name}: "
-            "say model.discriminator_optimizer._target_=torch.optim.Adam"
+            f"an unrolled discriminator learns by plain torch.optim.Adam or SGD, with momentum or without, not by "
+            f"{name}: say model.discriminator_optimizer._target_=torch.optim.Adam"
         )
 
 

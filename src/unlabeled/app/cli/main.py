@@ -19,12 +19,11 @@ from omegaconf.errors import OmegaConfBaseException
 from unlabeled.app.cli import log
 from unlabeled.app.cli import signals as stopping
 from unlabeled.app.cli.sweep_errors import keep_others
-from unlabeled.app.run import memory
-from unlabeled.app.run.leaving import exit_process
+from unlabeled.app.run.process import exit_process, keep_freed_memory
 from unlabeled.commands import command, extra, quoted
 from unlabeled.errors import UserError, alike, nearest
 
-CONF = Path(__file__).resolve().parents[3] / "conf"  # of the checkout that the package is installed from
+CONF = Path(__file__).resolve().parents[4] / "conf"  # of the checkout that the package is installed from
 # groups that fill a slot of the model by their own name
 PARTS = (
     "objective",
@@ -106,7 +105,7 @@ def run(main: Callable[[], Any]) -> None:
     sys.argv[1:] = flags + words  # Hydra wants all overrides in one place
     # threads that wait do not spin: several times faster where other programs want the same cores
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    memory.keep_freed_memory()
+    keep_freed_memory()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors arrive here instead of being printed by Hydra
     JobStatus.program = True
     with stopping.Listening():

@@ -8,7 +8,8 @@ from unlabeled.app.run.build import finish, loggers_of
 from unlabeled.app.run.checkpoint import check_targets
 from unlabeled.app.run.plan import config_of
 from unlabeled.errors import UserError
-from unlabeled.loggers.loggers import CSV, artifact, summary
+from unlabeled.loggers.actions import artifact, summary
+from unlabeled.loggers.csv import CSV
 
 
 def publish(home: Path, content: dict[str, Any], report: Path) -> None:
@@ -25,12 +26,8 @@ def publish(home: Path, content: dict[str, Any], report: Path) -> None:
     try:
         config = config_of(home)
         config = moved(config, config["run"], str(home))
-        ours = {
-            k: v
-            for k, v in (config.get("logger") or {}).items()
-            if v["_target_"].startswith("unlabeled.loggers.loggers.")
-        }
-        check_targets(ours, ("unlabeled.loggers.loggers",))
+        ours = {k: v for k, v in (config.get("logger") or {}).items() if v["_target_"].startswith("unlabeled.loggers.")}
+        check_targets(ours, ("unlabeled.loggers",))
         loggers += [logger for logger in loggers_of(config | {"logger": ours}) if not isinstance(logger, CSV)]
         for logger in loggers:
             summary(logger, values)

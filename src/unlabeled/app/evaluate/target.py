@@ -104,7 +104,7 @@ def collected(config: dict[str, Any], device: str, ranks: Ranks) -> EvaluationTa
     }
     pictures = {key: instantiate(source) for key, source in sources.items()}
     shape = common_shape(pictures, config["size"], config["channels"])
-    settings: dict[str, Any] = {"_target_": "unlabeled.data.module.ImageData", "shape": shape, "batch_size": 100}
+    settings: dict[str, Any] = {"_target_": "unlabeled.data.kinds.images.ImageData", "shape": shape, "batch_size": 100}
     root = config["data"]["root"] or os.environ.get("UNLABELED_DATA", "data")
     settings |= {"root": root, "packed": config["data"]["packed"], "val": 0.0, "test": 0.0}
     samples, data = (ready(settings | {"source": source}) for source in sources.values())

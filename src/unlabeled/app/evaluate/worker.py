@@ -10,15 +10,15 @@ from omegaconf import OmegaConf
 from unlabeled.app.cli import log
 from unlabeled.app.cli.main import explain
 from unlabeled.app.evaluate.evaluate import measure
-from unlabeled.app.run import memory
 from unlabeled.app.run.plan import resolve
+from unlabeled.app.run.process import keep_freed_memory
 from unlabeled.errors import UserError
 from unlabeled.evaluation.ranks import Ranks
 
 
 @log.kept()
 def main(file: Path, folder: Path) -> None:
-    memory.keep_freed_memory()
+    keep_freed_memory()
     log.into(folder, head=False)
     config = resolve(OmegaConf.load(file))
     torch.distributed.init_process_group("gloo", timeout=timedelta(days=1))  # a classifier may be trained

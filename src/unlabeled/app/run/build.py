@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.optim import Optimizer
 
 from unlabeled.app.run.acceleration import accelerate, fused
-from unlabeled.app.run.overhead import NoProfiler, skip_idle
+from unlabeled.app.run.lightning_overhead import NoProfiler, skip_idle
 from unlabeled.app.run.precision import precision
 from unlabeled.app.run.secrets import redact
 from unlabeled.callbacks.checkpoints import AtomicIO, Checkpoints
@@ -27,7 +27,8 @@ from unlabeled.callbacks.records import Records
 from unlabeled.capabilities import SamplesClasses
 from unlabeled.distributed.processes import environment
 from unlabeled.errors import UserError
-from unlabeled.loggers.loggers import CSV, close, go_on
+from unlabeled.loggers.actions import close, go_on
+from unlabeled.loggers.csv import CSV
 from unlabeled.seeding import mix
 
 WHERE = ("run", "output", "resume", "data_root", "data_packed")  # overrides that tell nothing of what is trained

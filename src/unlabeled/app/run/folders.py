@@ -8,8 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from unlabeled.callbacks.checkpoints import Interrupted
-from unlabeled.errors import UserError
+from unlabeled.errors import Interrupted, UserError
 from unlabeled.files import write
 
 

@@ -6,19 +6,17 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from unlabeled.app.cli import log
-from unlabeled.app.run import memory
-from unlabeled.app.run.leaving import exit_process
 from unlabeled.app.run.plan import resolve
+from unlabeled.app.run.process import exit_process, keep_freed_memory
 from unlabeled.app.run.secrets import receive_from_parent
 from unlabeled.app.run.train import fit
-from unlabeled.callbacks.checkpoints import Interrupted
-from unlabeled.errors import UserError
+from unlabeled.errors import Interrupted, UserError
 
 
 @log.kept()
 def main(folder: Path) -> int:
     """Returns the exit status."""
-    memory.keep_freed_memory()
+    keep_freed_memory()
     if "--resume" not in sys.argv:
         log.into(folder, head=False)
     config = receive_from_parent(resolve(OmegaConf.load(folder / "config.yaml")))

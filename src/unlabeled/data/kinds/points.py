@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from unlabeled.batches import Points
-from unlabeled.data.kinds.tables import CPU
-from unlabeled.data.module import TableData
+from unlabeled.data.module import CPU, TableData
 from unlabeled.data.sources.mixtures import Mixture
 from unlabeled.errors import UserError
 from unlabeled.seeding import mix

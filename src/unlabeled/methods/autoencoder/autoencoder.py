@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
+from unlabeled.methods.autoencoder.filters import filters
 from unlabeled.methods.method import Method
-from unlabeled.nn.filters import filters
 
 
 class Autoencoder(Method):

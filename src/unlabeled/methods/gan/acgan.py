@@ -22,7 +22,7 @@ from unlabeled.batches import Images
 from unlabeled.errors import UserError
 from unlabeled.losses.penalty import eager
 from unlabeled.methods.gan.gan import GAN
-from unlabeled.nn.gan.answering import ask
+from unlabeled.nn.gan.discriminators import ask
 from unlabeled.nn.layers.labels import Labels
 
 

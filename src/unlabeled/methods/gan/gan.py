@@ -44,13 +44,13 @@ class GAN(Adversarial):
             raise UserError(f"discriminator_steps={discriminator_steps}: at least 1")
         if getattr(penalty, "needs_double_backward", False) and has_batch_norm(discriminator):
             raise UserError(
-                f"penalty={type(penalty).__name__} and a discriminator with batch norm: its gradient at one image would "
-                "depend on the others; say model.discriminator.batch_norm=false or take another discriminator"
+                f"penalty={type(penalty).__name__} and a discriminator with batch norm: its gradient at one image "
+                "would depend on the others; say model.discriminator.batch_norm=false or take another discriminator"
             )
         if getattr(augmentation, "reads_signs", False) and not getattr(objective, "has_signed_score", False):
             raise UserError(
-                f"augmentation=ada reads the signs of the discriminator's scores, and with {type(objective).__name__} they "
-                "say nothing: take objective=non_saturating, minimax or hinge, or augmentation=diff_augment"
+                f"augmentation=ada reads the signs of the discriminator's scores, and with {type(objective).__name__} "
+                "they say nothing: take objective=non_saturating, minimax or hinge, or augmentation=diff_augment"
             )
         self.generator = generator
         self.discriminator = discriminator

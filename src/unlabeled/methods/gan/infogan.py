@@ -21,7 +21,7 @@ from unlabeled.errors import UserError
 from unlabeled.losses.mutual_information import Codes
 from unlabeled.losses.penalty import eager
 from unlabeled.methods.gan.gan import GAN
-from unlabeled.nn.gan.answering import ask
+from unlabeled.nn.gan.discriminators import ask
 
 SHOWN = 8  # images in a row
 

@@ -21,7 +21,7 @@ from unlabeled.errors import UserError
 from unlabeled.losses.penalty import eager
 from unlabeled.methods.gan.gan import GAN
 from unlabeled.methods.pretext.rotation import rotate4
-from unlabeled.nn.gan.answering import ask
+from unlabeled.nn.gan.discriminators import ask
 
 
 class SSGAN(GAN):
@@ -43,7 +43,8 @@ class SSGAN(GAN):
             )
         if generator_weight < 0 or discriminator_weight < 0:
             raise UserError(
-                f"model=ssgan: generator_weight={generator_weight}, discriminator_weight={discriminator_weight}: neither is negative"
+                f"model=ssgan: generator_weight={generator_weight}, discriminator_weight={discriminator_weight}: "
+                "neither is negative"
             )
         self.generator_weight, self.discriminator_weight = generator_weight, discriminator_weight
 

@@ -6,13 +6,15 @@ and of most images the styles from some layer on are another code's. R1 is taken
 The paper grows both networks as progressive_gan does. Here they are of full size from the start, as its successor's.
 """
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from unlabeled.methods.gan.gan import GAN
-from unlabeled.nn.gan.style import Mapping, crossed, mixing_table, truncation_sweep
+from unlabeled.nn.gan.style import Mapping, mix_styles
 
 
 class StyleGAN(GAN):
@@ -48,10 +50,10 @@ class StyleGAN(GAN):
         }
 
     def styles(self, n: int) -> Tensor:
-        """Of training: (n, layers, W), some crossed, none truncated."""
+        """Of training: (n, layers, W), some mix_styles, none truncated."""
         w, other = self.mapping(self.sample_prior(2 * n)).chunk(2)
         self.mapping.follow(w)
-        return crossed(w, other, self.layers, self.style_mixing_prob)
+        return mix_styles(w, other, self.layers, self.style_mixing_prob)
 
     def draw(self, n: int, last: bool) -> Tensor:
         return self.generator(self.styles(n)).float()
@@ -61,3 +63,27 @@ class StyleGAN(GAN):
             self.generator_optimizer([*self.mapping.parameters(), *self.generator.parameters()]),
             self.discriminator_optimizer(self.discriminator.parameters()),
         ]
+
+
+Render = Callable[..., Tensor]  # w (n, W) or styles (n, layers, W), and psi -> images (n, C, H, W)
+
+
+def truncation_sweep(render: Render, w: Tensor) -> tuple[Tensor, list[str]]:
+    """Rows: the same w (8, W) from the mean (psi = 0) to themselves (psi = 1); images and captions for DrawsFigures."""
+    steps = [0.0, 0.25, 0.5, 0.75, 1.0]
+    return torch.cat([render(w, psi) for psi in steps]), [f"psi = {psi:g}" for psi in steps for _ in w]
+
+
+def mixing_table(render: Render, w: Tensor, layers: int) -> tuple[Tensor, list[str]]:
+    """Rows: the same w (8, W) from the mean (psi = 0) to themselves (psi = 1); images and captions for figures."""
+
+    Karras et al. 2019, figure 3, with one crossover, at the middle layer.
+    """
+    styles = w[:, None].expand(-1, layers, -1)
+    half = layers // 2
+    rows = [render(styles)]
+    for fine in styles[: len(w) - 1]:
+        rows.append(render(torch.cat([styles[:, :half], fine[half:].expand(len(w), -1, -1)], 1)))
+    names = [f"{i + 1}" for i in range(len(w))]
+    captions = names + [f"{a} coarse, {b} fine" for b in names[:-1] for a in names]
+    return torch.cat(rows), captions

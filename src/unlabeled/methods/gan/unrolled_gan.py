@@ -1,8 +1,8 @@
 """Unrolled GAN: the generator plays against the discriminator as it will have answered.
 
 Metz et al. 2017, https://arxiv.org/abs/1611.02163, equations 4 to 7. With f the value that both play for, and
-f_K(theta_G, theta_D) = f(theta_G, theta_D^K) its value after K more steps of the discriminator, each on this batch, by its own
-optimizer from where that is:
+f_K(theta_G, theta_D) = f(theta_G, theta_D^K) its value after K more steps of the discriminator, each on this batch,
+by its own optimizer from where that is:
 
     theta_G <- theta_G - eta d f_K(theta_G, theta_D) / d theta_G, through the K steps
     theta_D <- theta_D + eta d f(theta_G, theta_D) / d theta_D: it moves one step only

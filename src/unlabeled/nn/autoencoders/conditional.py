@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from unlabeled.nn.autoencoders.fully_connected import layers
+from unlabeled.nn.layers.mlp import layers
 
 
 def beside(h: Tensor, y: Tensor, classes: int) -> Tensor:

@@ -2,47 +2,10 @@
 
 from collections.abc import Callable
 
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch import nn
 
-from unlabeled.errors import UserError
-
-
-def sides(height: int, width: int, smallest: int = 4) -> list[tuple[int, int]]:
-    """The sides of an image halved (rounding up) for as long as none falls under `smallest`, the full size first."""
-    pyramid = [(height, width)]
-    while min(-(-side // 2) for side in pyramid[-1]) >= smallest:
-        pyramid.append((-(-pyramid[-1][0] // 2), -(-pyramid[-1][1] // 2)))
-    if len(pyramid) == 1:
-        raise UserError(
-            f"images of {height}x{width} are too small to be halved: at least {2 * smallest - 1} pixels a side"
-        )
-    return pyramid
-
-
-class Up(nn.ConvTranspose2d):
-    """Twice the size (4x4, stride 2), cropped to the sides wanted: (B, in, h, w) -> (B, out, H, W)."""
-
-    def __init__(self, channels: int, out: int, to: tuple[int, int], bias: bool = True):
-        super().__init__(channels, out, 4, 2, 1, bias=bias)
-        self.to_sides = to
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        return super().forward(x)[..., : self.to_sides[0], : self.to_sides[1]]
-
-
-class Enlarge(nn.Conv2d):
-    """Enlarged to the sides wanted by repeating pixels, then a 3x3 convolution: (B, in, h, w) -> (B, out, H, W).
-
-    Odena, Dumoulin & Olah 2016, https://distill.pub/2016/deconv-checkerboard/
-    """
-
-    def __init__(self, channels: int, out: int, to: tuple[int, int], bias: bool = True):
-        super().__init__(channels, out, 3, 1, 1, bias=bias)
-        self.to_sides = to
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(interpolate(x, self.to_sides, mode="nearest"))
+from unlabeled.nn.layers.sizes import sides
+from unlabeled.nn.layers.upsampling import Up
 
 
 class ConvEncoder(nn.Sequential):

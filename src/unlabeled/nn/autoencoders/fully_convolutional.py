@@ -3,20 +3,8 @@
 from torch import nn
 
 from unlabeled.errors import UserError
-from unlabeled.nn.autoencoders.convolutional import Up
-
-
-def pyramid(height: int, width: int, halvings: int) -> list[tuple[int, int]]:
-    """The sides of an image, and after each halving (rounding up)."""
-    if halvings < 1 or min(height, width) < 2**halvings:
-        raise UserError(
-            f"images of {height}x{width} cannot be halved {halvings} times: halvings is at least 1, and a side at "
-            f"least {2 ** max(halvings, 1)} pixels"
-        )
-    sides = [(height, width)]
-    for _ in range(halvings):
-        sides.append((-(-sides[-1][0] // 2), -(-sides[-1][1] // 2)))
-    return sides
+from unlabeled.nn.layers.sizes import halved
+from unlabeled.nn.layers.upsampling import Up
 
 
 def channels_of(dim: int, sides: tuple[int, int]) -> int:
@@ -35,7 +23,7 @@ class FullyConvolutionalEncoder(nn.Sequential):
 
     def __init__(self, shape: tuple[int, int, int], dim: int, num_params: int = 1, width: int = 32, halvings: int = 2):
         channels, height, breadth = shape
-        sides = pyramid(height, breadth, halvings)
+        sides = halved(height, breadth, halvings)
         code = channels_of(dim, sides[-1])
         modules: list[nn.Module] = []
         for i, _ in enumerate(sides[1:]):
@@ -50,7 +38,7 @@ class FullyConvolutionalDecoder(nn.Sequential):
 
     def __init__(self, shape: tuple[int, int, int], dim: int, width: int = 32, halvings: int = 2, outputs: int = 1):
         channels, height, breadth = shape
-        sides = pyramid(height, breadth, halvings)
+        sides = halved(height, breadth, halvings)
         code = channels_of(dim, sides[-1])
         widths = [outputs * channels, *(width * 2 ** min(i, 3) for i in range(halvings))]
         modules: list[nn.Module] = [

@@ -6,8 +6,8 @@ residual blocks of 3x3 and 1x1 with ReLU before each; the decoder mirrored.
 
 from torch import Tensor, nn
 
-from unlabeled.errors import UserError
-from unlabeled.nn.autoencoders.convolutional import Up
+from unlabeled.nn.layers.sizes import halved
+from unlabeled.nn.layers.upsampling import Up
 
 
 class Block(nn.Sequential):
@@ -18,16 +18,6 @@ class Block(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + super().forward(x)
-
-
-def halved(shape: tuple[int, int, int], times: int) -> list[tuple[int, int]]:
-    """The sides of an image halved (rounding up) `times` times, the full size first."""
-    sides = [(shape[1], shape[2])]
-    for _ in range(times):
-        sides.append((-(-sides[-1][0] // 2), -(-sides[-1][1] // 2)))
-    if times < 1 or min(shape[1:]) < 2**times:
-        raise UserError(f"images of {shape[1]}x{shape[2]} cannot be halved {times} times: say a larger data.size")
-    return sides
 
 
 class ResidualEncoder(nn.Sequential):
@@ -43,7 +33,7 @@ class ResidualEncoder(nn.Sequential):
         halvings: int = 2,
     ):
         modules: list[nn.Module] = []
-        for i, (high, wide) in enumerate(halved(shape, halvings)[:-1]):
+        for i, (high, wide) in enumerate(halved(*shape[1:], halvings)[:-1]):
             # an odd side is padded by one more row, so that ceil(side / 2) rows come out
             modules += [nn.ZeroPad2d((0, wide % 2, 0, high % 2)), nn.Conv2d(width if i else shape[0], width, 4, 2, 1)]
             modules += [nn.ReLU()] * (i < halvings - 1)
@@ -63,7 +53,7 @@ class ResidualDecoder(nn.Sequential):
         halvings: int = 2,
         outputs: int = 1,
     ):
-        pyramid = halved(shape, halvings)
+        pyramid = halved(*shape[1:], halvings)
         modules: list[nn.Module] = [nn.Conv2d(dim, width, 3, 1, 1), *(Block(width, hidden) for _ in range(blocks))]
         for i in reversed(range(halvings)):
             modules += [nn.ReLU(), Up(width, width if i else outputs * shape[0], pyramid[i])]

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from unlabeled.nn.autoencoders.convolutional import Enlarge, sides
 from unlabeled.nn.gan.resnet import glorot
+from unlabeled.nn.layers.sizes import sides
+from unlabeled.nn.layers.upsampling import Enlarge
 
 
 class Euclidean:
@@ -67,7 +68,7 @@ class Encoder(nn.Sequential):
 
 
 class Decoder(nn.Sequential):
-    """BEGAN's, of discriminator and generator alike. Code (B, dim) -> (B, C, H, W): pixels repeated, two convolutions a stage.
+    """BEGAN's decoder, also its generator. Code (B, dim) -> (B, C, H, W): pixels repeated, two convolutions a stage.
 
     `bound`: to [-1, 1] by tanh, which the paper does not mention.
     """

@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from unlabeled.nn.autoencoders.convolutional import Up, sides
-from unlabeled.nn.gan.two_halves import FeatureDiscriminator
+from unlabeled.nn.gan.discriminators import FeatureDiscriminator
 from unlabeled.nn.layers.minibatch import NoMinibatch
+from unlabeled.nn.layers.sizes import sides
+from unlabeled.nn.layers.upsampling import Up
 
 
 class Generator(nn.Module):

@@ -9,8 +9,9 @@ from math import prod
 from torch import nn
 
 from unlabeled.errors import UserError
-from unlabeled.nn.autoencoders.convolutional import Up, sides
-from unlabeled.nn.gan.two_halves import FeatureDiscriminator
+from unlabeled.nn.gan.discriminators import FeatureDiscriminator
+from unlabeled.nn.layers.sizes import sides
+from unlabeled.nn.layers.upsampling import Up
 
 
 def pyramid_of(height: int, breadth: int) -> list[tuple[int, int]]:

@@ -11,9 +11,9 @@ from math import prod
 
 from torch import nn
 
-from unlabeled.nn.autoencoders.fully_connected import layers
-from unlabeled.nn.gan.two_halves import FeatureDiscriminator
+from unlabeled.nn.gan.discriminators import FeatureDiscriminator
 from unlabeled.nn.layers.minibatch import NoMinibatch
+from unlabeled.nn.layers.mlp import layers
 
 
 class Generator(nn.Sequential):

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from unlabeled.nn.autoencoders.convolutional import sides
 from unlabeled.nn.gan.stylegan2 import channels_of
 from unlabeled.nn.layers.equalized import EqualisedConv2d, EqualisedLinear, Leaky, PixelNorm
 from unlabeled.nn.layers.minibatch import MinibatchStandardDeviation
+from unlabeled.nn.layers.sizes import sides
 
 Sides = tuple[int, int]
 

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
-from unlabeled.nn.autoencoders.convolutional import sides
 from unlabeled.nn.gan.resnet import SMALL, Discriminator, GeneratorBlock, glorot, width_at
+from unlabeled.nn.layers.sizes import sides
 from unlabeled.nn.layers.spectral import spectral_norm
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu
 
 from unlabeled.errors import UserError
-from unlabeled.nn.autoencoders.convolutional import sides
-from unlabeled.nn.gan.two_halves import FeatureDiscriminator
+from unlabeled.nn.gan.discriminators import FeatureDiscriminator
+from unlabeled.nn.layers.sizes import sides
 
 SLOPE = 0.2  # of leaky ReLU
 GAIN = (2 / (1 + SLOPE**2)) ** 0.5  # which keeps its variance

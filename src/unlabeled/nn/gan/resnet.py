@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
 from unlabeled.errors import UserError
-from unlabeled.nn.autoencoders.convolutional import sides
-from unlabeled.nn.gan.two_halves import FeatureDiscriminator
+from unlabeled.nn.gan.discriminators import FeatureDiscriminator
 from unlabeled.nn.layers.attention import SelfAttention, plain
+from unlabeled.nn.layers.sizes import sides
 from unlabeled.nn.layers.spectral import spectral_norm
 
 SMALL = 32  # pixels: the last size of table 3

@@ -1,9 +1,8 @@
-"""Styles: the mapping network of StyleGAN, styles that cross over from one code to another, and truncation.
+"""The mapping network of StyleGAN, style mixing, and truncation.
 
 Karras et al. 2019, https://arxiv.org/abs/1812.04948, sections 2 and 3.1 and appendix B.
 """
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -45,7 +44,7 @@ class Mapping(nn.Module):
         return w if psi == 1 else self.average.lerp(w, psi)
 
 
-def crossed(w: Tensor, other: Tensor, layers: int, share: float) -> Tensor:
+def mix_styles(w: Tensor, other: Tensor, layers: int, share: float) -> Tensor:
     """Styles (B, layers, W) from w (B, W); of a share of the images those from some layer on are of `other` (B, W).
 
     Style mixing, section 3.1. Each image has its own layer, from the second to the last.
@@ -55,27 +54,3 @@ def crossed(w: Tensor, other: Tensor, layers: int, share: float) -> Tensor:
     mixed = torch.rand(n, 1, device=w.device) < share
     own = ~mixed | (torch.arange(layers, device=w.device) < start)  # (B, layers)
     return torch.where(own[:, :, None], w[:, None], other[:, None])
-
-
-Render = Callable[..., Tensor]  # w (n, W) or styles (n, layers, W), and psi -> images (n, C, H, W)
-
-
-def truncation_sweep(render: Render, w: Tensor) -> tuple[Tensor, list[str]]:
-    """Rows: the same w (8, W) from the mean (psi = 0) to themselves (psi = 1); images and captions for `Shows`."""
-    steps = [0.0, 0.25, 0.5, 0.75, 1.0]
-    return torch.cat([render(w, psi) for psi in steps]), [f"psi = {psi:g}" for psi in steps for _ in w]
-
-
-def mixing_table(render: Render, w: Tensor, layers: int) -> tuple[Tensor, list[str]]:
-    """Columns: w (8, W); rows below the first: its coarse styles crossed with the fine styles of another (8 - 1 rows).
-
-    Karras et al. 2019, figure 3, with one crossover, at the middle layer.
-    """
-    styles = w[:, None].expand(-1, layers, -1)
-    half = layers // 2
-    rows = [render(styles)]
-    for fine in styles[: len(w) - 1]:
-        rows.append(render(torch.cat([styles[:, :half], fine[half:].expand(len(w), -1, -1)], 1)))
-    names = [f"{i + 1}" for i in range(len(w))]
-    captions = names + [f"{a} coarse, {b} fine" for b in names[:-1] for a in names]
-    return torch.cat(rows), captions

@@ -1,4 +1,4 @@
-"""Generator and discriminator of StyleGAN. Karras et al. 2019, https://arxiv.org/abs/1812.04948, section 2 and appendix C.
+"""Generator and discriminator of StyleGAN. Karras et al. 2019, https://arxiv.org/abs/1812.04948, section 2, appendix C.
 
 Any size: the sides are halved for as long as they stay at 4 or more. Both are of full size from the start.
 """
@@ -8,11 +8,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from unlabeled.nn.autoencoders.convolutional import sides
 from unlabeled.nn.gan import stylegan2
 from unlabeled.nn.gan.stylegan2 import channels_of
 from unlabeled.nn.layers.equalized import EqualisedConv2d, EqualisedLinear, Leaky
 from unlabeled.nn.layers.filtered import Double, Halve
+from unlabeled.nn.layers.sizes import sides
 
 
 class AdaIN(nn.Module):

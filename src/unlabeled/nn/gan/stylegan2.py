@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from unlabeled.nn.autoencoders.convolutional import sides
-from unlabeled.nn.gan.two_halves import FeatureDiscriminator
+from unlabeled.nn.gan.discriminators import FeatureDiscriminator
 from unlabeled.nn.layers.equalized import EqualisedConv2d, EqualisedLinear, Leaky
 from unlabeled.nn.layers.filtered import Double, Filter, Halve, even
 from unlabeled.nn.layers.minibatch import MinibatchStandardDeviation
+from unlabeled.nn.layers.sizes import sides
 
 
 def channels_of(levels: int, width: int, maximum: int) -> list[int]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, logsigmoid, softplus
 
 from unlabeled.errors import UserError
-from unlabeled.nn.autoencoders.fully_connected import layers
+from unlabeled.nn.layers.mlp import layers
 
 
 class Planar(nn.Module):

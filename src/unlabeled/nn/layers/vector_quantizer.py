@@ -38,7 +38,8 @@ class VectorQuantizer(nn.Module):
         super().__init__()
         if codes < 2 or not 0 <= decay < 1 or not 0 <= reset_threshold < 1:
             raise UserError(
-                f"codes={codes}, decay={decay}, reset_threshold={reset_threshold}: at least 2 codes, and shares in [0, 1)"
+                f"codes={codes}, decay={decay}, reset_threshold={reset_threshold}: at least 2 codes, and shares "
+                "in [0, 1)"
             )
         self.decay, self.reset_threshold = decay, reset_threshold
         self.register_buffer("codebook", torch.randn(codes, dim))

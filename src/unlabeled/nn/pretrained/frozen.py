@@ -98,7 +98,7 @@ class VGG16(Frozen):
         if weights is None:
             raise UserError(
                 f"network=vgg16 takes weights, and none are ever downloaded: say model.distance.network.weights=FILE, "
-                f"torchvision's {self.FILE}; or network@model.distance.network=pretrained/run and a classifier of your own"
+                f"torchvision's {self.FILE}; or network@model.distance.network=pretrained/run and your own classifier"
             )
         from torchvision.models.vgg import cfgs, make_layers  # a second to import
 

@@ -1,0 +1,252 @@
+"""What every method promises, checked for every row of cases.py."""
+
+import copy
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback
+from omegaconf import OmegaConf
+
+from tests.contract.cases import CASES
+from unlabeled import capabilities
+from unlabeled.app.cli.types import check_values
+from unlabeled.app.run.build import make_trainer
+from unlabeled.app.run.checkpoint import load
+from unlabeled.app.run.train import fit
+from unlabeled.batches import Unpaired
+from unlabeled.callbacks.checkpoints import Checkpoints
+from unlabeled.callbacks.dashboards import Dashboards
+from unlabeled.errors import Interrupted
+from unlabeled.seeding import seed_noise
+
+pytestmark = pytest.mark.parametrize("case", CASES, ids=str)
+PROTOCOLS = {
+    value
+    for value in vars(capabilities).values()
+    if getattr(value, "_is_runtime_protocol", False) and value.__module__ == capabilities.__name__
+}
+
+
+class Watch(Callback):
+    """After each batch: which child modules moved, and what was recorded."""
+
+    def __init__(self) -> None:
+        self.moved: list[set[str]] = []
+        self.recorded: list[float] = []
+
+    def on_train_batch_start(self, trainer: Any, method: Any, *_: Any) -> None:
+        self.before = {n: [p.clone() for p in m.parameters()] for n, m in method.named_children()}
+
+    def on_train_batch_end(self, trainer: Any, method: Any, *_: Any) -> None:
+        same = lambda n, m: all(map(torch.equal, self.before[n], m.parameters()))
+        self.moved.append({n for n, m in method.named_children() if self.before[n] and not same(n, m)})
+        self.recorded += [float(value) for values in method.recorded for value in values.values()]
+
+
+def run(
+    built: Any, *, resume: Path | None = None, watch: Callback | None = None, saved: bool = True, **trainer: Any
+) -> Any:
+    method, data, config = built
+    config = copy.deepcopy(config)
+    for name in ("pictures", "progress"):
+        del config["callbacks"][name]
+    made = make_trainer(config, method, enable_progress_bar=False, **trainer)
+    unseen = () if saved else (Checkpoints, Dashboards)
+    made.callbacks = [callback for callback in made.callbacks if not isinstance(callback, unseen)]
+    made.callbacks.insert(0, watch or Watch())
+    made.fit(method, datamodule=data, ckpt_path=resume, weights_only=True)
+    return method
+
+
+def first_batch(data: Any) -> Any:
+    return next(iter(data.loader("train")))
+
+
+def test_can_do_exactly_what_its_row_says(case: Any, build: Any) -> None:
+    built = build(case, "budget.epochs=1")
+    method, data, config = built
+    check_values(OmegaConf.create({key: value for key, value in config.items() if key != "names"}))
+    run(built, saved=False)
+    assert {p for p in PROTOCOLS if isinstance(method, p)} == case.can
+    method.eval()
+    batch = first_batch(data)
+    x = batch[0]
+    in_range = lambda image: image.shape[1:] == x.shape[1:] and image.abs().max() <= 1
+    with torch.no_grad():
+        if capabilities.Samples in case.can:
+            assert in_range(method.sample(3)) and len(method.sample(3)) == 3
+        if capabilities.SamplesClasses in case.can:
+            assert in_range(method.sample_class(batch.y[:3])) and len(method.sample_class(batch.y[:3])) == 3
+        if capabilities.Encodes in case.can:
+            code = method.encode(x)
+            assert code.ndim == 2 and len(code) == len(x) and torch.equal(code, method.encode(x))
+            torch.testing.assert_close(method.encode(x[:3]), code[:3], rtol=1e-4, atol=1e-5)  # no image sees another
+        if capabilities.Reconstructs in case.can:
+            assert in_range(method.reconstruct(x)) and torch.equal(method.reconstruct(x), method.reconstruct(x))
+        if {capabilities.Encodes, capabilities.Decodes} <= case.can:
+            assert in_range(method.decode(method.encode(x)))
+        if capabilities.SamplesPrior in case.can:
+            assert in_range(method.decode(method.sample_prior(3)))
+        if capabilities.SamplesPosterior in case.can:
+            drawn = method.sample_posterior(x)
+            assert drawn.shape == method.encode(x).shape and not torch.equal(drawn, method.sample_posterior(x))
+        if capabilities.BoundsLikelihood in case.can:
+            assert method.log_likelihood(x).shape == (len(x),) and method.bin_width > 0
+        if capabilities.ElboTerms in case.can:
+            assert all(term.shape == (len(x),) for term in method.elbo_terms(x))
+        if capabilities.WeighsSamples in case.can:
+            seen = method.observe(x)
+            assert method.log_weights(x, 3).shape == (3, len(x)) and torch.equal(method.observe(seen), seen)
+        if capabilities.Classifies in case.can:
+            assert method.classify(x).shape == (len(x), 2)
+        if capabilities.Clusters in case.can:
+            cluster = method.assign(x)
+            assert cluster.shape == (len(x),) and cluster.dtype == torch.int64
+            assert cluster.min() >= 0 and cluster.max() < method.clusters
+        if capabilities.IntermediateFeatures in case.can:
+            stages = method.intermediate_features(x)
+            assert len(stages) > 1 and all(h.shape[0] == len(x) and h.ndim == 2 for h in stages.values())
+        if capabilities.Translates in case.can:
+            assert in_range(method.translate(x)) and len(method.translate(x)) == len(x)
+        if capabilities.TranslatesBack in case.can:
+            assert in_range(method.translate_back(x))
+        if capabilities.DrawsFigures in case.can:
+            for images, captions in method.figures(x).values():
+                assert in_range(images) and len(images) == len(captions)
+
+
+def test_every_parameter_has_one_owner(case: Any, build: Any) -> None:
+    method, *_ = build(case)
+    optimizers = method.configure_optimizers()
+    if optimizers is None:
+        return  # solved, not descended
+    optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+    owned = [id(p) for o in optimizers for g in o.param_groups for p in g["params"]]
+    still = {id(p) for name in case.still for p in method.get_submodule(name).parameters()}
+    roles = {id(p): n for name, n in case.roles.items() for p in method.get_submodule(name).parameters()}
+    assert all(owned.count(p) == roles.get(p, 1) for p in owned)
+    assert set(owned) == {id(p) for p in method.parameters()} - still
+
+
+def test_each_player_moves_on_its_turn_and_only_then(case: Any, build: Any) -> None:
+    watch = Watch()
+    method = run(build(case, "budget.batches=3"), watch=watch, saved=False)
+    players = [n for n, m in method.named_children() if any(True for _ in m.parameters())]
+    for name in players:
+        assert [int(name in moved) for moved in watch.moved] == case.turns.get(name, [1, 1, 1]), name
+
+
+def test_learns_one_batch(case: Any, build: Any) -> None:
+    for measure, overrides in case.falls.items():
+        smaller = [] if case.unpaired else ["data.val=0.125"]
+        before, after = (
+            build(case, *smaller, *overrides),
+            build(case, *smaller, *overrides, f"budget.epochs={case.epochs}", "data.epochs=null"),
+        )
+        batch = first_batch(before[1])
+        run(after, saved=False, limit_val_batches=0)
+        values = []
+        for method, *_ in (before, after):
+            seed_noise(0)
+            with torch.no_grad():
+                values.append(float(measure(method.eval(), batch)))
+        assert values[1] < values[0], f"{measure.__name__}: {values[0]:.4f} -> {values[1]:.4f}"
+
+
+class StopAt(Callback):
+    """Asks for a stop at a batch, as Ctrl-C does."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        if trainer.fit_loop.total_batch_idx + 1 == self.batch:
+            import signal
+
+            signal.raise_signal(signal.SIGINT)
+
+
+STOPS = [(1, 4), (3, 5)]  # of 4 batches an epoch: first, last, middle, first of the next; rows take turns
+
+
+def test_a_resumed_run_ends_bitwise_equal(case: Any, build: Any, tmp_path: Path) -> None:
+    overrides = ["data.batch_size=2", "budget.epochs=2", "callbacks=averaging", "callbacks.records.every=3"]
+    if case.model == "pca":
+        overrides.append("model.latent_dim=2")
+    straight = run(build(case, *overrides, run="straight"))
+    for stop in STOPS[CASES.index(case) % 2]:
+        assert_resumes(case, build, overrides, straight, tmp_path, stop)
+
+
+def assert_resumes(case: Any, build: Any, overrides: list[str], straight: Any, tmp_path: Path, stop: int) -> None:
+    broken = f"broken{stop}"
+    built = build(case, *overrides, run=broken)
+    try:
+        run(built, watch=StopAt(stop))
+    except Interrupted:
+        pass
+    else:
+        assert stop > 3 and case.model in {"gmm", "kmeans", "pca"}, "it was not interrupted"
+        return  # a method that needs one pass had ended before
+    again = build(case, *overrides, "seed=0", run=broken)
+    with torch.no_grad():
+        for p in again[0].parameters():
+            p.add_(1)  # whatever it started from is forgotten
+    resumed = run(again, resume=tmp_path / broken / "checkpoints" / "last.ckpt")
+    for (name, a), b in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    # wall time differs, all else may not
+    ends = [torch.load(tmp_path / n / "checkpoints" / "last.ckpt", weights_only=True) for n in ("straight", broken)]
+    for old, new in zip(*(flat(end["callbacks"]) for end in ends), strict=True):
+        if old[0].endswith("/seconds"):
+            continue
+        assert old[0] == new[0] and (
+            torch.equal(old[1], new[1]) if isinstance(old[1], torch.Tensor) else old[1] == new[1]
+        ), old[0]
+    metrics = [(tmp_path / n / "metrics.csv").read_text().splitlines() for n in ("straight", broken)]
+    assert len(metrics[0]) > 1 and metrics[0] == metrics[1]
+
+
+def flat(node: Any, name: str = "") -> list[tuple[str, Any]]:
+    if isinstance(node, dict):
+        return list(itertools.chain.from_iterable(flat(value, f"{name}/{key}") for key, value in node.items()))
+    return [(name, node)]
+
+
+def test_trains_in_bf16(case: Any, build: Any) -> None:
+    watch = Watch()
+    method = run(build(case, "budget.batches=2"), watch=watch, saved=False, precision="bf16-mixed")
+    assert all(math.isfinite(value) for value in watch.recorded)
+    assert all(value.isfinite().all() for value in method.state_dict().values())
+
+
+def test_a_checkpoint_stands_alone(case: Any, build: Any, tmp_path: Path) -> None:
+    built = build(case, "budget.batches=2")
+    method = run(built).eval()
+    _loaded, config, facts = load(tmp_path / "run", trusted_packages=("tests",))
+    assert facts["weights"] == "live" and config["seed"] == 0
+    last, _, _ = load(tmp_path / "run" / "checkpoints" / "last.ckpt", trusted_packages=("tests",))
+    batch = first_batch(built[1])
+    with torch.no_grad():
+        answer = (
+            (lambda m: m.translate(batch.a))
+            if isinstance(batch, Unpaired)
+            else (
+                (lambda m: m.encode(batch.x))
+                if capabilities.Encodes in case.can
+                else lambda m: (seed_noise(0), m.sample(2))[1]
+            )
+        )
+        assert torch.equal(answer(method), answer(last))
+
+
+def test_the_whole_program_runs(case: Any, build: Any, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    *_, config = build(case, "budget.batches=2")
+    fit(config)
+    made = {path.name for path in (tmp_path / "run" / "pictures").rglob("*.png")}
+    assert len(made) >= 2 and "curves.png" in made
+    assert "pictures" in capsys.readouterr().out

@@ -45,7 +45,7 @@ def some(folder: Path, y: Any, **named: Any) -> ImageData:
 
 
 def test_training_sees_as_many_labels_of_each_class_and_evaluation_all(tmp_path: Path) -> None:
-    data, whole = digits(tmp_path, labels=20, labelled_share=0.0), digits(tmp_path)
+    data, whole = digits(tmp_path, num_labels=20, labelled_share=0.0), digits(tmp_path)
     seen, known = data.training(), whole.table("train")
     y = seen.labels[seen.rows]
     assert torch.equal(y[y >= 0].bincount(), torch.full((10,), 2))
@@ -57,7 +57,7 @@ def test_training_sees_as_many_labels_of_each_class_and_evaluation_all(tmp_path:
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.75])
 def test_labelled_images_are_their_share_of_the_batches(tmp_path: Path, share: float) -> None:
-    data = digits(tmp_path, labels=30, labelled_share=share)
+    data = digits(tmp_path, num_labels=30, labelled_share=share)
     loader = data.train_dataloader()
     y = torch.cat([batch.y for batch in loader])
     assert float((y >= 0).double().mean()) == pytest.approx(share, abs=0.02)
@@ -68,33 +68,33 @@ def test_labelled_images_are_their_share_of_the_batches(tmp_path: Path, share: f
 
 
 def test_a_seed_of_its_own_draws_the_labels(tmp_path: Path) -> None:
-    kept = lambda **named: (digits(tmp_path, labels=20, **named).training().labels >= 0).nonzero()[:, 0]
+    kept = lambda **named: (digits(tmp_path, num_labels=20, **named).training().labels >= 0).nonzero()[:, 0]
     assert torch.equal(kept(), kept(seed=5)) and not torch.equal(kept(), kept(label_seed=1))
 
 
 def test_labels_stay_within_the_classes_that_training_keeps(tmp_path: Path) -> None:
-    table = digits(tmp_path, labels=6, class_subset=[3, 8]).training()
+    table = digits(tmp_path, num_labels=6, class_subset=[3, 8]).training()
     y = table.labels[table.rows]
     assert torch.equal(table.labels[table.labels >= 0].bincount()[[3, 8]], torch.tensor([3, 3]))
     assert set(y.tolist()) == {-1, 3, 8}
 
 
 def test_more_labels_than_the_share_asks_for_come_once_each(tmp_path: Path) -> None:
-    rows = some(tmp_path, [0, 1] * 8, labels=12, labelled_share=0.1).training().rows
+    rows = some(tmp_path, [0, 1] * 8, num_labels=12, labelled_share=0.1).training().rows
     assert torch.equal(rows.sort().values, torch.arange(16))
 
 
 @pytest.mark.parametrize(
     ("y", "named", "words"),
     [
-        ([0, 1] * 8, {"labels": 0}, "data.num_labels=0: say how many labels training sees"),
-        ([0, 1] * 8, {"labels": "few"}, "data.num_labels=few: say how many"),
-        ([0, 1] * 8, {"labels": True}, "data.num_labels=True: say how many"),
-        ([0, 1] * 8, {"labels": 2, "labelled_share": 1.0}, "data.labelled_share=1.0: 0 or more, and less than 1"),
-        ([0, 1] * 8, {"labels": 5}, "data.num_labels=5: data=some has 2 classes: say a multiple of that"),
-        ([0, 1] * 8, {"labels": 18}, "has 8 training images of class 0: say fewer labels"),
-        ([-1] * 16, {"labels": 2}, "has no class for each image: leave data.num_labels out"),
-        ([[0, 1]] * 16, {"labels": 2}, "has no class for each image: leave data.num_labels out"),
+        ([0, 1] * 8, {"num_labels": 0}, "data.num_labels=0: say how many labels training sees"),
+        ([0, 1] * 8, {"num_labels": "few"}, "data.num_labels=few: say how many"),
+        ([0, 1] * 8, {"num_labels": True}, "data.num_labels=True: say how many"),
+        ([0, 1] * 8, {"num_labels": 2, "labelled_share": 1.0}, "data.labelled_share=1.0: 0 or more, and less than 1"),
+        ([0, 1] * 8, {"num_labels": 5}, "data.num_labels=5: data=some has 2 classes: say a multiple of that"),
+        ([0, 1] * 8, {"num_labels": 18}, "has 8 training images of class 0: say fewer labels"),
+        ([-1] * 16, {"num_labels": 2}, "has no class for each image: leave data.num_labels out"),
+        ([[0, 1]] * 16, {"num_labels": 2}, "has no class for each image: leave data.num_labels out"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, y: Any, named: Any, words: str) -> None:
@@ -121,7 +121,7 @@ class Reads:
 def test_accuracy_error_and_the_most_common_class(tmp_path: Path) -> None:
     y = torch.arange(160) % 4
     y[:20:4] = -1  # unknown: they count for nothing
-    data = some(tmp_path, y.tolist(), classes=4, labels=8, test=0.5)
+    data = some(tmp_path, y.tolist(), classes=4, num_labels=8, test=0.5)
     study = Study(Reads(wrong=120), data)
     found = {number.name: number for number in Classification().measure(study)}
     table = data.table("test")

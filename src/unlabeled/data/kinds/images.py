@@ -130,8 +130,8 @@ class PackedData(TableData):
 class ImageData(PackedData):
     """Single images, with labels that unsupervised methods ignore.
 
-    With `labels` training sees the classes of so many images and -1 for all others, and comes across the labelled ones
-    so often that they are `labelled_share` of its batches: an epoch is every other image once. Evaluation, on
+    With `num_labels` training sees the classes of so many images and -1 for all others, and comes across the labelled
+    ones so often that they are `labelled_share` of its batches: an epoch is every other image once. Evaluation, on
     training images too, sees every label there is.
     """
 
@@ -145,17 +145,17 @@ class ImageData(PackedData):
         | str
         | Sequence[int | str]
         | None = None,  # classes whose images train and val keep; test keeps all
-        labels: int | None = None,  # labels that training sees, as many of each class; None: all there are
+        num_labels: int | None = None,  # labels that training sees, as many of each class; None: all there are
         label_seed: int = 0,  # decides which these are
-        labelled_share: float = 0.5,  # of the images that training comes across, where `labels` are given
+        labelled_share: float = 0.5,  # of the images that training comes across, where `num_labels` is given
         **named: Any,
     ):
         super().__init__(*common, **named)
-        if labels is not None and (type(labels) is not int or labels < 1):
-            raise UserError(f"data.num_labels={labels}: say how many labels training sees, data.num_labels=100")
+        if num_labels is not None and (type(num_labels) is not int or num_labels < 1):
+            raise UserError(f"data.num_labels={num_labels}: say how many labels training sees, data.num_labels=100")
         if not 0 <= labelled_share < 1:
             raise UserError(f"data.labelled_share={labelled_share}: 0 or more, and less than 1")
-        self.labels, self.label_seed, self.labelled_share = labels, label_seed, labelled_share
+        self.num_labels, self.label_seed, self.labelled_share = num_labels, label_seed, labelled_share
         self.given_names = tuple(map(str, class_names or ()))
         if len(set(self.given_names)) < len(self.given_names):
             raise UserError(f"data.class_names={list(self.given_names)}: two of them are the same")
@@ -250,7 +250,7 @@ class ImageData(PackedData):
 
     def training(self) -> ImageTable:
         table = self.table("train")
-        if self.labels is None:
+        if self.num_labels is None:
             return table
         y = table.labels.cpu()
         kept = self.labelled(table.rows, y)
@@ -263,11 +263,11 @@ class ImageData(PackedData):
 
     def labelled(self, rows: Tensor, y: Tensor) -> Tensor:
         """`labels` of the rows, as many of each class, drawn by `label_seed`; y: the class of every image."""
-        name = f"data.num_labels={self.labels}: data={self.source.name}"
+        name = f"data.num_labels={self.num_labels}: data={self.source.name}"
         if y.ndim != 1 or not (y[rows] >= 0).any():
             raise UserError(f"{name} has no class for each image: leave data.num_labels out")
         found = y[rows][y[rows] >= 0].unique(return_counts=True)
-        each, rest = divmod(self.labels or 0, len(found[0]))
+        each, rest = divmod(self.num_labels or 0, len(found[0]))
         if rest or not each:
             raise UserError(f"{name} has {len(found[0])} classes: say a multiple of that")
         if each > (least := int(found[1].min())):

@@ -75,7 +75,7 @@ def truncation_sweep(render: Render, w: Tensor) -> tuple[Tensor, list[str]]:
 
 
 def mixing_table(render: Render, w: Tensor, layers: int) -> tuple[Tensor, list[str]]:
-    """Rows: the same w (8, W) from the mean (psi = 0) to themselves (psi = 1); images and captions for figures."""
+    """Columns: w (8, W); rows below the first: its coarse styles, with the fine styles of another (8 - 1 rows).
 
     Karras et al. 2019, figure 3, with one crossover, at the middle layer.
     """

@@ -289,7 +289,7 @@ def test_training_keeps_the_class_that_a_person_means(tmp_path: Path, capsys: An
         assert table.labels[table.rows].unique().tolist() == expected == list(data.class_subset or ())
         assert ("the class named 2, which has the number 1" in capsys.readouterr().err) == (only == 2)
     with pytest.raises(UserError, match="no class dog: "):
-        ImageData(Folder(str(mine)), tmp_path, (3, 8, 8), 1, only="dog").prepare_data()
+        ImageData(Folder(str(mine)), tmp_path, (3, 8, 8), 1, class_subset="dog").prepare_data()
 
 
 @pytest.mark.parametrize(

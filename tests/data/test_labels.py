@@ -129,10 +129,10 @@ def test_accuracy_error_and_the_most_common_class(tmp_path: Path) -> None:
     right, n = float((table.rows < 120)[known].double().mean()), int(known.sum())
     assert Classification().applies(study) and 0.5 < right < 1 and n < len(table)
     assert found["accuracy"].value == pytest.approx(100 * right) and found["accuracy"].facts["images"] == n
-    assert found["error"].value == pytest.approx(100 * (1 - right)) and found["error"].better == "lower"
+    assert found["error_rate"].value == pytest.approx(100 * (1 - right)) and found["error_rate"].better == "lower"
     common = float(table.labels[table.rows][known].bincount().max()) / n
     assert found["accuracy"].facts["baseline_value"] == pytest.approx(100 * common)
-    assert found["error"].facts["baseline_value"] == pytest.approx(100 * (1 - common))
+    assert found["error_rate"].facts["baseline_value"] == pytest.approx(100 * (1 - common))
     expected = 100 * (right * (1 - right) / n) ** 0.5
     assert all(number.facts["standard_error"] == pytest.approx(expected) for number in found.values())
     assert found["accuracy"].facts["labels"] == 8

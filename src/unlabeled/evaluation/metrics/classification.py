@@ -35,11 +35,11 @@ class Classification:
         facts = {
             "split": study.split,
             "images": n,
-            "labels": getattr(study.data, "labels", None) or "all",
+            "labels": getattr(study.data, "num_labels", None) or "all",
             **error_of_share(accuracy, n),
             "baseline": "the most common class",
         }
         return [
             Metric("accuracy", accuracy, "%", "higher", facts | {"baseline_value": common}),
-            Metric("error", 100 - accuracy, "%", "lower", facts | {"baseline_value": 100 - common}),
+            Metric("error_rate", 100 - accuracy, "%", "lower", facts | {"baseline_value": 100 - common}),
         ]

@@ -66,8 +66,8 @@ class Sees(Callback):
         self.records, self.checkpoints = (part(trainer, kind) for kind in (Records, Checkpoints))
         self.trainer = trainer
 
-    def choose(self, name: str, weights: str | None, place: Ranks, notes: list[str]) -> Any:
-        assert name == "auto" and weights is None and place == Ranks()
+    def choose(self, name: str, weights: str | None, ranks: Ranks, notes: list[str]) -> Any:
+        assert name == "auto" and weights is None and ranks == Ranks()
         return self.extractor
 
     def on_train_batch_start(self, *args: Any) -> None:
@@ -323,7 +323,7 @@ def test_mistakes_are_one_line(kind: str, build: Any) -> None:
 
 def test_without_an_extractor_its_reason_is_told(build: Any) -> None:
     class Without(Sees):
-        def choose(self, name: str, weights: str | None, place: Ranks, notes: list[str]) -> Any:
+        def choose(self, name: str, weights: str | None, ranks: Ranks, notes: list[str]) -> Any:
             notes.append("weights of inception are not there: say ...")
 
     with pytest.raises(UserError, match="weights of inception are not there"):

@@ -41,7 +41,7 @@ def test_train_and_val_keep_some_classes_and_test_keeps_all(tmp_path: Path) -> N
             assert set(labels(data, split).tolist()) == set(classes)
     for data in (one, two):
         assert torch.equal(data.table("test").rows, whole.table("test").rows)
-    assert whole.only is None and one.only == (3,) and two.only == (0, 7)
+    assert whole.class_subset is None and one.class_subset == (3,) and two.class_subset == (0, 7)
     assert whole.keys == one.keys == two.keys, "they are packed once"
 
 
@@ -140,7 +140,7 @@ class Data:
     classes = 3
 
     def __init__(self, only: tuple[int, ...] | None, train: list[float], test: list[float], y: list[int]):
-        self.only = only
+        self.class_subset = only
         flat = lambda values: torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
         self.splits = {
             "train": Images(flat(train), torch.ones(len(train), dtype=torch.int64)),
@@ -219,12 +219,12 @@ def test_only_what_the_method_gives() -> None:
 
     assert set(measured(study(Encoder()))) == {"anomaly_auroc[neighbours]", "anomaly_average_precision[neighbours]"}
     assert not Anomaly().applies(study(object()))
-    assert not Anomaly().applies(study(class_subset=None))
+    assert not Anomaly().applies(study(only=None))
 
 
 def test_nothing_to_tell_apart_is_a_note() -> None:
     for only in ((0, 1, 2), (5,)):
-        of = study(class_subset=only)
+        of = study(only=only)
         assert measured(of) == {}
         (note,) = of.notes
         assert f"evaluation.split=test does not hold both images of class {', '.join(map(str, only))} and" in note
@@ -240,7 +240,7 @@ def test_passes_are_shared() -> None:
 
 def test_the_most_and_the_least_anomalous() -> None:
     for only in ((1,), None):
-        found = ranked(study(class_subset=only), 2)
+        found = ranked(study(only=only), 2)
         assert list(found) == ["reconstruction", "likelihood", "neighbours"]
         assert found["likelihood"].most.tolist() == [3, 0] and found["likelihood"].least.tolist() == [1, 5]
         assert found["likelihood"].score.tolist() == [0.75, 0, 0.5, 1, 0.625, 0.125]
@@ -260,7 +260,7 @@ def test_followers_have_nothing_to_say() -> None:
     class Second(Ranks):
         is_main = False
 
-    of = study(place=Second())
+    of = study(ranks=Second())
     assert Anomaly().measure(of) == [] and ranked(of) == {}
 
 

@@ -367,4 +367,4 @@ def test_only_the_leader_fits() -> None:
         def gather(self, own: Any) -> list[Any]:
             return [own]
 
-    assert quick().measure(Study(Reader(), Drawn(), place=Alone(rank=1, world=1))) == []
+    assert quick().measure(Study(Reader(), Drawn(), ranks=Alone(rank=1, world=1))) == []

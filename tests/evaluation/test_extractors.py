@@ -464,13 +464,13 @@ def here(config: dict[str, Any]) -> None:
 
 @pytest.fixture
 def ask(run: dict[str, Any], tmp_path: Path, quick: None) -> Any:
-    def ask(name: str, weights: Any = None, notes: Any = None, place: Ranks = Ranks(), **data: Any) -> Any:  # noqa: B008
+    def ask(name: str, weights: Any = None, notes: Any = None, ranks: Ranks = Ranks(), **data: Any) -> Any:  # noqa: B008
         config = run | {"data": run["data"] | data}
         made = built(config)[0]
         made.prepare_data()
         notes = [] if notes is None else notes
         noise = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
-        chosen = choose(name, weights, config, made, tmp_path / "cache", "cpu", (), notes, place)
+        chosen = choose(name, weights, config, made, tmp_path / "cache", "cpu", (), notes, ranks)
         assert torch.equal(torch.get_rng_state(), noise[0])  # nobody's noise has moved
         assert (np.random.get_state()[1].tolist(), random.getstate()) == noise[1:]
         return chosen
@@ -499,7 +499,7 @@ def test_a_classifier_is_trained_once_and_kept(ask: Any, tmp_path: Path, monkeyp
     for other in ({"val": 0.3}, {"classes": 3}, {"shape": [1, 12, 12]}, more):
         with pytest.raises(AssertionError, match="it trains"):
             ask("classifier", **other)
-    follower = ask("classifier", place=Follower([None]))
+    follower = ask("classifier", ranks=Follower([None]))
     assert follower.digest == first.digest
 
 
@@ -544,9 +544,9 @@ def test_it_is_trained_in_a_process_of_its_own(
 def test_who_does_not_lead_never_trains(ask: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(extractors, "fit", no_training)
     with pytest.raises(UserError, match="the disk is full"):
-        ask("classifier", place=Follower(["the disk is full"]))
+        ask("classifier", ranks=Follower(["the disk is full"]))
     notes: list[str] = []
-    assert ask("auto", notes=notes, place=Follower([True, "the disk is full"])) is None
+    assert ask("auto", notes=notes, ranks=Follower([True, "the disk is full"])) is None
     assert "the disk is full" in notes[0]
 
 

@@ -220,11 +220,11 @@ def test_walks_begin_and_end_at_real_images(laid: Any) -> None:
 def test_the_sphere_is_that_of_the_prior(laid: Any) -> None:
     """Between codes of a prior N(m, diag(s^2)), the standardised length stays."""
     study = Study(SimpleNamespace(decode=lambda z: z[:, None, None], device=torch.device("cpu")), Data())
-    place, spread = torch.tensor([5.0, -2, 0, 1]), torch.tensor([0.1, 1, 10, 1])
-    draws = place + spread * torch.randn(portrait.DRAWS, Z, generator=torch.Generator().manual_seed(0))
+    ranks, spread = torch.tensor([5.0, -2, 0, 1]), torch.tensor([0.1, 1, 10, 1])
+    draws = ranks + spread * torch.randn(portrait.DRAWS, Z, generator=torch.Generator().manual_seed(0))
     a, b = torch.tensor([[2.0, 0, 0, 0], [0, 2.0, 0, 0]])
-    portrait.interpolations(study, torch.stack([place + spread * a, place + spread * b]), None, draws)
-    middle = (laid[0]["images"][1, 5].flatten() - place) / spread
+    portrait.interpolations(study, torch.stack([ranks + spread * a, ranks + spread * b]), None, draws)
+    middle = (laid[0]["images"][1, 5].flatten() - ranks) / spread
     torch.testing.assert_close(middle, torch.tensor([math.sqrt(2), math.sqrt(2), 0, 0]), atol=0.1, rtol=0)
 
 
@@ -501,7 +501,7 @@ def test_followers_make_the_passes_and_draw_nothing() -> None:
             made.append(len(x))
             return super().encode(x)
 
-    study = Study(Watched(), Data(n=200), place=Group(1, 2))
+    study = Study(Watched(), Data(n=200), ranks=Group(1, 2))
     assert draw_figures(study) == {} and sum(made) >= 100
 
 

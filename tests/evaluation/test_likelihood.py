@@ -106,7 +106,7 @@ def test_at_the_true_posterior_every_weight_is_the_likelihood() -> None:
     vae, x, exact = linear_gaussian(0)
     torch.testing.assert_close(vae.log_weights(x, 7), exact.expand(7, -1), atol=1e-3, rtol=0)
     for draws in (1, 3):
-        found = measured(Study(vae, Data(x)), draws=draws)[f"iwae_bound[{draws}]"]
+        found = measured(Study(vae, Data(x)), num_samples=draws)[f"iwae_bound[{draws}]"]
         assert found.value == pytest.approx(float(exact.mean()), abs=1e-4)
         assert found.facts["baseline_value"] == pytest.approx(found.value, abs=1e-4)
 
@@ -114,7 +114,7 @@ def test_at_the_true_posterior_every_weight_is_the_likelihood() -> None:
 def test_more_draws_come_nearer_from_below() -> None:
     """Burda et al. 2016, theorem 1."""
     vae, x, exact = linear_gaussian(0.15)
-    found = {draws: measured(Study(vae, Data(x)), draws=draws) for draws in (1, 5, 50, 2000)}
+    found = {draws: measured(Study(vae, Data(x)), num_samples=draws) for draws in (1, 5, 50, 2000)}
     values = [found[draws][f"iwae_bound[{draws}]"].value for draws in found]
     elbo, truth = found[1]["log_likelihood_bound"].value, float(exact.mean())
     assert values[0] == pytest.approx(elbo, abs=0.3)  # other draws
@@ -174,14 +174,14 @@ def test_by_hand() -> None:
 
 
 def test_the_elbo_is_its_two_terms_whatever_training_weighs_them_with() -> None:
-    found = measured(Study(Told(), Data(torch.tensor([0.25, 0.75]).view(2, 1, 1, 1).expand(2, 1, 1, 2))), draws=1)
+    found = measured(Study(Told(), Data(torch.tensor([0.25, 0.75]).view(2, 1, 1, 1).expand(2, 1, 1, 2))), num_samples=1)
     assert found["elbo_reconstruction"].value == -1 and found["elbo_kl"].value == 0.5
     assert found["log_likelihood_bound"].value == -1.5
 
 
 def test_active_units_vary_over_images_by_more_than_a_hundredth() -> None:
     codes = torch.tensor([[0.099, 0.101, 0.9], [-0.099, -0.101, 0.9]])  # variances 0.0098, 0.0102 and 0
-    active = measured(Study(Told(), Data(codes.view(2, 1, 1, 3))), draws=1)["active_units"]
+    active = measured(Study(Told(), Data(codes.view(2, 1, 1, 3))), num_samples=1)["active_units"]
     assert active.value == 1 and active.facts["baseline_value"] == 3
 
 
@@ -193,7 +193,7 @@ def test_a_part_of_the_draws_at_a_time_changes_nothing() -> None:
         torch.testing.assert_close(log_weights(method, x, 23, values), weights, atol=0, rtol=0)
         assert max(method.asked) == max(1, min(23, values // x.numel())) and sum(method.asked) == 23
     study = Study(Told(weights), Data(x))
-    found = measured(study, draws=23)["iwae_bound[23]"]
+    found = measured(study, num_samples=23)["iwae_bound[23]"]
     top = weights.max(0).values
     by_hand = top + ((weights - top).exp().sum(0) / 23).log()
     assert found.value == pytest.approx(float(by_hand.mean()), rel=1e-12)
@@ -202,10 +202,10 @@ def test_a_part_of_the_draws_at_a_time_changes_nothing() -> None:
 
 def test_grey_that_is_drawn_is_drawn_once_for_all_draws() -> None:
     method = Told()
-    measured(Study(method, Data(torch.zeros(3, 1, 600, 600))), draws=4)
+    measured(Study(method, Data(torch.zeros(3, 1, 600, 600))), num_samples=4)
     per_block: dict[int, list[Tensor]] = {}
-    for place, x in enumerate(method.seen):
-        per_block.setdefault(place // 4, []).append(x)
+    for ranks, x in enumerate(method.seen):
+        per_block.setdefault(ranks // 4, []).append(x)
     assert len(method.asked) > 3, "they were weighed in parts"
     for seen in per_block.values():
         assert all(torch.equal(x, seen[0]) for x in seen) and seen[0].abs().eq(1).all()
@@ -221,7 +221,7 @@ def test_where_grey_is_a_probability_each_number_says_that_it_is_no_likelihood(b
     p = ((grey + 1) / 2).double()
     highest = float((p * p.log() + (1 - p) * (1 - p).log()).sum((1, 2, 3)).mean())
     study = Study(vae, Data(grey))
-    found = measured(study, draws=2)
+    found = measured(study, num_samples=2)
     concerned = {name for name in found if name not in ("elbo_kl", "active_units")}
     said = {name for name, number in found.items() if "grey" in number.facts}
     assert said == (concerned if binarisation == "none" else set())
@@ -231,16 +231,16 @@ def test_where_grey_is_a_probability_each_number_says_that_it_is_no_likelihood(b
         assert found["bits_per_dim"].facts["limit_value"] == pytest.approx(-highest / 16 / math.log(2), rel=1e-5)
         assert found["iwae_bound[2]"].value < highest
         black = Study(vae, Data(grey.sign()))
-        assert "grey" not in measured(black, draws=2)["bits_per_dim"].facts and not black.notes
+        assert "grey" not in measured(black, num_samples=2)["bits_per_dim"].facts and not black.notes
     else:
         assert not study.notes
 
 
 def test_the_images_of_many_draws_are_spread_over_the_split() -> None:
     x = torch.tensor([-1.0, 1, 1, -1, 1, 1, 1, -1, 1, 1]).view(10, 1, 1, 1)  # rows 0, 3 and 6 of 10: -1, -1, 1
-    found = measured(Study(Told(), Data(x)), draws=2, images=3)["iwae_bound[2]"]
+    found = measured(Study(Told(), Data(x)), num_samples=2, images=3)["iwae_bound[2]"]
     assert found.value == pytest.approx(-1 / 3) and found.facts["images"] == 3
-    assert measured(Study(Told(), Data(x)), draws=2, images=99)["iwae_bound[2]"].facts["images"] == 10
+    assert measured(Study(Told(), Data(x)), num_samples=2, images=99)["iwae_bound[2]"].facts["images"] == 10
 
 
 def test_several_processes_find_what_one_finds() -> None:
@@ -251,12 +251,12 @@ def test_several_processes_find_what_one_finds() -> None:
             return [own]
 
     whole = Study(vae, Data(x), seed=3)
-    halves = [Study(vae, Data(x), seed=3, place=Half(rank, 2)) for rank in range(2)]
+    halves = [Study(vae, Data(x), seed=3, ranks=Half(rank, 2)) for rank in range(2)]
     order = torch.cat([torch.arange(100), torch.arange(200, 230), torch.arange(100, 200)])  # blocks 0 and 2, then 1
     for find in (bounds, Likelihood(num_samples=9).weighted):
         for column, parts in zip(find(whole), zip(*(find(half) for half in halves), strict=True), strict=True):
             assert torch.equal(torch.cat(parts), column[order])
-    assert Likelihood(num_samples=2).measure(Study(vae, Data(x), place=Half(1, 2))) == []
+    assert Likelihood(num_samples=2).measure(Study(vae, Data(x), ranks=Half(1, 2))) == []
 
 
 def test_the_exact_likelihood_of_pca_needs_no_draws() -> None:
@@ -281,7 +281,7 @@ def test_a_vaes_weights_agree_with_its_elbo_and_say_how_grey_is_read() -> None:
     assert torch.equal(vae.observe(x), x)
     elbo = vae.log_likelihood(x.repeat(3000, 1, 1, 1)).unflatten(0, (3000, 6)).mean(0)
     torch.testing.assert_close(vae.log_weights(x, 3000).mean(0), elbo, atol=0.06, rtol=0)
-    found = measured(Study(vae, Data(x)), draws=2)
+    found = measured(Study(vae, Data(x)), num_samples=2)
     assert all("dynamic" in found[name].facts["reads"] for name in ("log_likelihood_bound", "iwae_bits_per_dim[2]"))
 
 
@@ -293,7 +293,7 @@ def test_numbers_that_are_too_small_are_refused(settings: dict[str, int]) -> Non
 
 def test_one_image_has_a_bound_and_no_error() -> None:
     vae, x, _ = linear_gaussian(0.1)
-    one, two = (measured(Study(vae, Data(x[:n])), draws=2) for n in (1, 2))
+    one, two = (measured(Study(vae, Data(x[:n])), num_samples=2) for n in (1, 2))
     assert all(math.isfinite(number.value) for number in [*one.values(), *two.values()])
     assert one["log_likelihood_bound"].facts["standard_error"] is None and "active_units" not in one
     assert two["log_likelihood_bound"].facts["standard_error"] > 0 and "active_units" in two

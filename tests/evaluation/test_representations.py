@@ -113,8 +113,8 @@ def test_two_processes_measure_what_one_does(n, tmp_path, monkeypatch):
     monkeypatch.setattr(Study, "raw", lambda self, split: read.append(split) or original(self, split))
     evaluators = [Probe(labels=[0.1], logistic=[1e-2], stages=True), Clustering()]
 
-    def measure(place, cache):
-        study = Study(Layered(), Split(halves(n, 0), halves(130, 1)), untrained=Shrink, cache=cache, place=place)
+    def measure(ranks, cache):
+        study = Study(Layered(), Split(halves(n, 0), halves(130, 1)), untrained=Shrink, cache=cache, ranks=ranks)
         study.untrained = Layered
         return [number for evaluator in evaluators for number in evaluator.measure(study)]
 

@@ -120,10 +120,10 @@ def test_the_study_seed_decides_and_every_process_draws_the_same(sampler: Any) -
             heard.append(own)
             return [own]
 
-    assert torch.equal(drawn(sampler, Plain(), z, 9, seed=3, place=First()), one)
+    assert torch.equal(drawn(sampler, Plain(), z, 9, seed=3, ranks=First()), one)
     blocks = [part for part in heard if isinstance(part, list)]
     assert len(blocks) == 1, "the codes, then what was fitted to them"
-    assert torch.equal(drawn(sampler, Plain(), z, 9, seed=3, place=Second(1, 1)), one)
+    assert torch.equal(drawn(sampler, Plain(), z, 9, seed=3, ranks=Second(1, 1)), one)
 
 
 def test_codes_too_wide_for_covariances_are_refused_before_hours_pass() -> None:

@@ -159,7 +159,7 @@ def test_a_second_process_says_nothing(weights: Path) -> None:
         def gather(self, own: Any) -> list[Any]:
             return [own]
 
-    assert Reconstruction().measure(study(n=250, place=Follows(1, 2))) == []
+    assert Reconstruction().measure(study(n=250, ranks=Follows(1, 2))) == []
 
 
 # LPIPS

@@ -25,7 +25,7 @@ class Anomaly:
     """
 
     def applies(self, study: Any) -> bool:
-        one_class = study.data.batch is Images and getattr(study.data, "only", None) is not None
+        one_class = study.data.batch is Images and getattr(study.data, "class_subset", None) is not None
         return one_class and bool(kinds(study.method))
 
     def measure(self, study: Any) -> list[Metric]:

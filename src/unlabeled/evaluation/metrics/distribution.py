@@ -107,7 +107,7 @@ def images(study: Any, split: str, domain: str = "x", n: int | None = None) -> S
     rows = getattr(table, f"rows_{domain}", getattr(table, "rows", None))
     count = len(table) if rows is None else len(rows)
     wanted = torch.arange(count)
-    only = getattr(study.data, "only", None)
+    only = getattr(study.data, "class_subset", None)
     if only:
         wanted = torch.isin(table.labels.cpu()[table.rows], torch.tensor(only)).nonzero()[:, 0]
     chosen = wanted[subset(study.seed, len(wanted), len(wanted) if n is None else n)]

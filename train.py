@@ -1,9 +1,9 @@
 """Train a method: python train.py model=vae data=digits. See --help."""
 
 if __name__ == "__main__":
-    from unlabeled.app.cli import signals as stopping
+    from unlabeled.app.cli import signals
 
-    stopping.listen()  # before the imports that take seconds
+    signals.listen()  # before the imports that take seconds
 
 import hydra
 from omegaconf import DictConfig

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from unlabeled.app.cli import log
-from unlabeled.app.cli import signals as stopping
+from unlabeled.app.cli import log, signals
 
 SHORT = ["budget.epochs=null", "budget.batches=3"]
 
@@ -70,7 +69,7 @@ def test_a_traceback_that_nobody_catches_is_in_the_log(tmp_path: Path) -> None:
 
 def stopped(folder: Path) -> None:
     log.into(folder)
-    raise stopping.Stopped(143)
+    raise signals.Stopped(143)
 
 
 def test_a_stop_is_in_the_log(tmp_path: Path) -> None:

@@ -506,7 +506,7 @@ def test_a_signal_amid_the_imports_is_one_line(program: str, module: str, number
 SWALLOWED = """
 import os, signal, sys
 from unlabeled.app.cli import main as cli
-from unlabeled.app.cli import signals as stopping
+from unlabeled.app.cli import signals
 class Lost:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGINT)  # whatever is raised in here is lost

@@ -393,12 +393,12 @@ import sys, json, torch
 from torch import distributed
 torch.set_num_threads(1)
 from tests.evaluation.test_distribution import *
-from unlabeled.evaluation.ranks import Place
+from unlabeled.evaluation.ranks import Ranks
 rank, folder = int(sys.argv[1]), Path(sys.argv[2])
 distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
 found = []
 for _ in range(2):  # the second from the cache
-    s = study(Both(), Data(train=317, test=143, keys={"train": "k"}), samples=205, cache=folder, place=Place(rank, 2))
+    s = study(Both(), Data(train=317, test=143, keys={"train": "k"}), samples=205, cache=folder, ranks=Ranks(rank, 2))
     numbers = Distribution().measure(s)
     assert bool(numbers) == (rank == 0)
     found.append((values(numbers), s.extractor.seen))

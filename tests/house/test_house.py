@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from tests.contract.cases import CASES
-from unlabeled.app.cli.main import PARTS as GROUPS
+from unlabeled.app.cli.main import parts
 
 ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src" / "unlabeled"
 MODELS = sorted((ROOT / "conf" / "model").glob("*.yaml"))
-PARTS = [path for group in (*GROUPS, "network") for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
+PARTS = [path for group in (*parts(), "network") for path in sorted((ROOT / "conf" / group).rglob("*.yaml"))]
 METHODS = [
     p
     for p in sorted((SRC / "methods").rglob("*.py"))

@@ -28,7 +28,7 @@ from tests.contract.cases import CASES
 from tests.contract.test_contract import run as fitted
 from unlabeled.app.cli import main as cli
 from unlabeled.app.run.build import finish, make_trainer
-from unlabeled.app.run.secrets import hidden, pass_to_children, receive_from_parent, restore
+from unlabeled.app.run.secrets import pass_to_children, receive_from_parent, redact, restore
 from unlabeled.callbacks.pruning import Pruning
 from unlabeled.capabilities import Samples
 from unlabeled.errors import UserError
@@ -525,7 +525,7 @@ def test_what_is_hidden_from_files_reaches_those_who_need_it(resolve: Any, monke
         "trial": None,
         "pruner": ["abcdefgh-token", str(Path(__file__)), "ab"],
     }
-    safe = hidden(plain)
+    safe = redact(plain)
     assert PASSWORD not in str(safe) and safe["callbacks"]["pruning"]["pruner"] == ["***", str(Path(__file__)), "ab"]
     assert restore(safe, plain) == plain and restore(safe, {}) == safe
     changed = plain | {"callbacks": plain["callbacks"] | {"pruning": {"storage": "postgresql://another:one@host/db"}}}

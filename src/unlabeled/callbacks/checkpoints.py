@@ -19,6 +19,7 @@ from unlabeled.callbacks.records import Diverged, Records
 from unlabeled.commands import resume
 from unlabeled.distributed.sharded import finite
 from unlabeled.errors import Interrupted, UserError
+from unlabeled.files import FORMAT
 
 
 class AtomicIO(TorchCheckpointIO):
@@ -214,6 +215,7 @@ class Checkpoints(Checkpoint):
         raise Interrupted(message, self._signal or signal.SIGTERM)
 
     def on_save_checkpoint(self, trainer: Trainer, method: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint["format"] = FORMAT
         checkpoint["config"] = self.config
         checkpoint["data"] = dict(getattr(trainer.datamodule, "keys", {}))  # type: ignore[attr-defined]
 

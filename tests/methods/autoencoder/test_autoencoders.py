@@ -29,10 +29,11 @@ from unlabeled.losses.distance import CrossEntropy, Perceptual, SquaredError
 from unlabeled.methods.autoencoder.filters import filters
 from unlabeled.nn.augment.bottleneck import GaussianNoise, KSparse
 from unlabeled.nn.augment.corruption import Gaussian, Masking, SaltAndPepper
-from unlabeled.nn.autoencoders.convolutional import ConvDecoder, Enlarge
+from unlabeled.nn.autoencoders.convolutional import ConvDecoder
 from unlabeled.nn.autoencoders.fully_connected import FullyConnectedDecoder, FullyConnectedEncoder, TiedDecoder
 from unlabeled.nn.autoencoders.fully_convolutional import FullyConvolutionalDecoder, FullyConvolutionalEncoder
 from unlabeled.nn.backbones.vgg import VGG
+from unlabeled.nn.layers.upsampling import Enlarge
 from unlabeled.nn.pretrained.frozen import VGG16, Trained
 
 SMALL = [

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from unlabeled.app.cli import signals as stopping
+from unlabeled.app.cli import signals
 from unlabeled.app.run.secrets import redact
 
 NAME = "log.txt"
@@ -103,7 +103,7 @@ def kept() -> Iterator[None]:
     sys.stdout, sys.stderr = Both(sys.stdout, _log), Both(sys.stderr, _log)
     try:
         yield
-    except stopping.Stopped:
+    except signals.Stopped:
         _log.take("stopped")  # it was said past the streams
         raise
     except Exception:

@@ -8,6 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +17,14 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unlabeled.app.cli import log
-from unlabeled.app.cli import signals as stopping
+from unlabeled.app.cli import log, signals
 from unlabeled.app.cli.sweep_errors import keep_others
 from unlabeled.app.run.process import exit_process, keep_freed_memory
 from unlabeled.commands import command, extra, quoted
 from unlabeled.errors import UserError, alike, nearest
+from unlabeled.files import FORMAT
 
 CONF = Path(__file__).resolve().parents[4] / "conf"  # of the checkout that the package is installed from
-# groups that fill a slot of the model by their own name
-PARTS = (
-    "objective",
-    "penalty",
-    "augmentation",
-    "views",
-    "likelihood",
-    "prior",
-    "posterior",
-    "kl",
-    "distance",
-    "corruption",
-    "bottleneck",
-    "regularizer",
-    "optimizer",
-)
-
 EVALUATIONS_OWN = ("data.root", "data.packed")  # keys that evaluate.yaml has
 OF_TRAINER = ("precision", "devices")  # keys of the trainer that are said without its name
 
@@ -77,7 +61,7 @@ def guard(work: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 
 
 def _fail(error: BaseException, line: str | None) -> float:
-    stopping.check()
+    signals.check()
     JobStatus.failed = 1
     number = getattr(error, "signal_number", None)
     if number is not None:
@@ -108,7 +92,7 @@ def run(main: Callable[[], Any]) -> None:
     keep_freed_memory()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors arrive here instead of being printed by Hydra
     JobStatus.program = True
-    with stopping.Listening():
+    with signals.Listening():
         _run(main)
     torch = sys.modules.get("torch")
     if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -120,13 +104,13 @@ def _run(main: Callable[[], Any]) -> None:
     try:
         main()
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        stopping.check()
+        signals.check()
         if "UNLABELED_TRACE" in os.environ:
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
         JobStatus.failed = JobStatus.failed or 1
     except Exception as error:
-        stopping.check()
+        signals.check()
         missing = "Unknown plugin class" in str(error)
         if (JobStatus.table is None and not missing) or "UNLABELED_TRACE" in os.environ:
             raise
@@ -153,7 +137,7 @@ def shorthand(word: str) -> str:
         return f"+{word}"  # a key of the run's data
     if not value:
         return word
-    if part in PARTS:
+    if part in parts():
         return f"{part}@model.{part}={value}"
     return f"trainer.{word}" if part in OF_TRAINER and _program() == "train" else word
 
@@ -167,7 +151,8 @@ def among_its_own(words: list[str]) -> list[str]:
     if set(keys) <= {"resume", "allow_config_change"} or {"model", "data", "experiment"} & set(keys) or run == "auto":
         return words
     try:
-        own = OmegaConf.select(OmegaConf.load(Path(run) / "config.yaml"), "names.overrides")
+        names = OmegaConf.select(OmegaConf.load(Path(run) / "config.yaml"), "names")
+        own = names.overrides if names.get("format") == FORMAT else []
         return [*(word for word in own if word.partition("=")[0] not in keys), *words]
     except Exception:  # whoever opens the run says what is wrong
         return words
@@ -200,7 +185,9 @@ def explain(error: BaseException, words: Sequence[str] | None = None) -> str:
         group, name = missing[1].split("@")[0], missing[2]
         if not name:
             return f"{group}= is empty: say {group}=NAME, or leave it out"
-        return f"there is no {group} named {name}: {nearest(name, options(group), listed=_HELP)}"
+        ends = [other for other in options(group) if other.rpartition("/")[2] == name.rpartition("/")[2]]
+        hint = f"did you mean {' or '.join(ends)}?" if ends else nearest(name, options(group), listed=_HELP)
+        return f"there is no {group} named {name}: {hint}"
     override = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
     if override:
         return unknown_key(override[1], words)
@@ -305,8 +292,17 @@ def _keys(node: Any, prefix: str = "") -> list[str]:
 
 
 def options(group: str) -> list[str]:
-    """The names that a config group has."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    """The names that a config group has, with the folder of those in one; not those that only others build on."""
+    names = (path.relative_to(CONF / group).with_suffix("").as_posix() for path in (CONF / group).rglob("*.yaml"))
+    return sorted(name for name in names if not name.startswith("base/"))
+
+
+@cache
+def parts() -> list[str]:
+    """The groups that fill a slot of a model by their own name."""
+    models = (path.read_text() for path in (CONF / "model").glob("*.yaml"))
+    slots = {slot for text in models for slot in re.findall(r"^ *- (?:override )?/(\w+)@(\w+):", text, re.M)}
+    return sorted({group for group, slot in slots if group == slot})
 
 
 keep_others(explain, is_choice)
@@ -328,7 +324,7 @@ def help_text(program: str) -> str:
     titles["experiment"] = "Experiments, whole recipes (+ any override)"
     for group, title in titles.items():
         lines += ["", f"{title} ({group}=NAME):", *(_line(group, name) for name in options(group))]
-    for part in (*PARTS, "network"):
+    for part in (*parts(), "network"):
         if options(part):
             slot = f"{part}=NAME" if part != "network" else "network@model.encoder=NAME"
             lines += ["", f"Part of a model, {part} ({slot}): {', '.join(options(part))}"]

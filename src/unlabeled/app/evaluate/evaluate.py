@@ -16,8 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL.Image import Image
 from rich.console import Console
 
-from unlabeled.app.cli import log
-from unlabeled.app.cli import signals as stopping
+from unlabeled.app.cli import log, signals
 from unlabeled.app.cli.main import explain
 from unlabeled.app.cli.terminal import show as show_tables
 from unlabeled.app.cli.terminal import tables
@@ -45,7 +44,7 @@ from unlabeled.seeding import seed_noise
 
 def evaluate(config: DictConfig) -> None:
     """Measure a checkpoint, or a folder of samples; writes evaluation.json and pictures, prints a table."""
-    stopping.work()
+    signals.work()
     hydra = HydraConfig.get()
     given = list(hydra.overrides.task)
     job: dict[str, Any] = {"name": " ".join(given)}

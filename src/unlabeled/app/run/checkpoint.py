@@ -14,6 +14,7 @@ from hydra.utils import get_object, instantiate
 from unlabeled.app.run.changes import on_other_data
 from unlabeled.callbacks.checkpoints import keep
 from unlabeled.errors import UserError
+from unlabeled.files import FORMAT
 
 TRUSTED = ("unlabeled", "torch.nn", "torch.optim")
 SPOILT = "damaged.ckpt"  # what last.ckpt is called where it was
@@ -59,6 +60,11 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
         raise Damaged(f"{path} is damaged or not whole ({reason}): take another one{beside}") from error
     if not isinstance(content, dict) or not {"config", "state_dict"} <= set(content):
         raise UserError(f"{path} is not a checkpoint of Unlabeled: it carries no config")
+    if (found := content.get("format", 1)) != FORMAT:
+        raise UserError(
+            f"{path} is of another version of Unlabeled (format {found}, here {FORMAT}): open it with that version, or "
+            "train anew"
+        )
     return content
 
 

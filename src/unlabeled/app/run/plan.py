@@ -25,7 +25,7 @@ from unlabeled.app.run.secrets import MARK, redact, restore
 from unlabeled.callbacks.pace import check_left, counted
 from unlabeled.distributed.processes import together
 from unlabeled.errors import UserError
-from unlabeled.files import write, write_json
+from unlabeled.files import FORMAT, write, write_json
 
 
 def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
     words = redact(list({word.partition("=")[0]: word for word in given}.values()))  # the last of a key counts
     if multirun and together() and choices["hydra/launcher"] == "basic":
         raise UserError("a sweep is started once, without srun or torchrun: say hydra/launcher=submitit_slurm")
-    names = {group: choices[group] for group in ("model", "data", "trainer")} | {"overrides": words}
+    names = {group: choices[group] for group in ("model", "data", "trainer")} | {"overrides": words, "format": FORMAT}
     if multirun:
         names["sweep"] = Path(HydraConfig.get().sweep.dir).name
     telling = [word for word in words if not word.startswith(("output=", "data_root=", "data_packed="))]

@@ -14,8 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from unlabeled import commands
-from unlabeled.app.cli import log
-from unlabeled.app.cli import signals as stopping
+from unlabeled.app.cli import log, signals
 from unlabeled.app.cli.terminal import show, tables
 from unlabeled.app.run.build import build, catch_up, finish, make_trainer, part, provide_extractors, quiet
 from unlabeled.app.run.checkpoint import batches, check_content, check_weights, read, trusting
@@ -38,7 +37,7 @@ CURVES = Path("pictures") / "curves.png"
 
 def train(config: DictConfig) -> float | None:
     """Train as the config says; returns the monitored quantity where there is one (for sweepers)."""
-    stopping.work()
+    signals.work()
     with ExitStack() as held:
         start = broadcast_from_rank0(lambda: prepare(config, held))
         return run(start["config"], start["how"])

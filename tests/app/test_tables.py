@@ -58,7 +58,7 @@ def test_no_word_of_a_sweep_is_cut_at_any_width(count: int, width: int) -> None:
 
 def test_a_sweeps_table_is_turned_where_it_is_too_wide() -> None:
     heads, rows = summary(runs(3))
-    wide, narrow = printed(heads, rows, 200, turns=True), printed(heads, rows, 60, turns=True)
+    wide, narrow = printed(heads, rows, 200, turns=True), printed(heads, rows, 70, turns=True)
     assert wide.index("val/negative_elbo") < wide.index("val/kl") and len(wide.splitlines()) == 3 + 3 + 1
     assert len(narrow.splitlines()) == len(heads) + 3
     assert narrow.index("seed") < narrow.index("val/negative_elbo") < narrow.index("val/kl") < narrow.index("train/neg")

@@ -533,7 +533,7 @@ def test_words_leave_the_images_as_they_are() -> None:
     assert levels[19:83, :left].min() < 100  # the row's label
     long = grid(images, 2, ["a caption that is much too long for its image"] * 4)
     assert long.size == grid(images, 2, ["a"] * 4).size
-    assert grid(images[:1], 1, num_params=["x", "too many"]).width == grid(images[:1], 1).width
+    assert grid(images[:1], 1, heads=["x", "too many"]).width == grid(images[:1], 1).width
 
 
 @pytest.mark.parametrize(

@@ -194,10 +194,10 @@ class Shop:
         channels, height, width = run["data"]["shape"]
         extractor = Trained(method, f"{model}-{data}", (channels, height, width), facts)
         if own or all(run["data"].get(key) == self.settings.get(key) for key in SAME):
-            self.judge(extractor)
+            self.check_accuracy(extractor)
         return extractor
 
-    def judge(self, extractor: Trained) -> None:
+    def check_accuracy(self, extractor: Trained) -> None:
         """Its accuracy on held-out images of the data that it learned from is a fact; where that is poor, UserError.
 
         Poor: three quarters or more of the errors that are made by always naming the most frequent class. Without a

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import ROOT, machine, table, tell
-from unlabeled.app import memory
+from unlabeled.app.run.process import keep_freed_memory
 
 SUBJECTS = {  # name -> module beside this one: its rows(rounds) are lines of the table
     "step": "steps",
@@ -44,7 +44,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no subject {', '.join(sorted(unknown))}: there are {', '.join(SUBJECTS)}")
     torch.set_num_threads(1)
-    memory.keep()  # as train.py does; here it is the other side's gain too, whose own program would not have it
+    keep_freed_memory()  # as train.py does; it helps the other side here too
     found = []
     for subject in arguments.subjects or SUBJECTS:
         module = importlib.import_module(f"benchmarks.{SUBJECTS[subject]}")

@@ -11,11 +11,15 @@ import torch
 from lightning import Callback
 
 from benchmarks.common import NoiseImages, Row, Seconds, Stopwatch, config_of, row
-from unlabeled.app.build import build, make_trainer, quiet
+from unlabeled.app.run.build import build, make_trainer, quiet
 from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.data.loader import ShuffledLoader
 
-WORDS = ["model=vae", "network@model.encoder=fully_connected_encoder", "network@model.decoder=fully_connected_decoder"]
+WORDS = [
+    "model=vae",
+    "network@model.encoder=autoencoders/fully_connected_encoder",
+    "network@model.decoder=autoencoders/fully_connected_decoder",
+]
 SIZE = ["model.encoder.hidden=[1600,1600]", "model.decoder.hidden=[1600,1600]", "data.shape=[1,28,28]"]
 BATCHES = 100
 

@@ -15,8 +15,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from unlabeled.app import cli
-from unlabeled.data.tables import CPU, ImageTable
+from unlabeled.app.cli import main as cli
+from unlabeled.data.kinds.images import ImageTable
+from unlabeled.data.module import CPU
 
 ROOT = cli.CONF.parent
 

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from benchmarks.common import Row, row, timed, turns
+from unlabeled.data.kinds.images import ImageTable
 from unlabeled.data.loader import ShuffledLoader
-from unlabeled.data.tables import ImageTable
 
 IMAGES, BATCH = 50_000, 64
 

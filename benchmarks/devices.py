@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 
 from benchmarks.common import ROOT, Row, Seconds, Skipped, row, timed, turns
 from benchmarks.data_path import BATCH, IMAGES, PerImage, endless
+from unlabeled.data.kinds.images import ImageTable
 from unlabeled.data.loader import ShuffledLoader
-from unlabeled.data.tables import ImageTable
 
 WORKERS = 4
 

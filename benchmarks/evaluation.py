@@ -21,16 +21,16 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.common import Row, row, timed, turns
-from unlabeled.data.modules import ImageData
+from unlabeled.data.kinds.images import ImageData
 from unlabeled.data.sources.folder import Folder
-from unlabeled.evaluation.comparison import METRICS, judge
-from unlabeled.evaluation.distribution import Folders
-from unlabeled.evaluation.extraction import Extraction
-from unlabeled.evaluation.extractors import Inception
-from unlabeled.evaluation.features import Features
-from unlabeled.evaluation.linear import fit_logistic
-from unlabeled.evaluation.moments import ClassSums, Moments
-from unlabeled.evaluation.probe import neighbours
+from unlabeled.evaluation.features.extraction import Extraction
+from unlabeled.evaluation.features.extractors import Inception
+from unlabeled.evaluation.features.split import Features
+from unlabeled.evaluation.metrics.comparison import METRICS, judge
+from unlabeled.evaluation.metrics.distribution import Folders
+from unlabeled.evaluation.metrics.probe import neighbours
+from unlabeled.evaluation.stats.linear import fit_logistic
+from unlabeled.evaluation.stats.moments import ClassSums, Moments
 from unlabeled.evaluation.study import Study
 
 DIM, CLASSES = 2048, 1008
@@ -73,7 +73,7 @@ def from_features(n: int, rounds: int) -> Iterator[Row]:
         prc_features_to_metric(a, b, verbose=False)
 
     pairs = turns(timed(ours), timed(theirs), rounds)
-    what = f"FID, IS, KID, precision, recall, density, coverage, memorised share of {n:,} + {n:,} features"
+    what = f"FID, IS, KID, precision, recall, density, coverage, memorization share of {n:,} + {n:,} features"
     yield row("evaluation", what, "torch-fidelity, the first five", pairs, "cpu")
 
 

@@ -33,7 +33,7 @@ from torch import nn
 
 from benchmarks.common import Row, Skipped, row
 from benchmarks.steps import Case, Steps, adam, measure
-from unlabeled.app.build import quiet
+from unlabeled.app.run.build import quiet
 
 SCRIPTS = "UNLABELED_PYTORCH_GAN"
 
@@ -125,8 +125,8 @@ def trainer_of(
     def start(m: Any, batches: Any) -> Steps:
         module = mimicry(f"nets.{networks}.{networks}_{size}")
         generator = getattr(module, f"{names}Generator{size}")(ngf=widths[0])
-        critic = getattr(module, f"{names}Discriminator{size}")(ndf=widths[1])
-        for ours, theirs in ((m.generator, generator), (m.critic, critic)):
+        discriminator = getattr(module, f"{names}Discriminator{size}")(ndf=widths[1])
+        for ours, theirs in ((m.generator, generator), (m.discriminator, discriminator)):
             counts = [sum(p.numel() for p in network.parameters()) for network in (ours, theirs)]
             if abs(counts[0] - counts[1]) > 0.01 * counts[1]:
                 raise RuntimeError(f"{networks}, {size}: {counts[0]:,} weights here, {counts[1]:,} there")
@@ -136,7 +136,8 @@ def trainer_of(
         def run(pace: Any) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 trainer = mimicry("training.trainer").Trainer(
-                    netD=critic, netG=generator, optD=adam(critic, beta=0.0), optG=adam(generator, beta=0.0),
+                    netD=discriminator, netG=generator,
+                    optD=adam(discriminator, beta=0.0), optG=adam(generator, beta=0.0),
                     dataloader=Batches(batches, pace, batch_size), num_steps=never, n_dis=5, lr_decay="None",
                     log_dir=folder, device=device, print_steps=never, vis_steps=never, save_steps=never,
                 )  # fmt: skip
@@ -147,18 +148,22 @@ def trainer_of(
     return start
 
 
-RESIDUAL = ["network@model.generator=sngan_generator", "network@model.critic=sngan_critic", "model.latent_dim=128"]
+RESIDUAL = [
+    "network@model.generator=gan/sngan_generator",
+    "network@model.discriminator=gan/sngan_discriminator",
+    "model.latent_dim=128",
+]
 
 
 def of_mimicry() -> Iterator[tuple[Case, None]]:
     for networks, names, words in (
-        ("dcgan", "DCGAN", [*RESIDUAL, "model.critic.spectral_norm=false", "model.critic_steps=5"]),
-        ("wgan_gp", "WGANGP", [*RESIDUAL, "model.critic.spectral_norm=false"]),
+        ("dcgan", "DCGAN", [*RESIDUAL, "model.discriminator.spectral_norm=false", "model.discriminator_steps=5"]),
+        ("wgan_gp", "WGANGP", [*RESIDUAL, "model.discriminator.spectral_norm=false"]),
         ("sngan", "SNGAN", []),
     ):
         # the width of 32 pixels is theirs over 4 and over 2; of 64, of the layers nearest the image, over 16
         for size, width, widths, batch in ((32, 16, (64, 32), 64), (64, 8, (128, 128), 16)):
-            said = [*words, f"model.generator.width={width}", f"model.critic.width={width}"]
+            said = [*words, f"model.generator.width={width}", f"model.discriminator.width={width}"]
             start = trainer_of(networks, names, size, widths, batch)
             what = f"{networks}, residual, width {width}"
             yield Case(what, networks, start, said, (3, size, size), batch=batch), None
@@ -212,15 +217,15 @@ def loop_of(name: str, *words: str) -> Callable[[Any, Any], Steps]:
 
 
 def adopt(name: str, *words: str) -> Callable[[Any], None]:
-    """Their networks into a method of ours: their critic ends in a sigmoid, which our objective has in it."""
+    """Their networks into a method of ours: their discriminator ends in a sigmoid, which our objective has in it."""
 
     def put(method: Any) -> None:
         found = script(name, *words, "--n_epochs", "0")
-        critic = found["discriminator"]
+        discriminator = found["discriminator"]
         if name == "dcgan":
-            critic.adv_layer = critic.adv_layer[0]
+            discriminator.adv_layer = discriminator.adv_layer[0]
         method.generator = found["generator"]
-        method.critic = nn.Sequential(critic, nn.Flatten(0))
+        method.discriminator = nn.Sequential(discriminator, nn.Flatten(0))
 
     return put
 

@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, l1_loss, normalize, relu, softplus
 
 from benchmarks.common import NoiseImages, Row, Seconds, Stopwatch, config_of, row
-from unlabeled.app.build import build, make_trainer, quiet
+from unlabeled.app.run.build import build, make_trainer, quiet
+from unlabeled.data.kinds.pairs import UnpairedTable
 from unlabeled.data.loader import ShuffledLoader
-from unlabeled.data.tables import UnpairedTable
 
 Steps = Any  # an iterator of a batch each, which can be closed
 
@@ -61,38 +61,38 @@ def noise(m: Any, x: Tensor) -> Tensor:
 
 
 def dcgan(m: Any, batches: Any) -> Steps:
-    generator, critic = m.generator, m.critic
-    generator_optimizer, critic_optimizer = adam(generator), adam(critic)
+    generator, discriminator = m.generator, m.discriminator
+    generator_optimizer, discriminator_optimizer = adam(generator), adam(discriminator)
     for x, _ in batches:
         fake = generator(noise(m, x))
-        critic_optimizer.zero_grad()
-        (softplus(-critic(x)).mean() + softplus(critic(fake.detach())).mean()).backward()
-        critic_optimizer.step()
+        discriminator_optimizer.zero_grad()
+        (softplus(-discriminator(x)).mean() + softplus(discriminator(fake.detach())).mean()).backward()
+        discriminator_optimizer.step()
         generator_optimizer.zero_grad()
-        critic.requires_grad_(False)
-        softplus(-critic(fake)).mean().backward()
-        critic.requires_grad_(True)
+        discriminator.requires_grad_(False)
+        softplus(-discriminator(fake)).mean().backward()
+        discriminator.requires_grad_(True)
         generator_optimizer.step()
         yield
 
 
 def five_to_one(m: Any, batches: Any, loss: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> Steps:
-    """Five steps of the critic, one of the generator, against scores of which it wants higher ones."""
-    generator, critic = m.generator, m.critic
-    generator_optimizer, critic_optimizer = (adam(part, beta=0.0) for part in (generator, critic))
+    """Five steps of the discriminator, one of the generator, against scores of which it wants higher ones."""
+    generator, discriminator = m.generator, m.discriminator
+    generator_optimizer, discriminator_optimizer = (adam(part, beta=0.0) for part in (generator, discriminator))
     for i, (x, _) in enumerate(batches, 1):
         last = i % 5 == 0
         with torch.set_grad_enabled(last):
             fake = generator(noise(m, x))
-        critic_optimizer.zero_grad()
-        score_real, score_fake = critic(torch.cat([x, fake.detach()])).chunk(2)
+        discriminator_optimizer.zero_grad()
+        score_real, score_fake = discriminator(torch.cat([x, fake.detach()])).chunk(2)
         loss(score_real, score_fake, x, fake.detach()).backward()
-        critic_optimizer.step()
+        discriminator_optimizer.step()
         if last:
             generator_optimizer.zero_grad()
-            critic.requires_grad_(False)
-            (-critic(fake).mean()).backward()
-            critic.requires_grad_(True)
+            discriminator.requires_grad_(False)
+            (-discriminator(fake).mean()).backward()
+            discriminator.requires_grad_(True)
             generator_optimizer.step()
         yield
 
@@ -101,7 +101,7 @@ def wgan_gp(m: Any, batches: Any) -> Steps:
     def loss(score_real: Tensor, score_fake: Tensor, x: Tensor, fake: Tensor) -> Tensor:
         share = torch.rand(len(x), 1, 1, 1, device=x.device)
         between = (share * x + (1 - share) * fake).requires_grad_()
-        (slope,) = torch.autograd.grad(m.critic(between).sum(), between, create_graph=True)
+        (slope,) = torch.autograd.grad(m.discriminator(between).sum(), between, create_graph=True)
         return score_fake.mean() - score_real.mean() + 10 * (slope.flatten(1).norm(dim=1) - 1).square().mean()
 
     return five_to_one(m, batches, loss)
@@ -112,9 +112,9 @@ def sngan(m: Any, batches: Any) -> Steps:
 
 
 def cyclegan(m: Any, batches: Any) -> Steps:
-    to_a, to_b, critic_a, critic_b = m.to_a, m.to_b, m.critic_a, m.critic_b
-    translators, critics = adam(to_a, to_b), adam(critic_a, critic_b)
-    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda t: 1.0) for o in (translators, critics)]
+    to_a, to_b, discriminator_a, discriminator_b = m.to_a, m.to_b, m.discriminator_a, m.discriminator_b
+    translators, discriminators = adam(to_a, to_b), adam(discriminator_a, discriminator_b)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda t: 1.0) for o in (translators, discriminators)]
     pools: tuple[list[Tensor], list[Tensor]] = ([], [])
 
     def pooled(pool: list[Tensor], images: Tensor) -> Tensor:
@@ -129,22 +129,25 @@ def cyclegan(m: Any, batches: Any) -> Steps:
         return torch.cat(given)
 
     for a, b in batches:
-        for critic in (critic_a, critic_b):
-            critic.requires_grad_(False)
+        for discriminator in (discriminator_a, discriminator_b):
+            discriminator.requires_grad_(False)
         translators.zero_grad()
         fake_b, same_b = to_b(torch.cat([a, b])).chunk(2)
         fake_a, same_a = to_a(torch.cat([b, a])).chunk(2)
-        game = (critic_a(fake_a) - 1).square().mean() + (critic_b(fake_b) - 1).square().mean()
+        game = (discriminator_a(fake_a) - 1).square().mean() + (discriminator_b(fake_b) - 1).square().mean()
         cycle = l1_loss(to_a(fake_b), a) + l1_loss(to_b(fake_a), b)
         (game + 10 * cycle + 5 * (l1_loss(same_a, a) + l1_loss(same_b, b))).backward()
         translators.step()
-        for critic in (critic_a, critic_b):
-            critic.requires_grad_(True)
-        critics.zero_grad()
-        for critic, real, fake, pool in ((critic_a, a, fake_a, pools[0]), (critic_b, b, fake_b, pools[1])):
-            loss = (critic(real) - 1).square().mean() + critic(pooled(pool, fake)).square().mean()
+        for discriminator in (discriminator_a, discriminator_b):
+            discriminator.requires_grad_(True)
+        discriminators.zero_grad()
+        for discriminator, real, fake, pool in (
+            (discriminator_a, a, fake_a, pools[0]),
+            (discriminator_b, b, fake_b, pools[1]),
+        ):
+            loss = (discriminator(real) - 1).square().mean() + discriminator(pooled(pool, fake)).square().mean()
             (loss / 2).backward()
-        critics.step()
+        discriminators.step()
         for schedule in schedules:
             schedule.step()
         yield
@@ -202,9 +205,9 @@ class Case:
     aim: float = 1.05
 
 
-NARROW = ["model.generator.width=16", "model.critic.width=16"]
-SMALL = ["model.generator.width=8", "model.critic.width=8"]
-THIN = ["network@model.encoder=resnet18_thin"]
+NARROW = ["model.generator.width=16", "model.discriminator.width=16"]
+SMALL = ["model.generator.width=8", "model.discriminator.width=8"]
+THIN = ["network@model.encoder=backbones/resnet18_thin"]
 CASES = [
     Case("autoencoder", "autoencoder", autoencoder),
     Case("vae", "vae", vae, chunk=10),
@@ -215,7 +218,7 @@ CASES = [
     Case("sngan, width 16", "sngan", sngan, NARROW, aim=1.1),
     Case("sngan, width 8", "sngan", sngan, SMALL, (3, 64, 64), batch=32, aim=1.1),
     Case("cyclegan, width 16, 3 blocks, batch 4", "cyclegan", cyclegan,
-         ["model.to_b.width=16", "model.to_b.blocks=3", "model.critic_a.width=16"], batch=4),
+         ["model.to_b.width=16", "model.to_b.blocks=3", "model.discriminator_a.width=16"], batch=4),
     Case("rotation, thin ResNet-18", "rotation", rotation, THIN, chunk=3),
     Case("simclr, thin ResNet-18", "simclr", simclr, THIN, chunk=3),
     Case("classifier", "classifier", classifier),

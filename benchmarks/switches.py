@@ -15,7 +15,7 @@ import torch
 from lightning import Callback
 
 from benchmarks.common import NoiseImages, Row, Seconds, Stopwatch, config_of, row, turns
-from unlabeled.app.build import build, make_trainer, quiet
+from unlabeled.app.run.build import build, make_trainer, quiet
 from unlabeled.data.loader import ShuffledLoader
 
 SHAPE, BATCH, CHUNK = (3, 32, 32), 64, 5

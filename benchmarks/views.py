@@ -9,7 +9,7 @@ from torchvision import transforms
 
 from benchmarks.common import Row, row, timed, turns
 from unlabeled.batches import from_uint8
-from unlabeled.nn.views import Views
+from unlabeled.nn.augment.views import Views
 
 SIDE, BATCH = 32, 256
 

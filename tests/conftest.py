@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 import evaluate as evaluate_program
 import train as train_program
-from unlabeled.app import cli
+from unlabeled.app.cli import main as cli
 from unlabeled.contract.bench import TINY as TINY
 from unlabeled.contract.bench import TINY_UNPAIRED as TINY_UNPAIRED
 from unlabeled.contract.bench import Bench
@@ -69,7 +69,7 @@ def program(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, tmp_p
     def program(name: str, *words: str) -> Result:
         folder = [f"output={tmp_path / 'outputs'}"] if name == "train" and "--help" not in words else []
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *folder, *words])
-        monkeypatch.setattr(cli.Outcome, "failed", 0)
+        monkeypatch.setattr(cli.JobStatus, "failed", 0)
         monkeypatch.setenv("COLUMNS", "200")
         GlobalHydra.instance().clear()
         capfd.readouterr()

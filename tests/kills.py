@@ -21,11 +21,12 @@ import torch
 from lightning import Callback
 
 import train as program
-import unlabeled.evaluation.portrait  # noqa: F401
+import unlabeled.evaluation.figures.evaluation  # noqa: F401
 from tests.tiny import Tiny  # noqa: F401
-from unlabeled.app import cli, train
-from unlabeled.app.checkpoint import newest
-from unlabeled.app.plan import begun, result_of
+from unlabeled.app.cli import main as cli
+from unlabeled.app.run import train
+from unlabeled.app.run.checkpoint import newest
+from unlabeled.app.run.plan import begun, result_of
 from unlabeled.callbacks import checkpoints
 
 torch.set_num_threads(1)
@@ -57,7 +58,7 @@ class Fate(NamedTuple):
 NOTHING = Fate()
 
 
-class Place:
+class Ranks:
     """Counts how often each place is passed."""
 
     passed: Counter[str] = Counter()
@@ -79,14 +80,14 @@ class Dies(Callback):
 
     def __init__(self) -> None:
         for name in HOOKS:
-            setattr(self, name, lambda *_, name=name: Place.enter(name))
+            setattr(self, name, lambda *_, name=name: Ranks.enter(name))
 
 
 class Written(io.FileIO):
     """A checkpoint file that may break off at any of its writes."""
 
     def write(self, data: Any) -> int:
-        Place.enter("write")
+        Ranks.enter("write")
         return super().write(data) or 0
 
 
@@ -95,9 +96,9 @@ def passing(owner: Any, name: str) -> None:
     call = getattr(owner, name)
 
     def passed(*words: Any, **named: Any) -> Any:
-        Place.enter(f"before {owner.__name__}.{name}")
+        Ranks.enter(f"before {owner.__name__}.{name}")
         answer = call(*words, **named)
-        Place.enter(f"after {owner.__name__}.{name}")
+        Ranks.enter(f"after {owner.__name__}.{name}")
         return answer
 
     setattr(owner, name, passed)
@@ -111,8 +112,8 @@ def run(folder: str, work: dict[str, Any] | list[str], fate: Fate, screen: Any) 
     os.chdir(folder)
     for stream in (1, 2):
         os.dup2(screen.fileno(), stream)
-    Place.fate = fate
-    Place.enter("start")
+    Ranks.fate = fate
+    Ranks.enter("start")
     for owner, name in CALLS:
         passing(owner, name)
     checkpoints.open = Written  # type: ignore[attr-defined]
@@ -129,4 +130,4 @@ def run(folder: str, work: dict[str, Any] | list[str], fate: Fate, screen: Any) 
             train.fit(work, resume)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        Path("passed.txt").write_text("\n".join(f"{number} {name}" for name, number in Place.passed.items()))
+        Path("passed.txt").write_text("\n".join(f"{number} {name}" for name, number in Ranks.passed.items()))

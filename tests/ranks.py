@@ -15,9 +15,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import distributed
 from torch.distributed.tensor import DTensor
 
-from unlabeled.app.build import build, make_trainer, part, quiet
+from unlabeled.app.run.build import build, make_trainer, part, quiet
 from unlabeled.callbacks.records import Records
-from unlabeled.callbacks.sharded import whole
+from unlabeled.distributed.sharded import whole
 from unlabeled.errors import UserError
 
 

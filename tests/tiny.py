@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from unlabeled.contract.tiny import Tiny as Tiny
-from unlabeled.nn.vgg import VGG
+from unlabeled.nn.backbones.vgg import VGG
 
 
 @cache

@@ -45,14 +45,14 @@ class Decodes(Protocol):
 
 
 @runtime_checkable
-class DrawsCodes(Protocol):
-    def draw_codes(self, n: int) -> Tensor:
+class SamplesPrior(Protocol):
+    def sample_prior(self, n: int) -> Tensor:
         """n codes (n, D) from the prior, as `decode` takes them."""
 
 
 @runtime_checkable
-class DrawsPosterior(Protocol):
-    def draw_posterior(self, x: Tensor) -> Tensor:
+class SamplesPosterior(Protocol):
+    def sample_posterior(self, x: Tensor) -> Tensor:
         """A code (B, D) of each image (B, C, H, W), z ~ q(z|x), as `decode` takes them."""
 
 
@@ -64,7 +64,7 @@ class Reconstructs(Protocol):
 
 @runtime_checkable
 class BoundsLikelihood(Protocol):
-    level_width: float  # width of one 8-bit grey level in the units of the density; 1 for a probability
+    bin_width: float  # width of one 8-bit grey level in the units of the density; 1 for a probability
 
     def log_likelihood(self, x: Tensor) -> Tensor:
         """Lower bound on log p(x) in nats, (B,)."""
@@ -117,8 +117,8 @@ class Clusters(Protocol):
 
 
 @runtime_checkable
-class Stages(Protocol):
-    def encode_stages(self, x: Tensor) -> dict[str, Tensor]:
+class IntermediateFeatures(Protocol):
+    def intermediate_features(self, x: Tensor) -> dict[str, Tensor]:
         """Features (B, D) after each stage of the network, first to last: name -> features."""
 
 
@@ -135,12 +135,12 @@ class TranslatesBack(Protocol):
 
 
 @runtime_checkable
-class Judges(Protocol):
-    def judge(self, x: Tensor) -> Tensor:
-        """The critic's score (B,) of each of x (B, ...): higher is more like the data."""
+class Scores(Protocol):
+    def score(self, x: Tensor) -> Tensor:
+        """The discriminator's score (B,) of each of x (B, ...): higher is more like the data."""
 
 
 @runtime_checkable
-class Shows(Protocol):
-    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+class DrawsFigures(Protocol):
+    def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         """The method's own pictures of itself at work on images x: title -> (images (n, C, H, W), n captions)."""

@@ -30,8 +30,10 @@ def folders() -> list[Path]:
 
 
 def names(group: str) -> list[str]:
-    """The names that a config group has."""
-    return sorted({path.stem for folder in folders() for path in (folder / group).glob("*.yaml")})
+    """The names that a config group has, with the folder of those in one; not those that only others build on."""
+    places = [folder / group for folder in folders()]
+    found = {path.relative_to(place).with_suffix("").as_posix() for place in places for path in place.rglob("*.yaml")}
+    return sorted(name for name in found if not name.startswith("base/"))
 
 
 def file(group: str, name: str) -> Path:

@@ -15,20 +15,20 @@ class Command(NamedTuple):
 
 
 def hydra_program(name: str) -> Callable[[], Any]:
-    """The `hydra.main` function of conf/NAME.yaml, whose jobs go to app/NAME.py."""
+    """The `hydra.main` function of conf/NAME.yaml, whose jobs go to app/."""
     import hydra
 
-    from unlabeled.app.cli import guard
+    from unlabeled.app.cli.main import guard
 
     @hydra.main(config_path=str(configs.CONF), config_name=name, version_base="1.3")
     @guard
     def main(config: Any) -> Any:
         if name == "evaluate":
-            from unlabeled.app.evaluate import evaluate
+            from unlabeled.app.evaluate.evaluate import evaluate
 
             return evaluate(config)
 
-        from unlabeled.app.train import train
+        from unlabeled.app.run.train import train
 
         return train(config)
 
@@ -39,9 +39,9 @@ def configured(name: str) -> Callable[[], None]:
     """A command whose words are those of a config."""
 
     def run() -> None:
-        from unlabeled.app import cli
+        from unlabeled.app.cli.main import run as run_program
 
-        cli.run(hydra_program(name))
+        run_program(hydra_program(name))
 
     return run
 
@@ -61,9 +61,9 @@ COMMANDS = {
 
 def main() -> None:
     """`unlabeled COMMAND WORDS`, or `python -m unlabeled COMMAND WORDS`."""
-    from unlabeled.app import stopping
+    from unlabeled.app.cli import signals
 
-    stopping.listen()  # before the imports that take seconds
+    signals.listen()  # before the imports that take seconds
     program, *words = sys.argv
     called = "python -m unlabeled" if Path(program).name == "__main__.py" else "unlabeled"
     name = words[0] if words else "--help"

@@ -12,6 +12,14 @@ class UserError(Exception):
     """
 
 
+class Interrupted(UserError):
+    """The run was asked to stop, and has been saved."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
 def several(rows: Any, who: str) -> None:
     """Raise UserError where rows (B, ...) to learn from are one, and `who` would learn nothing from it."""
     if len(rows) < 2 and rows.requires_grad:

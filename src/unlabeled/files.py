@@ -13,6 +13,7 @@ from unlabeled.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CUT = "…"
+FORMAT = 2  # of runs and checkpoints; 1, of version 0.1, has other names for classes and keys
 
 
 def write(path: Path, text: str | bytes) -> None:

@@ -7,7 +7,7 @@ from lightning import Callback, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from unlabeled.callbacks.sharded import like, own, whole
+from unlabeled.distributed.sharded import like, own, whole
 
 
 class WeightAveraging(Callback):

@@ -16,9 +16,10 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from unlabeled.callbacks.measures import Measures
 from unlabeled.callbacks.pace import batches_a_step
 from unlabeled.callbacks.records import Diverged, Records
-from unlabeled.callbacks.sharded import finite
 from unlabeled.commands import resume
-from unlabeled.errors import UserError
+from unlabeled.distributed.sharded import finite
+from unlabeled.errors import Interrupted, UserError
+from unlabeled.files import FORMAT
 
 
 class AtomicIO(TorchCheckpointIO):
@@ -72,14 +73,6 @@ def sync(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-class Interrupted(UserError):
-    """The run was asked to stop, and has been saved."""
-
-    def __init__(self, message: str, signal_number: int):
-        super().__init__(message)
-        self.signal_number = signal_number
 
 
 class Checkpoints(Checkpoint):
@@ -222,6 +215,7 @@ class Checkpoints(Checkpoint):
         raise Interrupted(message, self._signal or signal.SIGTERM)
 
     def on_save_checkpoint(self, trainer: Trainer, method: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint["format"] = FORMAT
         checkpoint["config"] = self.config
         checkpoint["data"] = dict(getattr(trainer.datamodule, "keys", {}))  # type: ignore[attr-defined]
 

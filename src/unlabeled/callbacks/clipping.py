@@ -8,7 +8,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from unlabeled.callbacks.gradients import gradient_norm
-from unlabeled.callbacks.sharded import own
+from unlabeled.distributed.sharded import own
 
 
 class Clip(Callback):

@@ -6,7 +6,7 @@ from lightning import Callback, Trainer
 
 from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.callbacks.records import Records
-from unlabeled.loggers import artifact, summary
+from unlabeled.loggers.actions import artifact, summary
 
 
 class Dashboards(Callback):

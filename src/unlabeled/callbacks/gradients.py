@@ -8,7 +8,7 @@ from torch import Tensor, distributed
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from unlabeled.callbacks.sharded import own
+from unlabeled.distributed.sharded import own
 
 
 class GradientNorms(Callback):

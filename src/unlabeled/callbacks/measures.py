@@ -12,8 +12,8 @@ from lightning import Callback, Trainer
 from unlabeled.callbacks.pace import Budget
 from unlabeled.callbacks.records import Records
 from unlabeled.errors import UserError
-from unlabeled.evaluation.number import Number
-from unlabeled.evaluation.place import Place
+from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.study import Study
 from unlabeled.files import write_json
 from unlabeled.seeding import seed_noise
@@ -45,15 +45,15 @@ class Measures(Callback):
         self.samples, self.codes = samples, codes
         self.extractor, self.extractor_weights = extractor, extractor_weights
         # (name, weights, place, notes) -> Extractor or None; set by the one who starts the run, called by all ranks
-        self.choose: Callable[[str, str | None, Place, list[str]], Any] | None = None
+        self.choose: Callable[[str, str | None, Ranks, list[str]], Any] | None = None
         self.notes: list[str] = []  # why there is no extractor
         self.measured = False  # whether the newest validation was measured
         self.epochs = 0  # done at the newest measurement
         self._group: Any = None
         self._told: set[str] = set()
 
-    def place(self, trainer: Trainer) -> Place:
-        return Place(trainer.global_rank, trainer.world_size, self._group)
+    def ranks(self, trainer: Trainer) -> Ranks:
+        return Ranks(trainer.global_rank, trainer.world_size, self._group)
 
     def study(self, trainer: Trainer, method: Any) -> Study:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -65,7 +65,7 @@ class Measures(Callback):
             codes=self.codes,
             extractor=None if isinstance(self.extractor, str) else self.extractor,
             cache=Path(data.packed) / "evaluation",
-            place=self.place(trainer),
+            ranks=self.ranks(trainer),
         )
         study.notes += self.notes
         return study
@@ -75,7 +75,7 @@ class Measures(Callback):
         if trainer.world_size > 1:
             self._group = torch.distributed.new_group(backend="gloo")
         if self.choose and isinstance(self.extractor, str):
-            self.extractor = self.choose(self.extractor, self.extractor_weights, self.place(trainer), self.notes)
+            self.extractor = self.choose(self.extractor, self.extractor_weights, self.ranks(trainer), self.notes)
         study = self.study(trainer, method)
         names = ", ".join(self.evaluators)
         if not len(study.table("val")):
@@ -94,20 +94,20 @@ class Measures(Callback):
 
     def _measure(self, trainer: Trainer, method: Any) -> None:
         study = self.study(trainer, method)
-        found: list[Number] = []
+        found: list[Metric] = []
         for evaluator in self.evaluators.values():
             if evaluator.applies(study):
                 seed_noise(study.seed)
                 found += evaluator.measure(study)
-        found = study.place.gather(found)[0]  # the leader's
+        found = study.ranks.gather(found)[0]  # the leader's
         numbers = dict(zip(short([number.name for number in found]), found, strict=True))
         records = next(c for c in trainer.callbacks if isinstance(c, Records))  # type: ignore[attr-defined]
         records.higher |= {name for name, number in numbers.items() if number.better == "higher"}
         records.add(trainer, method, {name: number.value for name, number in numbers.items()})
-        if study.leads:
+        if study.is_main:
             self._write(numbers, study.notes)
 
-    def _write(self, numbers: dict[str, Number], notes: list[str]) -> None:
+    def _write(self, numbers: dict[str, Metric], notes: list[str]) -> None:
         for note in notes:
             if note not in self._told:
                 print(f"note: {note}", file=sys.stderr, flush=True)

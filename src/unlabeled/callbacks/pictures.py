@@ -9,10 +9,10 @@ from lightning.pytorch.utilities import move_data_to_device
 
 from unlabeled.batches import Images, Points
 from unlabeled.capabilities import Samples
-from unlabeled.evaluation.density import draw_points, strip
-from unlabeled.evaluation.judgement import heading
-from unlabeled.evaluation.pictures import Album, draw, grid, titled
-from unlabeled.loggers import picture, table
+from unlabeled.evaluation.figures.drawing import Album, draw, grid, titled
+from unlabeled.evaluation.figures.points import draw_points, strip
+from unlabeled.evaluation.report.verdicts import heading
+from unlabeled.loggers.actions import picture, table
 from unlabeled.seeding import seed_noise
 
 
@@ -91,7 +91,7 @@ class NearestImages(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if not (over and self.searched and isinstance(method, Samples) and data.batch is Images):
             return
-        from unlabeled.evaluation.portrait import copies, nearest_training  # start-up need not wait for these
+        from unlabeled.evaluation.figures.evaluation import copies, nearest_training  # start-up need not wait for these
         from unlabeled.evaluation.study import Study
 
         album, held = Album(), []

@@ -141,9 +141,9 @@ def _means(trainer: Trainer, gathered: Mapping[str, list[Mean]]) -> dict[str, fl
     """Means over the rows of all batches and ranks. All ranks call it, also one that has measured nothing."""
     names = list(gathered)
     if trainer.world_size > 1:
-        everyone: list[Any] = [None] * trainer.world_size
-        distributed.all_gather_object(everyone, names)
-        names = list(dict.fromkeys(name for own in everyone for name in own))
+        all_gather: list[Any] = [None] * trainer.world_size
+        distributed.all_gather_object(all_gather, names)
+        names = list(dict.fromkeys(name for own in all_gather for name in own))
     sums = torch.zeros(len(names), 2, dtype=torch.float64)  # of values, and of rows
     for i, name in enumerate(names):
         if name in gathered:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unlabeled import configs
-from unlabeled.app.build import quiet
+from unlabeled.app.run.build import quiet
 from unlabeled.contract import checks
 from unlabeled.contract.bench import Bench, Case, composed, kind
 from unlabeled.contract.measures import cycle_error, doubt, error

@@ -11,9 +11,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from unlabeled import configs
-from unlabeled.app import cli
-from unlabeled.app.build import build
-from unlabeled.app.checks import located
+from unlabeled.app.cli import main as cli
+from unlabeled.app.run.build import build
+from unlabeled.app.run.checks import located
 from unlabeled.batches import Images, Points, Unpaired
 from unlabeled.contract.measures import Measure
 from unlabeled.errors import UserError

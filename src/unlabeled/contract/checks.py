@@ -17,15 +17,16 @@ from lightning import Callback
 from omegaconf import OmegaConf
 
 from unlabeled import capabilities
-from unlabeled.app.build import make_trainer
-from unlabeled.app.checkpoint import load, packages_of
-from unlabeled.app.train import fit
-from unlabeled.app.values import check_values
+from unlabeled.app.cli.types import check_values
+from unlabeled.app.run.build import make_trainer
+from unlabeled.app.run.checkpoint import load, packages_of
+from unlabeled.app.run.train import fit
 from unlabeled.batches import Points, Unpaired
-from unlabeled.callbacks.checkpoints import Checkpoints, Interrupted
+from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.callbacks.dashboards import Dashboards
 from unlabeled.contract.bench import Build, Case
 from unlabeled.contract.measures import known
+from unlabeled.errors import Interrupted
 from unlabeled.seeding import seed_noise
 
 PROTOCOLS = {
@@ -100,13 +101,13 @@ def can_do_what_it_says(case: Case, build: Build, folder: Path) -> None:
             assert in_range(method.reconstruct(x)) and torch.equal(method.reconstruct(x), method.reconstruct(x))
         if {capabilities.Encodes, capabilities.Decodes} <= can:
             assert in_range(method.decode(method.encode(x)))
-        if capabilities.DrawsCodes in can:
-            assert in_range(method.decode(method.draw_codes(3)))
-        if capabilities.DrawsPosterior in can:
-            drawn = method.draw_posterior(x)
-            assert drawn.shape == method.encode(x).shape and not torch.equal(drawn, method.draw_posterior(x))
+        if capabilities.SamplesPrior in can:
+            assert in_range(method.decode(method.sample_prior(3)))
+        if capabilities.SamplesPosterior in can:
+            drawn = method.sample_posterior(x)
+            assert drawn.shape == method.encode(x).shape and not torch.equal(drawn, method.sample_posterior(x))
         if capabilities.BoundsLikelihood in can:
-            assert method.log_likelihood(x).shape == (len(x),) and method.level_width > 0
+            assert method.log_likelihood(x).shape == (len(x),) and method.bin_width > 0
         if capabilities.ElboTerms in can:
             assert all(term.shape == (len(x),) for term in method.elbo_terms(x))
         if capabilities.WeighsSamples in can:
@@ -118,15 +119,15 @@ def can_do_what_it_says(case: Case, build: Build, folder: Path) -> None:
             cluster = method.assign(x)
             assert cluster.shape == (len(x),) and cluster.dtype == torch.int64
             assert cluster.min() >= 0 and cluster.max() < method.clusters
-        if capabilities.Stages in can:
-            stages = method.encode_stages(x)
+        if capabilities.IntermediateFeatures in can:
+            stages = method.intermediate_features(x)
             assert len(stages) > 1 and all(h.shape[0] == len(x) and h.ndim == 2 for h in stages.values())
         if capabilities.Translates in can:
             assert in_range(method.translate(x)) and len(method.translate(x)) == len(x)
         if capabilities.TranslatesBack in can:
             assert in_range(method.translate_back(x))
-        if capabilities.Shows in can:
-            for images, captions in method.show(x).values():
+        if capabilities.DrawsFigures in can:
+            for images, captions in method.figures(x).values():
                 assert in_range(images) and len(images) == len(captions)
 
 
@@ -254,10 +255,10 @@ def trains_in_bf16(case: Case, build: Build, folder: Path) -> None:
 def a_checkpoint_stands_alone(case: Case, build: Build, folder: Path) -> None:
     built = build(case, "budget.batches=2")
     method = run(built).eval()
-    trust = tuple(packages_of(built[2]))
-    _loaded, config, facts = load(folder / "run", trust=trust)
+    trusted = tuple(packages_of(built[2]))
+    _loaded, config, facts = load(folder / "run", trusted_packages=trusted)
     assert facts["weights"] == "live" and config["seed"] == 0
-    last, _, _ = load(folder / "run" / "checkpoints" / "last.ckpt", trust=trust)
+    last, _, _ = load(folder / "run" / "checkpoints" / "last.ckpt", trusted_packages=trusted)
     batch = first_batch(built[1])
 
     def answer(method: Any) -> torch.Tensor:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from unlabeled.data.packed import Records
+from unlabeled.data.store import Records
 
 
 class Tiny:

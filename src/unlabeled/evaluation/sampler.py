@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from unlabeled.batches import Images
-from unlabeled.capabilities import DrawsCodes, DrawsPosterior
+from unlabeled.capabilities import SamplesPosterior, SamplesPrior
 from unlabeled.errors import UserError, nearest
-from unlabeled.evaluation.fits import quiet
-from unlabeled.evaluation.pictures import inverts
+from unlabeled.evaluation.figures.drawing import inverts
+from unlabeled.evaluation.stats.fits import quiet
 from unlabeled.seeding import mix, seed_noise
 
 Draw = Callable[[int], Tensor]  # n -> codes (n, D) on the method's device, by torch's generators
@@ -41,7 +41,7 @@ def give(study: Any, name: str, samplers: dict[str, Sampler]) -> None:
             f"evaluation.sampler={name}: {type(method).__name__} does not decode what it encodes: leave it at own"
         )
     draw, study.sampler = samplers[name].fit(study)
-    method.draw_codes = draw
+    method.sample_prior = draw
     method.sample = lambda n: method.decode(draw(n))
 
 
@@ -53,7 +53,7 @@ def fewest(h: Tensor) -> None:
 
 def led(study: Any, work: Callable[[], Any]) -> Any:
     """What the leader finds, on every process."""
-    return study.place.gather(work() if study.leads else None)[0]
+    return study.ranks.gather(work() if study.is_main else None)[0]
 
 
 class Gaussians(NamedTuple):
@@ -102,8 +102,8 @@ class StandardNormal:
     """
 
     def fit(self, study: Any) -> tuple[Draw, str]:
-        if isinstance(study.method, DrawsCodes):
-            return study.method.draw_codes, "standard_normal: the method's own prior"
+        if isinstance(study.method, SamplesPrior):
+            return study.method.sample_prior, "standard_normal: the method's own prior"
         found = mixture(study, 1)
         return found.draw, f"standard_normal: a Gaussian with the moments of {len(study.codes('train').h)} train codes"
 
@@ -131,17 +131,18 @@ class Posteriors:
 
     def fit(self, study: Any) -> tuple[Draw, str]:
         method = study.method
-        if not isinstance(method, DrawsPosterior):
+        if not isinstance(method, SamplesPosterior):
             raise UserError(
-                f"evaluation.sampler=vamp draws from posteriors, and {type(method).__name__} has none: take gmm"
+                f"evaluation.sampler=aggregated_posterior draws from posteriors, and {type(method).__name__} has none: "
+                "take gmm"
             )
         table, rows = study.table("train"), study.chosen("train")
 
         def draw(n: int) -> Tensor:
             images = table.batch(rows[torch.randint(len(rows), (n,))]).x
-            return method.draw_posterior(images.to(study.device))
+            return method.sample_posterior(images.to(study.device))
 
-        return draw, f"vamp: the posteriors of {len(rows)} train images"
+        return draw, f"aggregated_posterior: the posteriors of {len(rows)} train images"
 
 
 class Flow:

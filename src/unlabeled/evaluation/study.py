@@ -14,9 +14,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from unlabeled.errors import UserError
-from unlabeled.evaluation.extractors import Extractor
-from unlabeled.evaluation.features import Features, pixels
-from unlabeled.evaluation.place import Place
+from unlabeled.evaluation.features.extractors import Extractor
+from unlabeled.evaluation.features.split import Features, pixels
+from unlabeled.evaluation.ranks import Ranks
 from unlabeled.seeding import mix, seed_noise
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class Study:
         extractor: Extractor | None = None,  # what image metrics see images through; None: they are left out
         untrained: Callable[[], Any] | None = None,  # the same method before training
         cache: Path | None = None,  # where what depends on the data alone is kept
-        place: Place | None = None,
+        ranks: Ranks | None = None,
     ):
         if codes < 1:
             raise UserError(f"evaluation.codes={codes}: say 1 image or more")
@@ -51,16 +51,16 @@ class Study:
         self.extractor = extractor
         self.untrained = untrained
         self.cache = cache
-        self.place = place or Place()
+        self.ranks = ranks or Ranks()
         self.sampler = "own"  # where codes are drawn from, in words (sampler.py)
         self.transfer: Study | None = None  # the same method on other data, where its codes are probed too
         self.notes: list[str] = []  # what was left out, and what to do to have it: a line each
         self._once: dict[Any, Any] = {}
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process does what is done once: fits, files, words. Every process makes every pass."""
-        return self.place.leads
+        return self.ranks.is_main
 
     @property
     def device(self) -> torch.device:
@@ -90,12 +90,12 @@ class Study:
     def blocks(self, n: int, title: str) -> Iterator[Tensor]:
         """This process's blocks of 0..n-1 under a progress bar, torch's noise seeded for each."""
         with tqdm(
-            desc=title, total=n, unit="image", leave=False, disable=None if self.leads else True, dynamic_ncols=True
+            desc=title, total=n, unit="image", leave=False, disable=None if self.is_main else True, dynamic_ncols=True
         ) as bar:
-            for block in self.place.blocks(n, self.block):
+            for block in self.ranks.blocks(n, self.block):
                 seed_noise(self.seed, int(block[0]))
                 yield block
-                bar.update(len(block) * self.place.world)
+                bar.update(len(block) * self.ranks.world)
 
     @torch.no_grad()
     def rows(self, n: int, work: Callable[[Tensor], tuple[Tensor, ...]], title: str) -> tuple[Tensor, ...]:
@@ -106,7 +106,7 @@ class Study:
         if n == 0:
             raise UserError(f"{title}: the {self.split} split is empty")
         own = [(int(block[0]), tuple(part.cpu() for part in work(block))) for block in self.blocks(n, title)]
-        parts = sorted((part for held in self.place.gather(own) for part in held), key=lambda part: part[0])
+        parts = sorted((part for held in self.ranks.gather(own) for part in held), key=lambda part: part[0])
         return tuple(torch.cat(column) for column in zip(*(values for _, values in parts), strict=True))
 
     def chosen(self, split: str) -> Tensor:

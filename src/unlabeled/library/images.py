@@ -21,10 +21,10 @@ from PIL import Image
 from torch import Tensor
 
 from unlabeled.batches import from_uint8, to_uint8
-from unlabeled.data.packed import fit
 from unlabeled.data.sources.pictures import opaque, open_picture, search
+from unlabeled.data.store import fit
 from unlabeled.errors import UserError
-from unlabeled.evaluation import pictures
+from unlabeled.evaluation.figures import drawing
 
 Images: TypeAlias = Union[  # noqa: UP007 - it names itself
     np.ndarray, Tensor, Image.Image, str, os.PathLike, Sequence["Images"]
@@ -66,7 +66,7 @@ def grid(images: Images, columns: int = 8, side: int = 64) -> Image.Image:
         raise UserError("a grid is of images of one size: these differ")
     colours = [array if array.ndim == 3 else np.stack([array] * 3, 2) for array in found]
     x = from_uint8(torch.from_numpy(np.stack(colours)).permute(0, 3, 1, 2))
-    return pictures.grid(x, min(columns, len(found)), side=side)
+    return drawing.grid(x, min(columns, len(found)), side=side)
 
 
 def to_points(points: Any, dimensions: int, what: str = "points") -> Tensor:

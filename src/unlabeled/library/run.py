@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from unlabeled import configs
-from unlabeled.app import train as app_train
-from unlabeled.app.checkpoint import load as load_checkpoint
-from unlabeled.app.checkpoint import locate, packages_of
-from unlabeled.app.evaluate import choose_device
-from unlabeled.app.evaluate import evaluate as app_evaluate
-from unlabeled.app.plan import config_of
+from unlabeled.app.evaluate.evaluate import choose_device
+from unlabeled.app.evaluate.evaluate import evaluate as app_evaluate
+from unlabeled.app.run.checkpoint import load as load_checkpoint
+from unlabeled.app.run.checkpoint import locate, packages_of
+from unlabeled.app.run.plan import config_of
+from unlabeled.app.run.train import train as app_train
 from unlabeled.capabilities import Decodes, Encodes, Reconstructs, Samples, SamplesClasses, Translates, TranslatesBack
 from unlabeled.commands import quoted
-from unlabeled.data.classes import numbers
+from unlabeled.data.labels import numbers
 from unlabeled.errors import UserError
 from unlabeled.library.images import Images, to_arrays, to_batch, to_points
 from unlabeled.library.session import one_line, session
-from unlabeled.loggers import CSV
+from unlabeled.loggers.csv import CSV
 from unlabeled.seeding import seed_noise
 
 BATCH = 256  # images at a time
@@ -55,10 +55,10 @@ def train(*words: str, config_dir: str | Path | None = None) -> "Run":
             data, a training that diverged. An interrupt (Ctrl-C) saves the run first.
     """
     with session("train", words, config_dir) as config:
-        app_train.train(config)
+        app_train(config)
         resumed = config.resume not in (None, "auto")
         folder = Path(config.resume if resumed else config.run)
-        return Run(folder, trust=packages_of(config_of(folder)))  # it has just been called
+        return Run(folder, trusted_packages=packages_of(config_of(folder)))  # it has just been called
 
 
 def load(
@@ -66,7 +66,7 @@ def load(
     *,
     weights: str = "averaged",
     device: str = "auto",
-    trust: Sequence[str] = (),
+    trusted_packages: Sequence[str] = (),
     config_dir: str | Path | None = None,
 ) -> "Run":
     """Open a run: its folder, of whose checkpoints the best is taken, else the last; or a .ckpt file.
@@ -74,15 +74,15 @@ def load(
     Args:
         weights: "averaged", where the run kept moving averages of them, else as trained; "live", as trained.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        trust: packages beside unlabeled and torch that the checkpoint may call: a method of your own, trust=["mine"].
-            Nothing else is ever run from a checkpoint.
+        trusted_packages: packages beside unlabeled and torch that the checkpoint may call, as ["mine"] for a method of
+            your own. Nothing else is ever run from a checkpoint.
         config_dir: the folder in which these packages lie, if they are not installed.
 
     Raises:
         UserError: where there is no run, or its file is damaged, or it wants to call what is not trusted.
     """
     with configs.using(config_dir):
-        return Run(Path(run).expanduser(), weights=weights, device=device, trust=trust)
+        return Run(Path(run).expanduser(), weights=weights, device=device, trusted_packages=trusted_packages)
 
 
 def models() -> dict[str, str]:
@@ -111,21 +111,22 @@ class Run:
     """
 
     def __init__(
-        self, path: str | Path, *, weights: str = "averaged", device: str = "auto", trust: Sequence[str] = ()
+        self, path: str | Path, *, weights: str = "averaged", device: str = "auto", trusted_packages: Sequence[str] = ()
     ) -> None:
         if weights not in ("averaged", "live"):
             raise UserError(f"weights={weights}: say averaged or live")
-        if isinstance(trust, str):
-            raise UserError(f"trust={trust!r}: give a list of packages, trust=[{trust!r}]")
+        if isinstance(trusted_packages, str):
+            raise UserError(f"trusted_packages={trusted_packages!r}: give a list of packages, [{trusted_packages!r}]")
         self.checkpoint = locate(path)
         self.folder = self.checkpoint.parent
         if self.folder.name == "checkpoints":
             self.folder = self.folder.parent
-        self.trust, self.weights, self.device = tuple(trust), weights, choose_device(device)
+        self.trusted_packages, self.weights, self.device = tuple(trusted_packages), weights, choose_device(device)
         self.method: Any
         self.config: dict[str, Any]
         with one_line():
-            self.method, self.config, self._facts = load_checkpoint(self.checkpoint, weights, self.device, self.trust)
+            loaded = load_checkpoint(self.checkpoint, weights, self.device, self.trusted_packages)
+        self.method, self.config, self._facts = loaded
 
     def __repr__(self) -> str:
         names = self.config.get("names") or {}
@@ -171,7 +172,7 @@ class Run:
         words: KEY=VALUE each, "evaluation.samples=1000".
         """
         own = [quoted("checkpoint", self.checkpoint), quoted("device", self.device), f"weights={self.weights}"]
-        own += [f"trust=[{','.join(self.trust)}]"] if self.trust else []
+        own += [f"trusted_packages=[{','.join(self.trusted_packages)}]"] if self.trusted_packages else []
         with session("evaluate", [*own, *words]) as config:
             app_evaluate(config)
             output = Path(config.output) if config.output else self.folder / "evaluation"

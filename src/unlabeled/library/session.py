@@ -19,7 +19,8 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from unlabeled import configs
-from unlabeled.app import cli, log
+from unlabeled.app.cli import log
+from unlabeled.app.cli import main as cli
 from unlabeled.errors import UserError
 
 LOGGERS = ("lightning.pytorch", "lightning.fabric")

@@ -1,4 +1,4 @@
-"""Adversarial objectives: what the critic minimises and what the generator minimises, of scores (B,) or maps.
+"""Adversarial objectives: what the discriminator minimises and what the generator minimises, of scores (B,) or maps.
 
 `signed`: a score above 0 says real, one below it fake. The relativistic ones give the generator's loss of real scores
 too.
@@ -16,9 +16,9 @@ class Minimax:
     D: -log sigma(D(x)) - log(1 - sigma(D(G(z)))); G: log(1 - sigma(D(G(z)))), whose gradient vanishes where D is sure.
     """
 
-    signed = True
+    has_signed_score = True
 
-    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return softplus(-real).mean() + softplus(fake).mean()
 
     def generator(self, fake: Tensor) -> Tensor:
@@ -31,9 +31,9 @@ class NonSaturating:
     D: -log sigma(D(x)) - log(1 - sigma(D(G(z)))); G: -log sigma(D(G(z))). Scores are logits.
     """
 
-    signed = True
+    has_signed_score = True
 
-    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return softplus(-real).mean() + softplus(fake).mean()
 
     def generator(self, fake: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class LeastSquares:
     D: 1/2 (D(x) - 1)^2 + 1/2 D(G(z))^2; G: 1/2 (D(G(z)) - 1)^2.
     """
 
-    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return ((real - 1).square().mean() + fake.square().mean()) / 2
 
     def generator(self, fake: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class LeastSquares:
 class Wasserstein:
     """Arjovsky et al. 2017, https://arxiv.org/abs/1701.07875, equation 2."""
 
-    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return fake.mean() - real.mean()
 
     def generator(self, fake: Tensor) -> Tensor:
@@ -69,16 +69,16 @@ class WassersteinDrift(Wasserstein):
     def __init__(self, drift: float = 0.001):
         self.drift = drift
 
-    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
-        return super().critic(real, fake) + self.drift * real.square().mean()
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        return super().discriminator(real, fake) + self.drift * real.square().mean()
 
 
 class Hinge:
     """Lim & Ye 2017, https://arxiv.org/abs/1705.02894."""
 
-    signed = True
+    has_signed_score = True
 
-    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return relu(1 - real).mean() + relu(1 + fake).mean()
 
     def generator(self, fake: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class Margin:
             raise UserError(f"model.objective.margin={margin}: it must be positive")
         self.margin = margin
 
-    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return -real.mean() + relu(self.margin + fake).mean()
 
     def generator(self, fake: Tensor) -> Tensor:
@@ -110,11 +110,11 @@ class RelativisticAverage:
     authors' code halves both.
     """
 
-    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return softplus(fake.mean() - real).mean() + softplus(fake - real.mean()).mean()
 
     def generator(self, real: Tensor, fake: Tensor) -> Tensor:
-        return self.critic(fake, real)
+        return self.discriminator(fake, real)
 
 
 class RelativisticPairing:
@@ -123,8 +123,8 @@ class RelativisticPairing:
     D: -log sigma(D(x) - D(G(z))); G: -log sigma(D(G(z)) - D(x)).
     """
 
-    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return softplus(fake - real).mean()
 
     def generator(self, real: Tensor, fake: Tensor) -> Tensor:
-        return self.critic(fake, real)
+        return self.discriminator(fake, real)

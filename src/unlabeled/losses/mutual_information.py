@@ -15,21 +15,21 @@ class Codes:
     """A code c of categories, each uniform and one-hot, and of numbers, each uniform in [-1, 1]; and Q(c|x) of it.
 
     Chen et al. 2016, https://arxiv.org/abs/1606.03657, section 6. Q gives logits of each category, then of the numbers
-    a Gaussian each: all means, and all raw scales, of which the standard deviation is `sharpest` + softplus.
+    a Gaussian each: all means, and all raw scales, of which the standard deviation is `min_std` + softplus.
     """
 
     def __init__(
         self,
         categories: Sequence[int] = (10,),  # values of each
         numbers: int = 2,
-        sharpest: float = 1.0,  # smallest standard deviation that Q may claim of a number
+        min_std: float = 1.0,  # smallest standard deviation that Q may claim of a number
     ):
-        if not categories or min(categories) < 2 or numbers < 0 or sharpest <= 0:
+        if not categories or min(categories) < 2 or numbers < 0 or min_std <= 0:
             raise UserError(
-                f"model.codes: categories={list(categories)}, numbers={numbers}, sharpest={sharpest}: one or more of 2 "
+                f"model.codes: categories={list(categories)}, numbers={numbers}, min_std={min_std}: one or more of 2 "
                 "or more, 0 or more, and more than 0"
             )
-        self.sharpest = sharpest
+        self.min_std = min_std
         self.categories, self.numbers = list(categories), numbers
         self.dim = sum(categories) + numbers  # of c
         self.outputs = self.dim + numbers  # of Q
@@ -52,7 +52,7 @@ class Codes:
         *logits, mu, scale = self.parts(q.float())
         *drawn, numbers = self.parts(c, of_q=False)
         named = [log(part.shape[1]) - cross_entropy(part, y.argmax(1)) for part, y in zip(logits, drawn, strict=True)]
-        told = Normal(mu, self.sharpest + softplus(scale)).log_prob(numbers) + log(2)  # H of uniform in [-1, 1]
+        told = Normal(mu, self.min_std + softplus(scale)).log_prob(numbers) + log(2)  # H of uniform in [-1, 1]
         return torch.stack(named).sum(), told.sum(1).mean()
 
     def parts(self, h: Tensor, of_q: bool = True) -> tuple[Tensor, ...]:

@@ -14,11 +14,11 @@ class PathLength:
     appendix B: 2 over the pixels and over the 2 log2(r) - 2 layers of an image of r x r.
     """
 
-    differentiates_twice = True
+    needs_double_backward = True
 
     def __init__(self, weight: float = 2.0, decay: float = 0.01):
         if weight < 0:
-            raise UserError(f"model.path.weight={weight}: it must not be negative")
+            raise UserError(f"model.path_length.weight={weight}: it must not be negative")
         self.weight = weight
         self.decay = decay  # the share of a new length in the running mean
 

@@ -1,4 +1,4 @@
-"""Critic penalties: (critic, real, fake) -> scalar."""
+"""Discriminator penalties: (discriminator, real, fake) -> scalar."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +13,7 @@ from unlabeled.errors import UserError
 class NoPenalty:
     """0."""
 
-    def __call__(self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    def __call__(self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
         return real.new_zeros(())
 
 
@@ -22,17 +22,17 @@ class GradientPenalty:
 
     Gulrajani et al. 2017, https://arxiv.org/abs/1704.00028, equation 3.
 
-    One epsilon per image; in float32, since squared gradients leave half precision's range. The critic may have no
-    batch norm (section 4): its score of one image must not depend on the others.
+    One epsilon per image; in float32, since squared gradients leave half precision's range. The discriminator may have
+    no batch norm (section 4): its score of one image must not depend on the others.
     """
 
-    differentiates_twice = True
+    needs_double_backward = True
 
     def __init__(self, weight: float = 10.0):
         self.weight = expect(weight)
 
-    def __call__(self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-        excess = slope(critic, between(real, fake)) - 1
+    def __call__(self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+        excess = slope(discriminator, between(real, fake)) - 1
         return self.weight * self.cost(excess).mean()
 
     def cost(self, excess: Tensor) -> Tensor:
@@ -57,17 +57,17 @@ class Dragan:
     each image, not of the batch.
     """
 
-    differentiates_twice = True
+    needs_double_backward = True
 
     def __init__(self, weight: float = 10.0, spread: float = 0.5):
         self.weight = expect(weight)
         self.spread = spread
 
-    def __call__(self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    def __call__(self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
         real = real.float()
         spread = self.spread * real.flatten(1).std(1).view(-1, *[1] * (real.ndim - 1))
         near = real + spread * torch.rand_like(real)
-        return self.weight * (slope(critic, between(real, near)) - 1).square().mean()
+        return self.weight * (slope(discriminator, between(real, near)) - 1).square().mean()
 
 
 class R1:
@@ -76,13 +76,17 @@ class R1:
     Mescheder et al. 2018, https://arxiv.org/abs/1801.04406, equation 9.
     """
 
-    differentiates_twice = True
+    needs_double_backward = True
 
     def __init__(self, weight: float = 10.0):
         self.weight = expect(weight)
 
-    def __call__(self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-        return self.weight / 2 * torch.stack([squared_slope(critic, x).mean() for x in self.places(real, fake)]).sum()
+    def __call__(self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+        return (
+            self.weight
+            / 2
+            * torch.stack([squared_slope(discriminator, x).mean() for x in self.places(real, fake)]).sum()
+        )
 
     def places(self, real: Tensor, fake: Tensor) -> list[Tensor]:
         return [real]
@@ -117,17 +121,17 @@ def between(a: Tensor, b: Tensor) -> Tensor:
     return share * a.float() + (1 - share) * b.float()
 
 
-def squared_slope(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def squared_slope(discriminator: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """|grad D(x)|^2 of each of x (B, ...), (B,), with a graph; in float32, where squares do not overflow."""
-    with torch.autocast(x.device.type, enabled=False), eager(critic):
+    with torch.autocast(x.device.type, enabled=False), eager(discriminator):
         x = x.detach().float().requires_grad_()
-        (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
+        (gradient,) = torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)
         return gradient.square().flatten(1).sum(1)
 
 
-def slope(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def slope(discriminator: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """|grad D(x)| of each of x (B, ...), (B,), with a graph, and no infinite derivative where it is 0."""
-    return squared_slope(critic, x).clamp(min=1e-12).sqrt()
+    return squared_slope(discriminator, x).clamp(min=1e-12).sqrt()
 
 
 def eager(network: Any) -> AbstractContextManager[Any]:

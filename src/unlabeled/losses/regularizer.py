@@ -103,14 +103,14 @@ class ContractiveLayer:
 class Contractive:
     """weight |J_f(x)|_F^2 of any encoder, estimated: E |v^T J|^2 over random signs v (Hutchinson 1989)."""
 
-    def __init__(self, weight: float = 0.1, draws: int = 1):
-        if draws < 1:
-            raise UserError(f"regularizer=contractive: draws={draws}: at least 1")
-        self.weight, self.draws = weight, draws
+    def __init__(self, weight: float = 0.1, num_samples: int = 1):
+        if num_samples < 1:
+            raise UserError(f"regularizer=contractive: draws={num_samples}: at least 1")
+        self.weight, self.num_samples = weight, num_samples
 
     def __call__(self, encoder: Callable[[Tensor], Tensor], decoder: Any, x: Tensor, z: Tensor) -> Tensor:
-        signs = (random_signs(z) for _ in range(self.draws))
-        return 4 * self.weight / self.draws * squared_products(encoder, x.detach(), signs)
+        signs = (random_signs(z) for _ in range(self.num_samples))
+        return 4 * self.weight / self.num_samples * squared_products(encoder, x.detach(), signs)
 
 
 class ContractiveExact:

@@ -71,7 +71,7 @@ class Adversarial(Method):
         """Batches of the whole run before this one; batch_idx would start again each epoch."""
         return self.trainer.fit_loop.total_batch_idx
 
-    def descend(self, optimizer: Optimizer, loss: Callable[..., Tensor], *args: Tensor) -> None:
+    def update(self, optimizer: Optimizer, loss: Callable[..., Tensor], *args: Tensor) -> None:
         """One player's turn: only its own parameters get gradients, then it steps."""
         with self.toggled_optimizer(optimizer):
             self.manual_backward(loss(*args) / self.accumulate)
@@ -80,6 +80,6 @@ class Adversarial(Method):
                 optimizer.step()
                 optimizer.zero_grad()
 
-    def every(self, n: int) -> bool:
+    def is_update_batch(self, n: int) -> bool:
         """Whether this batch belongs to every n-th step of the run."""
         return (self.steps + 1) % n == 0

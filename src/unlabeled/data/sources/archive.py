@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from unlabeled.data.content import Files
-from unlabeled.data.download import File, extract, fetch
+from unlabeled.data.download.archives import File, extract, fetch
 from unlabeled.errors import UserError
 
 SEAL = ".extracted"  # in a folder that was extracted here: the digest of what it holds

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from unlabeled.data.packed import Records
 from unlabeled.data.sources.archive import Archive, counted
+from unlabeled.data.store import Records
 from unlabeled.errors import UserError
 
 

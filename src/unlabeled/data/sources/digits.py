@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unlabeled.data.packed import Records
+from unlabeled.data.store import Records
 
 
 class Digits:

@@ -7,10 +7,10 @@ import numpy as np
 from PIL import Image
 
 from unlabeled.data.content import Files
-from unlabeled.data.download import File, by_hand, extract, fault
-from unlabeled.data.packed import Records
+from unlabeled.data.download.archives import File, by_hand, extract, fault
 from unlabeled.data.sources.archive import Extracted, counted, obtain, seal
 from unlabeled.data.sources.pictures import find, lazily
+from unlabeled.data.store import Records
 from unlabeled.errors import UserError
 
 

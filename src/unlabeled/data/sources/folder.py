@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from unlabeled.data.content import Files
-from unlabeled.data.packed import Records, Unreadable
 from unlabeled.data.sources.pictures import Search, is_grey, lazily, natural, search, upright_size
+from unlabeled.data.store import Records, Unreadable
 from unlabeled.errors import UserError
 from unlabeled.files import folder
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.random import RandomState
 from PIL import Image, ImageDraw
 
-from unlabeled.data.packed import Records
+from unlabeled.data.store import Records
 from unlabeled.seeding import mix
 
 DRAWING = 1  # raise it when a scene looks different from before

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unlabeled.data.packed import Records
+from unlabeled.data.store import Records
 from unlabeled.errors import UserError
 
 DRAWING = 1  # raise it when an image looks different from before

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unlabeled.data.packed import Records
 from unlabeled.data.sources.archive import Archive, counted
+from unlabeled.data.store import Records
 from unlabeled.errors import UserError
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unlabeled.data.download import File, fetch
-from unlabeled.data.packed import Records
+from unlabeled.data.download.archives import File, fetch
+from unlabeled.data.store import Records
 from unlabeled.errors import UserError
 
 

@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image
 
 from unlabeled.data.content import Files
-from unlabeled.data.download import File
-from unlabeled.data.packed import Records
+from unlabeled.data.download.archives import File
 from unlabeled.data.sources.archive import Extracted, counted, obtain
 from unlabeled.data.sources.pictures import find, lazily
+from unlabeled.data.store import Records
 from unlabeled.errors import UserError, nearest
 
 

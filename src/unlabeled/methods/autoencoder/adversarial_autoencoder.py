@@ -1,7 +1,7 @@
 """Adversarial autoencoder.
 
 Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, section 2 and figure 1, the deterministic form of section 2.1.
-With f the encoder, g the decoder, D the critic of codes and p(z) any prior that can be sampled, on each batch
+With f the encoder, g the decoder, D the discriminator of codes and p(z) any prior that can be sampled, on each batch
 
     reconstruction phase   f, g minimise  L(x, g(f(x)))
     regularisation phase   D tells z ~ p(z) from f(x); then f, as the game's generator, deceives it
@@ -26,26 +26,26 @@ class AdversarialAutoencoder(Adversarial):
         self,
         encoder: nn.Module,  # f: x (B, C, H, W) -> code (B, Z)
         decoder: nn.Module,  # g: code (B, Z) -> output (B, C, H, W), as the distance reads it
-        critic: nn.Module,  # D: code (B, Z) -> score (B,)
+        discriminator: nn.Module,  # D: code (B, Z) -> score (B,)
         distance: nn.Module,  # losses.distance: L
         prior: Any,  # losses.prior: p(z)
         objective: Any,  # losses.adversarial
         latent_dim: int,  # Z
         autoencoder_optimizer: Callable[..., Optimizer],
-        critic_optimizer: Callable[..., Optimizer],
+        discriminator_optimizer: Callable[..., Optimizer],
         generator_optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],  # share of the run -> factor of the learning rates
     ):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
-        self.critic = critic
+        self.discriminator = discriminator
         self.distance = distance
         self.prior = prior
         self.objective = objective
         self.latent_dim = latent_dim
         self.autoencoder_optimizer = autoencoder_optimizer
-        self.critic_optimizer = critic_optimizer
+        self.discriminator_optimizer = discriminator_optimizer
         self.generator_optimizer = generator_optimizer
         self.schedule = schedule
 
@@ -58,11 +58,11 @@ class AdversarialAutoencoder(Adversarial):
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
 
-    def draw_codes(self, n: int) -> Tensor:
+    def sample_prior(self, n: int) -> Tensor:
         return self.prior.sample(n)
 
     def sample(self, n: int) -> Tensor:
-        return self.decode(self.draw_codes(n))
+        return self.decode(self.sample_prior(n))
 
     def on_fit_start(self) -> None:
         if self.accumulate > 1:
@@ -73,10 +73,10 @@ class AdversarialAutoencoder(Adversarial):
 
     def training_step(self, batch: Images, batch_idx: int) -> None:
         players: Any = self.optimizers()
-        autoencoder, critic, generator = players
-        self.descend(autoencoder, self.reconstruction_loss, batch.x)
-        self.descend(critic, self.critic_loss, batch.x, batch.y)
-        self.descend(generator, self.generator_loss, batch.x, batch.y)
+        autoencoder, discriminator, generator = players
+        self.update(autoencoder, self.reconstruction_loss, batch.x)
+        self.update(discriminator, self.discriminator_loss, batch.x, batch.y)
+        self.update(generator, self.generator_loss, batch.x, batch.y)
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
         self.reconstruction_loss(batch.x)
@@ -84,23 +84,23 @@ class AdversarialAutoencoder(Adversarial):
     def reconstruction_loss(self, x: Tensor) -> Tensor:
         """L, mean over the batch; pixels are summed."""
         error = self.distance(self.decoder(self.encode(x)).float(), x).mean()
-        self.record(error=error)
+        self.record(reconstruction_loss=error)
         return error
 
     def wanted(self, y: Tensor) -> Tensor:
         """Codes (B, Z) as those of images of classes y (B,) should be: here whatever the class."""
-        return self.draw_codes(len(y))
+        return self.sample_prior(len(y))
 
     def judged(self, z: Tensor, y: Tensor) -> Tensor:
-        """The critic's scores (B,) of codes (B, Z) of images of classes y (B,)."""
-        return self.critic(z).float()
+        """The discriminator's scores (B,) of codes (B, Z) of images of classes y (B,)."""
+        return self.discriminator(z).float()
 
-    def critic_loss(self, x: Tensor, y: Tensor) -> Tensor:
+    def discriminator_loss(self, x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():
             z = self.encode(x)
         score_prior, score_code = self.judged(self.wanted(y), y), self.judged(z, y)
-        loss = self.objective.critic(score_prior, score_code)
-        self.record(critic_loss=loss, score_prior=score_prior.mean(), score_code=score_code.mean())
+        loss = self.objective.discriminator(score_prior, score_code)
+        self.record(discriminator_loss=loss, score_prior=score_prior.mean(), score_code=score_code.mean())
         return loss
 
     def generator_loss(self, x: Tensor, y: Tensor) -> Tensor:
@@ -111,6 +111,6 @@ class AdversarialAutoencoder(Adversarial):
     def configure_optimizers(self) -> list[Optimizer]:
         return [
             self.autoencoder_optimizer([*self.encoder.parameters(), *self.decoder.parameters()]),
-            self.critic_optimizer(self.critic.parameters()),
+            self.discriminator_optimizer(self.discriminator.parameters()),
             self.generator_optimizer(self.encoder.parameters()),
         ]

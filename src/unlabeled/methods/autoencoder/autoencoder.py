@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
+from unlabeled.methods.autoencoder.filters import filters
 from unlabeled.methods.method import Method
-from unlabeled.nn.filters import filters
 
 
 class Autoencoder(Method):
@@ -51,7 +51,7 @@ class Autoencoder(Method):
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
 
-    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+    def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         return filters(self.encoder, x.shape[1:])
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
@@ -60,15 +60,18 @@ class Autoencoder(Method):
     def validation_step(self, batch: Images, batch_idx: int) -> None:
         self.loss(batch.x, batch.x)
 
-    def loss(self, seen: Tensor, wanted: Tensor) -> Tensor:
+    def loss(self, input: Tensor, target: Tensor) -> Tensor:
         """L(wanted, g(b(f(seen)))) + Omega, mean over the batch; pixels are summed."""
-        z = self.encoder(seen).float()
+        z = self.encoder(input).float()
         output = self.decoder(self.bottleneck(z)).float()
-        error = self.distance(output, wanted).mean()
-        extra = self.regularizer(self.encoder, self.decoder, seen, z)
+        error = self.distance(output, target).mean()
+        extra = self.regularizer(self.encoder, self.decoder, input, z)
         image = self.distance.image(output.detach())  # type: ignore[operator]
         self.record(
-            loss=error + extra, error=error, regularizer=extra, mean_squared_error=(image - wanted).square().mean()
+            loss=error + extra,
+            reconstruction_loss=error,
+            regularizer=extra,
+            mean_squared_error=(image - target).square().mean(),
         )
         return error + extra
 

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from unlabeled.methods.autoencoder.autoencoder import Autoencoder
-from unlabeled.nn.fully_connected import TiedDecoder
+from unlabeled.nn.autoencoders.fully_connected import TiedDecoder
 
 
 class ContractiveAutoencoder(Autoencoder):

@@ -27,14 +27,14 @@ class DenoisingAutoencoder(Autoencoder):
         super().__init__(**named)
         self.corruption = corruption
 
-    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+    def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         """Rows of images, of what is seen of them, and of what it is taken for."""
         corrupted = self.corruption(x[:16])
         rows = [x[:16], corrupted.clamp(-1, 1), self.reconstruct(corrupted)]
         bands = [row[start : start + 8] for start in range(0, len(rows[0]), 8) for row in rows]
         names = ["image", "corrupted", "denoised"] * (len(bands) // 3)
         captions = [name for name, band in zip(names, bands, strict=True) for _ in band]
-        return super().show(x) | {"denoised": (torch.cat(bands), captions)}
+        return super().figures(x) | {"denoised": (torch.cat(bands), captions)}
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
         return self.loss(self.corruption(batch.x), batch.x)

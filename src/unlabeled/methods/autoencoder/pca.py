@@ -28,7 +28,7 @@ LARGEST = 4096  # pixels times channels: their covariance is 134 MB, and its eig
 class PCA(Method):
     automatic_optimization = False
     one_pass = True  # training reads every row once (data/loader.py)
-    level_width = 2 / 255  # a density over [-1, 1]
+    bin_width = 2 / 255  # a density over [-1, 1]
 
     # self.components (q, D): U^T, orthonormal rows, the first explains most
     mean: Tensor  # (D,)
@@ -69,12 +69,12 @@ class PCA(Method):
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
 
-    def draw_codes(self, n: int) -> Tensor:
+    def sample_prior(self, n: int) -> Tensor:
         scale = (self.variances - self.noise).clamp(min=0).sqrt()
         return scale * torch.randn(n, self.latent_dim, device=self.device)
 
     def sample(self, n: int) -> Tensor:
-        return self.decode(self.draw_codes(n))
+        return self.decode(self.sample_prior(n))
 
     def log_likelihood(self, x: Tensor) -> Tensor:
         """Exact, by the determinant and inverse that the paper's appendix gives for U's complement."""
@@ -87,7 +87,7 @@ class PCA(Method):
         distance = (z.square() / lengths).sum(1) + (centred.square().sum(1) - z.square().sum(1)) / noise
         return (-(d * math.log(2 * math.pi) + determinant + distance) / 2).float()
 
-    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+    def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         """The mean and the first components: bright and dark are what goes together."""
         first = self.components[:15]
         images = torch.cat([self.mean[None], first / first.abs().amax(1, keepdim=True).clamp(min=1e-12)])
@@ -123,7 +123,7 @@ class PCA(Method):
         self.mean.copy_(mean)
         self.components.copy_(components * signs)
         self.variances.copy_(values[: self.latent_dim])
-        self.noise.copy_(values[self.latent_dim :].mean().clamp(min=self.level_width**2 / 12))
+        self.noise.copy_(values[self.latent_dim :].mean().clamp(min=self.bin_width**2 / 12))
         self.total.copy_(values.sum())
         self.moments = {}
 

@@ -4,8 +4,8 @@ Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, section 5 and figure 6. 
 over K classes, and a style z; the decoder reads both. On each batch
 
     reconstruction phase   encoder, decoder minimise  L(x, g(y, z))
-    regularisation phase   two critics tell y from one-hot y' ~ Cat(1/K), and z from N(0, I); the encoder deceives both
-    classification phase   the encoder minimises  -log q(y|x)  on the images that have a label
+    regularisation phase   two discriminators tell y from one-hot y' ~ Cat(1/K), and z from N(0, I); the encoder
+    deceives both classification phase   the encoder minimises  -log q(y|x)  on the images that have a label
 
 Paper: the first two phases on unlabelled batches and the third on labelled ones; here all are on one batch, in which
 labelled images are data.labelled_share. The encoder has an optimizer for each phase.
@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
 from unlabeled.methods.method import Adversarial
-from unlabeled.nn.labels import Classes
+from unlabeled.nn.layers.labels import Classes
 
 
 class SemiSupervisedAdversarialAutoencoder(Adversarial):
@@ -30,15 +30,15 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
         self,
         encoder: nn.Module,  # x (B, C, H, W) -> logits of y and z, (B, K + Z)
         decoder: nn.Module,  # y and z (B, K + Z) -> output (B, C, H, W), as the distance reads it
-        class_critic: Callable[[int], nn.Module],  # K -> critic: y (B, K) -> score (B,)
-        style_critic: Callable[[int], nn.Module],  # Z -> critic: z (B, Z) -> score (B,)
+        class_discriminator: Callable[[int], nn.Module],  # K -> discriminator: y (B, K) -> score (B,)
+        style_discriminator: Callable[[int], nn.Module],  # Z -> discriminator: z (B, Z) -> score (B,)
         distance: nn.Module,  # losses.distance: L
         objective: Any,  # losses.adversarial
         classes: int | None,  # K
         latent_dim: int,  # K + Z
         noise: float,  # standard deviation of what training adds to the encoder's images
         autoencoder_optimizer: Callable[..., Optimizer],
-        critic_optimizer: Callable[..., Optimizer],
+        discriminator_optimizer: Callable[..., Optimizer],
         generator_optimizer: Callable[..., Optimizer],
         classifier_optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],  # share of the run -> factor of the learning rates
@@ -59,13 +59,13 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
         self.decoder = decoder
         self.classes, self.style_dim = classes, latent_dim - classes
         self.labels = Classes(classes)
-        self.class_critic = class_critic(self.classes)
-        self.style_critic = style_critic(self.style_dim)
+        self.class_discriminator = class_discriminator(self.classes)
+        self.style_discriminator = style_discriminator(self.style_dim)
         self.distance = distance
         self.objective = objective
         self.noise = noise
         self.autoencoder_optimizer = autoencoder_optimizer
-        self.critic_optimizer = critic_optimizer
+        self.discriminator_optimizer = discriminator_optimizer
         self.generator_optimizer = generator_optimizer
         self.classifier_optimizer = classifier_optimizer
         self.schedule = schedule
@@ -93,11 +93,11 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
 
-    def draw_codes(self, n: int) -> Tensor:
+    def sample_prior(self, n: int) -> Tensor:
         return torch.cat([self.draw_classes(n), torch.randn(n, self.style_dim, device=self.device)], 1)
 
     def sample(self, n: int) -> Tensor:
-        return self.decode(self.draw_codes(n))
+        return self.decode(self.sample_prior(n))
 
     def draw_classes(self, n: int) -> Tensor:
         return one_hot(self.labels.pick(n), self.classes).float()
@@ -106,7 +106,7 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
         style = torch.randn(len(y), self.style_dim, device=y.device)
         return self.decode(torch.cat([one_hot(y, self.classes).float(), style], 1))
 
-    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+    def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         """The styles of eight images, each in every class that training images have."""
         z = self.infer(x[:8])[1]
         y = one_hot(self.labels.seen, self.classes).float().repeat_interleave(len(z), 0)
@@ -126,15 +126,15 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
 
     def training_step(self, batch: Images, batch_idx: int) -> None:
         players: Any = self.optimizers()
-        autoencoder, critics, generator, classifier = players
+        autoencoder, discriminators, generator, classifier = players
         count = (batch.y >= 0).sum()
         self.labelled += count
-        self.descend(autoencoder, self.reconstruction_loss, batch.x)
-        self.descend(critics, self.critic_loss, batch.x)
-        self.descend(generator, self.generator_loss, batch.x)
+        self.update(autoencoder, self.reconstruction_loss, batch.x)
+        self.update(discriminators, self.discriminator_loss, batch.x)
+        self.update(generator, self.generator_loss, batch.x)
         # ranks may hold unequally many labels: the mean over ranks is that of the joined batch
         mean_count = self.trainer.strategy.reduce(count.float(), reduce_op="mean")
-        self.descend(classifier, self.classification_loss, batch.x, batch.y, mean_count)
+        self.update(classifier, self.classification_loss, batch.x, batch.y, mean_count)
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
         self.reconstruction_loss(batch.x)
@@ -143,23 +143,25 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
     def reconstruction_loss(self, x: Tensor) -> Tensor:
         """L, mean over the batch; pixels are summed."""
         error = self.distance(self.decoder(self.encode(x)).float(), x).mean()
-        self.record(error=error)
+        self.record(reconstruction_loss=error)
         return error
 
-    def critic_loss(self, x: Tensor) -> Tensor:
+    def discriminator_loss(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             y, z = self.encode(x).split([self.classes, self.style_dim], 1)
-        of_class = self.objective.critic(
-            self.class_critic(self.draw_classes(len(x))).float(), self.class_critic(y).float()
+        of_class = self.objective.discriminator(
+            self.class_discriminator(self.draw_classes(len(x))).float(), self.class_discriminator(y).float()
         )
-        of_style = self.objective.critic(self.style_critic(torch.randn_like(z)).float(), self.style_critic(z).float())
-        self.record(class_critic_loss=of_class, style_critic_loss=of_style)
+        of_style = self.objective.discriminator(
+            self.style_discriminator(torch.randn_like(z)).float(), self.style_discriminator(z).float()
+        )
+        self.record(class_discriminator_loss=of_class, style_discriminator_loss=of_style)
         return of_class + of_style
 
     def generator_loss(self, x: Tensor) -> Tensor:
         y, z = self.encode(x).split([self.classes, self.style_dim], 1)
-        of_class = self.objective.generator(self.class_critic(y).float())
-        of_style = self.objective.generator(self.style_critic(z).float())
+        of_class = self.objective.generator(self.class_discriminator(y).float())
+        of_style = self.objective.generator(self.style_discriminator(z).float())
         self.record(class_generator_loss=of_class, style_generator_loss=of_style)
         return of_class + of_style
 
@@ -172,7 +174,7 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
         logits, known = self.classify(x), y >= 0
         rows, wrong = known.sum(), ((logits.argmax(1) != y) & known).sum()
         total = cross_entropy(logits, y, ignore_index=-1, reduction="sum")
-        self.record(rows=rows, cross_entropy=total / rows.clamp(min=1), wrong=wrong / rows.clamp(min=1))
+        self.record(rows=rows, cross_entropy=total / rows.clamp(min=1), error_rate=wrong / rows.clamp(min=1))
         return total / count.masked_fill(count == 0, 1)
 
     def on_train_epoch_end(self) -> None:
@@ -185,7 +187,9 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
     def configure_optimizers(self) -> list[Optimizer]:
         return [
             self.autoencoder_optimizer([*self.encoder.parameters(), *self.decoder.parameters()]),
-            self.critic_optimizer([*self.class_critic.parameters(), *self.style_critic.parameters()]),
+            self.discriminator_optimizer(
+                [*self.class_discriminator.parameters(), *self.style_discriminator.parameters()]
+            ),
             self.generator_optimizer(self.encoder.parameters()),
             self.classifier_optimizer(self.encoder.parameters()),
         ]

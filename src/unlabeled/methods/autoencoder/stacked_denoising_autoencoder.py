@@ -22,13 +22,32 @@ from torch.optim import Optimizer
 
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
+from unlabeled.methods.autoencoder.filters import filters
 from unlabeled.methods.method import Method
-from unlabeled.nn.filters import filters
-from unlabeled.nn.stack import SigmoidLayer
+
+
+class SigmoidLayer(nn.Module):
+    """v (B, inputs) -> h (B, outputs), a sigmoid, and back: both lie in [-1, 1], as images do."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.up = nn.Linear(inputs, outputs)
+        self.down = nn.Linear(outputs, inputs)
+        # a sigmoid's slope is 1/4: Glorot & Bengio 2010, https://proceedings.mlr.press/v9/glorot10a.html, with 4 times
+        # the range, or the upper layers see next to nothing of the image
+        nn.init.xavier_uniform_(self.up.weight, gain=4)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, v: Tensor) -> Tensor:
+        return self.up((v + 1) / 2).sigmoid() * 2 - 1
+
+    def back(self, h: Tensor) -> Tensor:
+        """h (B, outputs) -> (B, inputs), unbounded, as a distance reads it."""
+        return self.down((h + 1) / 2)
 
 
 class StackedDenoisingAutoencoder(Method):
-    monitor = "val/error"  # of the whole stack; the stages' own losses do not compare
+    monitor = "val/reconstruction_loss"  # of the whole stack; the stages' own losses do not compare
 
     def __init__(
         self,
@@ -67,14 +86,14 @@ class StackedDenoisingAutoencoder(Method):
             return len(self.names)
         return int(self.progress / self.pretraining * len(self.names))
 
-    def encode_stages(self, x: Tensor) -> dict[str, Tensor]:
+    def intermediate_features(self, x: Tensor) -> dict[str, Tensor]:
         found, v = {}, x.flatten(1)
         for name, layer in zip(self.names, self.stack, strict=True):
             found[name] = v = layer(v).float()
         return found
 
     def encode(self, x: Tensor) -> Tensor:
-        return self.encode_stages(x)[self.names[-1]]
+        return self.intermediate_features(x)[self.names[-1]]
 
     def decode(self, z: Tensor) -> Tensor:
         return self.distance.image(self.output(z)).unflatten(1, self.shape)  # type: ignore[operator]
@@ -82,7 +101,7 @@ class StackedDenoisingAutoencoder(Method):
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
 
-    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+    def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         """Rows of images, of what is seen of them, and of what they are taken for; and the first layer's filters."""
         corrupted = self.corruption(x[:8])
         rows = {"image": x[:8], "corrupted": corrupted.clamp(-1, 1), "denoised": self.reconstruct(corrupted)}
@@ -111,13 +130,13 @@ class StackedDenoisingAutoencoder(Method):
             for below in self.stack[: self.stage]:
                 v = below(v).float()
         error = self.distance(layer.back(layer(self.corruption(v))).float(), v).mean()
-        self.record(**{f"error_{self.names[self.stage]}": error})
+        self.record(**{f"reconstruction_loss_{self.names[self.stage]}": error})
         return error
 
     def whole_loss(self, x: Tensor) -> Tensor:
         """Of the whole stack, mean over the batch; pixels are summed."""
         error = self.distance(self.output(self.encode(self.corruption(x))), x.flatten(1)).mean()
-        self.record(error=error)
+        self.record(reconstruction_loss=error)
         return error
 
     def configure_optimizers(self) -> Optimizer:

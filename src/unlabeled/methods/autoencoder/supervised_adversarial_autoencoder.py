@@ -1,7 +1,7 @@
 """Adversarial autoencoder whose prior's modes are classes.
 
-Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, section 2.3 and figure 3. The critic sees, beside a code, a
-one-hot vector of K + 1 that says which part of the prior it has to be of: for an image of class k mode k of the
+Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, section 2.3 and figure 3. The discriminator sees, beside a code,
+a one-hot vector of K + 1 that says which part of the prior it has to be of: for an image of class k mode k of the
 mixture p(z) (losses.prior.Modes), for one without a label (the extra entry) all of it.
 """
 
@@ -12,14 +12,15 @@ from torch import Tensor
 
 from unlabeled.errors import UserError
 from unlabeled.methods.autoencoder.adversarial_autoencoder import AdversarialAutoencoder
-from unlabeled.nn.labels import Classes
+from unlabeled.nn.layers.labels import Classes
 
 
 class SupervisedAdversarialAutoencoder(AdversarialAutoencoder):
     def __init__(
         self,
         *,
-        classes: int | None,  # K; the critic: codes (B, Z), y (B,) -> score (B,); the prior: losses.prior.Modes of K
+        classes: int
+        | None,  # K; the discriminator: codes (B, Z), y (B,) -> score (B,); the prior: losses.prior.Modes of K
         **autoencoder: Any,  # see AdversarialAutoencoder
     ):
         super().__init__(**autoencoder)
@@ -31,7 +32,7 @@ class SupervisedAdversarialAutoencoder(AdversarialAutoencoder):
         self.classes = classes
         self.labels = Classes(classes)
 
-    def draw_codes(self, n: int) -> Tensor:
+    def sample_prior(self, n: int) -> Tensor:
         """From the modes of the classes that training images have."""
         return self.prior.draw(self.labels.pick(n))
 
@@ -45,4 +46,4 @@ class SupervisedAdversarialAutoencoder(AdversarialAutoencoder):
         return self.prior.draw(torch.where(y < 0, self.labels.pick(len(y)), y))
 
     def judged(self, z: Tensor, y: Tensor) -> Tensor:
-        return self.critic(z, y).float()
+        return self.discriminator(z, y).float()

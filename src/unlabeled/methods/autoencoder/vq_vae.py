@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
 from unlabeled.methods.method import Method
-from unlabeled.nn.vector_quantizer import perplexity
+from unlabeled.nn.layers.vector_quantizer import perplexity
 
 
 class VQVAE(Method):
@@ -60,7 +60,7 @@ class VQVAE(Method):
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
 
-    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+    def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         """What the most used codes stand for: each in all places at once; and their share of the images x."""
         index = self.quantizer(self.encoder(x))[1]
         share = torch.bincount(index.flatten(), minlength=len(self.quantizer.codebook)) / index.numel()
@@ -85,7 +85,7 @@ class VQVAE(Method):
         loss = error + self.commitment * committed
         image = self.distance.image(output.detach())  # type: ignore[operator]
         self.record(
-            loss=loss, error=error, commitment=committed, mean_squared_error=(image - x).square().mean(),
+            loss=loss, reconstruction_loss=error, commitment=committed, mean_squared_error=(image - x).square().mean(),
             perplexity=perplexity(index, len(self.quantizer.codebook)),
         )  # fmt: skip
         return loss

@@ -32,17 +32,17 @@ class WAEMMD(Autoencoder):
         self.divergence = divergence
         self.scale = scale
 
-    def draw_codes(self, n: int) -> Tensor:
+    def sample_prior(self, n: int) -> Tensor:
         return self.prior.sample(n)
 
     def sample(self, n: int) -> Tensor:
-        return self.decode(self.draw_codes(n))
+        return self.decode(self.sample_prior(n))
 
-    def loss(self, seen: Tensor, wanted: Tensor) -> Tensor:
+    def loss(self, input: Tensor, target: Tensor) -> Tensor:
         """L + lambda MMD + Omega, mean over the batch; pixels are summed."""
-        z = self.encoder(seen).float()
-        error = self.distance(self.decoder(self.bottleneck(z)).float(), wanted).mean()
-        divergence = self.divergence(z, self.draw_codes(len(z)))
-        loss = error + self.scale * divergence + self.regularizer(self.encoder, self.decoder, seen, z)
-        self.record(loss=loss, error=error, divergence=divergence)
+        z = self.encoder(input).float()
+        error = self.distance(self.decoder(self.bottleneck(z)).float(), target).mean()
+        divergence = self.divergence(z, self.sample_prior(len(z)))
+        loss = error + self.scale * divergence + self.regularizer(self.encoder, self.decoder, input, z)
+        self.record(loss=loss, reconstruction_loss=error, mmd=divergence)
         return loss

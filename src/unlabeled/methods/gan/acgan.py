@@ -1,4 +1,4 @@
-"""Auxiliary classifier GAN: the critic names the class, and the generator makes it easy to name.
+"""Auxiliary classifier GAN: the discriminator names the class, and the generator makes it easy to name.
 
 Odena, Olah & Shlens 2017, https://arxiv.org/abs/1610.09585, equations 2 and 3. Fakes G(z, c) of classes c drawn
 anew, uniformly from those that training images have:
@@ -7,9 +7,9 @@ anew, uniformly from those that training images have:
     L_C = E log P(C = c | x) + E log P(C = c | G(z, c))
     D rises along L_S + weight L_C, G along weight L_C - L_S
 
-The generator gains nothing from L_C of real images. The critic may leave out that of fakes (`fakes` = 0): where it
-learns from them too, the players can agree on names of their own. A code is a class, one-hot, and z behind it:
-(B, K + Z).
+The generator gains nothing from L_C of real images. The discriminator may leave out that of fakes (`fakes` = 0): where
+it learns from them too, the players can agree on names of their own. A code is a class, one-hot, and z behind it: (B, K
++ Z).
 """
 
 from typing import Any
@@ -22,55 +22,57 @@ from unlabeled.batches import Images
 from unlabeled.errors import UserError
 from unlabeled.losses.penalty import eager
 from unlabeled.methods.gan.gan import GAN
-from unlabeled.nn.answering import ask
-from unlabeled.nn.labels import Labels
+from unlabeled.nn.gan.discriminators import ask
+from unlabeled.nn.layers.labels import Labels
 
 
 class ACGAN(GAN):
-    # Of GAN's parts: generator: z (B, Z), y (B, K) -> x (B, C, H, W); critic: x -> score (B,), logits (B, K)
+    # Of GAN's parts: generator: z (B, Z), y (B, K) -> x (B, C, H, W); discriminator: x -> score (B,), logits (B, K)
     batch = Images
 
     def __init__(
         self,
         classes: int | None,  # K
         weight: float,  # of L_C
-        fakes: float,  # of L_C of fakes, in the critic's turn; paper: 1
+        fake_class_weight: float,  # of L_C of fakes, in the discriminator's turn; paper: 1
         **named: Any,  # of GAN
     ):
         super().__init__(**named)
-        if weight < 0 or fakes < 0:
-            raise UserError(f"model.weight={weight}, model.fakes={fakes}: they must not be negative")
+        if weight < 0 or fake_class_weight < 0:
+            raise UserError(
+                f"model.weight={weight}, model.fake_class_weight={fake_class_weight}: they must not be negative"
+            )
         self.labels = Labels("model=acgan", classes)
         self.classes = self.labels.classes
-        self.weight, self.fakes = weight, fakes
+        self.weight, self.fake_class_weight = weight, fake_class_weight
 
-    def draw_codes(self, n: int) -> Tensor:
-        return torch.cat([self.labels.draw(n), super().draw_codes(n)], 1)
+    def sample_prior(self, n: int) -> Tensor:
+        return torch.cat([self.labels.draw(n), super().sample_prior(n)], 1)
 
     def decode(self, z: Tensor) -> Tensor:
         return self.generator(z[:, self.classes :], z[:, : self.classes]).float()
 
     def sample_class(self, y: Tensor) -> Tensor:
-        return self.decode(torch.cat([self.labels.of(y), super().draw_codes(len(y))], 1))
+        return self.decode(torch.cat([self.labels.of(y), super().sample_prior(len(y))], 1))
 
     def classify(self, x: Tensor) -> Tensor:
-        return self.critic(x)[1].float()
+        return self.discriminator(x)[1].float()
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         players: Any = self.optimizers()
-        generator, critic = players
-        last = self.every(self.critic_steps)
+        generator, discriminator = players
+        last = self.is_update_batch(self.discriminator_steps)
         y = self.labels(batch.y).argmax(1)
-        codes = self.draw_codes(len(y))
+        codes = self.sample_prior(len(y))
         drawn = codes[:, : self.classes].argmax(1)
         with torch.set_grad_enabled(last), self.statistics(last):
             fake = self.decode(codes)
-        self.descend(critic, self.critic_loss, batch.x, fake.detach(), y, drawn)
+        self.update(discriminator, self.discriminator_loss, batch.x, fake.detach(), y, drawn)
         if last:
-            self.descend(generator, self.generator_loss, batch.x, fake, drawn)
+            self.update(generator, self.generator_loss, batch.x, fake, drawn)
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
-        """The share of images whose class the critic names, of those whose class is known."""
+        """The share of images whose class the discriminator names, of those whose class is known."""
         rows = (batch.y >= 0).sum()
         right = (self.classify(batch.x).argmax(1) == batch.y).sum()  # no class is -1
         self.record(rows=rows, accuracy=right / rows.clamp(min=1))
@@ -78,20 +80,24 @@ class ACGAN(GAN):
     def on_train_epoch_end(self) -> None:
         self.labels.refuse()
 
-    def critic_loss(self, real: Tensor, fake: Tensor, y: Tensor, drawn: Tensor) -> Tensor:  # type: ignore[override]
+    def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor, drawn: Tensor) -> Tensor:  # type: ignore[override]
         real, fake = self.augmentation(real), self.augmentation(fake)
-        (score_real, named_real), (score_fake, named_fake) = ask(self.critic, real, fake, self.apart)
-        loss = self.objective.critic(score_real, score_fake)
-        unnamed = cross_entropy(named_real, y) + self.fakes * cross_entropy(named_fake, drawn)  # -L_C, in nats
-        with eager(self.critic):
-            penalty = self.penalty(lambda x: self.critic(x)[0], real, fake)
+        (score_real, named_real), (score_fake, named_fake) = ask(self.discriminator, real, fake, self.separate_batches)
+        loss = self.objective.discriminator(score_real, score_fake)
+        unnamed = cross_entropy(named_real, y) + self.fake_class_weight * cross_entropy(
+            named_fake, drawn
+        )  # -L_C, in nats
+        with eager(self.discriminator):
+            penalty = self.penalty(lambda x: self.discriminator(x)[0], real, fake)
         self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
-        self.record(critic_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean())
+        self.record(
+            discriminator_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean()
+        )
         self.record(class_loss=unnamed, accuracy=(named_real.argmax(1) == y).float().mean())
         return loss + self.weight * unnamed + penalty
 
     def generator_loss(self, real: Tensor, fake: Tensor, drawn: Tensor) -> Tensor:  # type: ignore[override]
-        score, named = self.critic(self.augmentation(fake))
+        score, named = self.discriminator(self.augmentation(fake))
         loss, unnamed = self.objective.generator(score.float()), cross_entropy(named.float(), drawn)
         self.record(generator_loss=loss, generator_class_loss=unnamed)
         return loss + self.weight * unnamed

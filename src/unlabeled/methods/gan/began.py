@@ -2,14 +2,14 @@
 
 Berthelot, Schumm & Metz 2017, https://arxiv.org/abs/1703.10717, section 3.4:
 
-    critic:     minimise L(x) - k_t L(G(z))
+    discriminator:     minimise L(x) - k_t L(G(z))
     generator:  minimise L(G(z))
     balance:    k_{t+1} = k_t + lambda (gamma L(x) - L(G(z))), within [0, 1]
 
-L is the loss of an autoencoder, which is the critic; gamma = E L(G(z)) / E L(x) at equilibrium: lower is less diverse.
-The measure of convergence M = L(x) + |gamma L(x) - L(G(z))| (equation 7) is recorded, and the checkpoint where it is
-lowest is kept. One forward of the generator serves both turns; the balance takes L(x) of the critic's and L(G(z)) of
-the generator's.
+L is the loss of an autoencoder, which is the discriminator; gamma = E L(G(z)) / E L(x) at equilibrium: lower is less
+diverse. The measure of convergence M = L(x) + |gamma L(x) - L(G(z))| (equation 7) is recorded, and the checkpoint where
+it is lowest is kept. One forward of the generator serves both turns; the balance takes L(x) of the discriminator's and
+L(G(z)) of the generator's.
 """
 
 from collections.abc import Callable
@@ -33,74 +33,74 @@ class BEGAN(Adversarial):
     def __init__(
         self,
         generator: nn.Module,  # z (B, Z) -> x (B, C, H, W) in [-1, 1]
-        critic: nn.Module,  # nn.autoencoder_critic: x -> -L(x) (B,)
+        discriminator: nn.Module,  # nn.autoencoder_discriminator: x -> -L(x) (B,)
         latent_dim: int,  # Z
-        diversity: float,  # gamma
-        gain: float,  # lambda_k
+        gamma: float,  # gamma
+        lambda_k: float,  # lambda_k
         generator_optimizer: Callable[..., Optimizer],
-        critic_optimizer: Callable[..., Optimizer],
+        discriminator_optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],  # share of the run -> factor of the learning rates
     ):
         super().__init__()
-        if not 0 <= diversity <= 1 or gain < 0:
-            raise UserError(f"model.diversity={diversity}, model.gain={gain}: from 0 to 1, and not negative")
+        if not 0 <= gamma <= 1 or lambda_k < 0:
+            raise UserError(f"model.gamma={gamma}, model.lambda_k={lambda_k}: from 0 to 1, and not negative")
         self.generator = generator
-        self.critic = critic
+        self.discriminator = discriminator
         self.latent_dim = latent_dim
-        self.diversity = diversity
-        self.gain = gain
+        self.gamma = gamma
+        self.lambda_k = lambda_k
         self.generator_optimizer = generator_optimizer
-        self.critic_optimizer = critic_optimizer
+        self.discriminator_optimizer = discriminator_optimizer
         self.schedule = schedule
         self.register_buffer("k", torch.zeros(()))
         self.register_buffer("loss_real", torch.zeros(()), persistent=False)  # L(x) of this batch
 
-    def draw_codes(self, n: int) -> Tensor:
+    def sample_prior(self, n: int) -> Tensor:
         return 2 * torch.rand(n, self.latent_dim, device=self.device) - 1
 
     def decode(self, z: Tensor) -> Tensor:
         return self.generator(z).float()
 
     def sample(self, n: int) -> Tensor:
-        return self.decode(self.draw_codes(n))
+        return self.decode(self.sample_prior(n))
 
     def training_step(self, batch: Images, batch_idx: int) -> None:
         players: Any = self.optimizers()
-        generator, critic = players
+        generator, discriminator = players
         fake = self.sample(len(batch.x))
-        self.descend(critic, self.critic_loss, batch.x, fake.detach())
-        self.descend(generator, self.generator_loss, fake)
+        self.update(discriminator, self.discriminator_loss, batch.x, fake.detach())
+        self.update(generator, self.generator_loss, fake)
 
-    def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        loss = -self.critic(torch.cat([real, fake])).float()
+    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        loss = -self.discriminator(torch.cat([real, fake])).float()
         loss_real, loss_fake = (part.mean() for part in loss.split([len(real), len(fake)]))
         self.loss_real = loss_real.detach()
         return loss_real - self.k * loss_fake
 
     def generator_loss(self, fake: Tensor) -> Tensor:
-        loss_fake = -self.critic(fake).float().mean()
+        loss_fake = -self.discriminator(fake).float().mean()
         self.balance(*self.over_ranks(self.loss_real, loss_fake.detach()))
         return loss_fake
 
     def balance(self, loss_real: Tensor, loss_fake: Tensor) -> None:
         """Steps k, and records where the game stands."""
-        self.k = (self.k + self.gain * (self.diversity * loss_real - loss_fake)).clamp(0, 1)
+        self.k = (self.k + self.lambda_k * (self.gamma * loss_real - loss_fake)).clamp(0, 1)
         convergence = self.convergence(loss_real, loss_fake)
         self.record(loss_real=loss_real, loss_fake=loss_fake, k=self.k, convergence=convergence)
 
     def convergence(self, loss_real: Tensor, loss_fake: Tensor) -> Tensor:
-        return loss_real + (self.diversity * loss_real - loss_fake).abs()
+        return loss_real + (self.gamma * loss_real - loss_fake).abs()
 
     def over_ranks(self, *values: Tensor) -> list[Tensor]:
         """Means, so that all ranks have one k."""
         return [self.trainer.strategy.reduce(value, reduce_op="mean") for value in values]
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
-        loss_real, loss_fake = (-self.critic(x).float().mean() for x in (batch.x, self.sample(len(batch.x))))
+        loss_real, loss_fake = (-self.discriminator(x).float().mean() for x in (batch.x, self.sample(len(batch.x))))
         self.record(loss_real=loss_real, loss_fake=loss_fake, convergence=self.convergence(loss_real, loss_fake))
 
     def configure_optimizers(self) -> list[Optimizer]:
         return [
             self.generator_optimizer(self.generator.parameters()),
-            self.critic_optimizer(self.critic.parameters()),
+            self.discriminator_optimizer(self.discriminator.parameters()),
         ]

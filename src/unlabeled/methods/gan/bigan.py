@@ -1,12 +1,12 @@
-"""Bidirectional GAN: an encoder beside the generator, and a critic of images and codes together.
+"""Bidirectional GAN: an encoder beside the generator, and a discriminator of images and codes together.
 
 Donahue, Krahenbuhl & Darrell 2017, https://arxiv.org/abs/1605.09782, equation 3; with Dumoulin et al. 2017 (ALI),
 https://arxiv.org/abs/1606.00704, whose encoder is stochastic:
 
     min_{G, E} max_D  E log D(x, E(x)) + E log(1 - D(G(z), z))
 
-Where no critic can tell the two kinds of pairs, E inverts G (theorem 2): images were never compared with their
-reconstructions. G and E play for the critic's own objective with real and fake exchanged (section 3.5), not for
+Where no discriminator can tell the two kinds of pairs, E inverts G (theorem 2): images were never compared with their
+reconstructions. G and E play for the discriminator's own objective with real and fake exchanged (section 3.5), not for
 minus its value. Paper: z uniform in [-1, 1]; here Gaussian, as everywhere in this drawer.
 """
 
@@ -21,11 +21,11 @@ from torch.optim import Optimizer
 from unlabeled.batches import Images
 from unlabeled.losses.penalty import eager
 from unlabeled.methods.gan.gan import GAN
-from unlabeled.nn.coupling import still_statistics
+from unlabeled.nn.layers.batch_statistics import freeze_batch_norm_stats
 
 
 class BiGAN(GAN):
-    # Of GAN's parts: critic: x (B, C, H, W), z (B, Z) -> score (B,)
+    # Of GAN's parts: discriminator: x (B, C, H, W), z (B, Z) -> score (B,)
     batch = Images
 
     def __init__(
@@ -43,52 +43,54 @@ class BiGAN(GAN):
         return self.decode(self.encode(x))
 
     def statistics(self, last: bool) -> AbstractContextManager[None]:
-        return nullcontext() if last else still_statistics(nn.ModuleList([self.generator, self.encoder]))
+        return nullcontext() if last else freeze_batch_norm_stats(nn.ModuleList([self.generator, self.encoder]))
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         players: Any = self.optimizers()
-        both, critic = players
-        last = self.every(self.critic_steps)
-        z = self.draw_codes(len(batch.x))
+        both, discriminator = players
+        last = self.is_update_batch(self.discriminator_steps)
+        z = self.sample_prior(len(batch.x))
         with torch.set_grad_enabled(last), self.statistics(last):
             fake, found = self.decode(z), self.encode(batch.x)
-        self.descend(critic, self.critic_loss, batch.x, fake.detach(), found.detach(), z)
+        self.update(discriminator, self.discriminator_loss, batch.x, fake.detach(), found.detach(), z)
         if last:
-            self.descend(both, self.generator_loss, batch.x, fake, found, z)
+            self.update(both, self.generator_loss, batch.x, fake, found, z)
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
         self.record(mean_squared_error=(self.reconstruct(batch.x) - batch.x).square().mean())
 
     def scores(self, real: Tensor, fake: Tensor, found: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Of images and the codes found for them, of codes and the images made of them; (B,) each."""
-        if self.apart:
-            return self.critic(real, found).float(), self.critic(fake, z).float()
-        both = self.critic(torch.cat([real, fake]), torch.cat([found, z])).float()
+        if self.separate_batches:
+            return self.discriminator(real, found).float(), self.discriminator(fake, z).float()
+        both = self.discriminator(torch.cat([real, fake]), torch.cat([found, z])).float()
         score_real, score_fake = both.split([len(real), len(fake)])
         return score_real, score_fake
 
-    def critic_loss(self, real: Tensor, fake: Tensor, found: Tensor, z: Tensor) -> Tensor:  # type: ignore[override]
+    def discriminator_loss(self, real: Tensor, fake: Tensor, found: Tensor, z: Tensor) -> Tensor:  # type: ignore[override]
         real, fake = self.augmentation(real), self.augmentation(fake)
         score_real, score_fake = self.scores(real, fake, found, z)
-        loss = self.objective.critic(score_real, score_fake)
+        loss = self.objective.discriminator(score_real, score_fake)
         pixels = prod(real.shape[1:])  # a penalty sees each pair as one vector, image and code
 
-        def judge(pair: Tensor) -> Tensor:
-            return self.critic(pair[:, :pixels].unflatten(1, real.shape[1:]), pair[:, pixels:])
+        def score(pair: Tensor) -> Tensor:
+            return self.discriminator(pair[:, :pixels].unflatten(1, real.shape[1:]), pair[:, pixels:])
 
-        with eager(self.critic):
+        with eager(self.discriminator):
             pairs = (torch.cat([x.flatten(1), code], 1) for x, code in ((real, found), (fake, z)))
-            penalty = self.penalty(judge, *pairs)
+            penalty = self.penalty(score, *pairs)
         self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
-        self.record(critic_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean())
+        self.record(
+            discriminator_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean()
+        )
         return loss + penalty
 
     def generator_loss(self, real: Tensor, fake: Tensor, found: Tensor, z: Tensor) -> Tensor:  # type: ignore[override]
         score_real, score_fake = self.scores(self.augmentation(real), self.augmentation(fake), found, z)
-        loss = self.objective.critic(score_fake, score_real)
+        loss = self.objective.discriminator(score_fake, score_real)
         self.record(generator_loss=loss)
         return loss
 
     def configure_optimizers(self) -> list[Optimizer]:
         of_both = [*self.generator.parameters(), *self.encoder.parameters()]
-        return [self.generator_optimizer(of_both), self.critic_optimizer(self.critic.parameters())]
+        return [self.generator_optimizer(of_both), self.discriminator_optimizer(self.discriminator.parameters())]

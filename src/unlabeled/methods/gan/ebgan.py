@@ -1,8 +1,9 @@
 """Energy-based GAN with a pulling-away term.
 
-Zhao, Mathieu & LeCun 2017, https://arxiv.org/abs/1609.03126, equations 1, 2 and 14. The critic is an autoencoder, and
-its score minus the energy; the game is GAN's with the objective `margin`, and one line more in the generator's turn:
-the codes that the critic's encoder gives of a batch of fakes shall be orthogonal, so that the fakes differ.
+Zhao, Mathieu & LeCun 2017, https://arxiv.org/abs/1609.03126, equations 1, 2 and 14. The discriminator is an
+autoencoder, and its score minus the energy; the game is GAN's with the objective `margin`, and one line more in the
+generator's turn: the codes that the discriminator's encoder gives of a batch of fakes shall be orthogonal, so that the
+fakes differ.
 """
 
 from typing import Any
@@ -19,7 +20,7 @@ class EBGAN(GAN):
     def __init__(
         self,
         pulling_away: float,  # weight of the term
-        **named: Any,  # of GAN, whose critic is nn.autoencoder_critic's
+        **named: Any,  # of GAN, whose discriminator is nn.autoencoder_discriminator's
     ):
         super().__init__(**named)
         if pulling_away < 0:
@@ -28,8 +29,8 @@ class EBGAN(GAN):
 
     def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         seen = self.augmentation(fake)
-        codes = self.critic.features(seen)  # type: ignore[operator]
-        loss = self.objective.generator(self.critic.score(codes, seen))  # type: ignore[operator]
+        codes = self.discriminator.features(seen)  # type: ignore[operator]
+        loss = self.objective.generator(self.discriminator.score(codes, seen))  # type: ignore[operator]
         several(codes, "the pulling-away term")
         alike = likeness(codes.float())
         self.record(generator_loss=loss, pulling_away=alike)

@@ -1,10 +1,12 @@
 """Generative adversarial network, unconditional.
 
-Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, algorithm 1: the critic takes k steps, then the generator one.
-DCGAN, and whatever differs from it in objective, penalty or network only, is this algorithm: see conf/model/.
+Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, algorithm 1: the discriminator takes k steps, then the
+generator one. DCGAN, and whatever differs from it in objective, penalty or network only, is this algorithm: see
+conf/model/.
 
-One batch is one step of the critic. On every k-th the generator steps too, against the critic that has just moved, with
-the fakes that the critic saw: their forward pass serves both (the paper draws them anew, which means the same).
+One batch is one step of the discriminator. On every k-th the generator steps too, against the discriminator that has
+just moved, with the fakes that the discriminator saw: their forward pass serves both (the paper draws them anew, which
+means the same).
 """
 
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from torch.optim import Optimizer
 from unlabeled.batches import Images, Points
 from unlabeled.errors import UserError
 from unlabeled.methods.method import Adversarial
-from unlabeled.nn.coupling import couples, has_batch_norm, still_statistics
+from unlabeled.nn.layers.batch_statistics import freeze_batch_norm_stats, has_batch_norm, uses_batch_statistics
 
 
 class GAN(Adversarial):
@@ -27,59 +29,59 @@ class GAN(Adversarial):
     def __init__(
         self,
         generator: nn.Module,  # z (B, Z) -> x (B, C, H, W) in [-1, 1], or points (B, D)
-        critic: nn.Module,  # x (B, ...) -> score (B,)
+        discriminator: nn.Module,  # x (B, ...) -> score (B,)
         latent_dim: int,  # Z
         objective: Any,  # losses.adversarial
         penalty: Callable[..., Tensor],  # losses.penalty
-        augmentation: nn.Module,  # nn.augmentation: x -> what the critic sees of x
+        augmentation: nn.Module,  # nn.augmentation: x -> what the discriminator sees of x
         generator_optimizer: Callable[..., Optimizer],
-        critic_optimizer: Callable[..., Optimizer],
+        discriminator_optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],  # share of the run -> factor of the learning rates
-        critic_steps: int = 1,  # k in algorithm 1
+        discriminator_steps: int = 1,  # k in algorithm 1
     ):
         super().__init__()
-        if critic_steps < 1:
-            raise UserError(f"critic_steps={critic_steps}: at least 1")
-        if getattr(penalty, "differentiates_twice", False) and has_batch_norm(critic):
+        if discriminator_steps < 1:
+            raise UserError(f"discriminator_steps={discriminator_steps}: at least 1")
+        if getattr(penalty, "needs_double_backward", False) and has_batch_norm(discriminator):
             raise UserError(
-                f"penalty={type(penalty).__name__} and a critic with batch norm: its gradient at one image would "
-                "depend on the others; say model.critic.batch_norm=false or take another critic"
+                f"penalty={type(penalty).__name__} and a discriminator with batch norm: its gradient at one image "
+                "would depend on the others; say model.discriminator.batch_norm=false or take another discriminator"
             )
-        if getattr(augmentation, "reads_signs", False) and not getattr(objective, "signed", False):
+        if getattr(augmentation, "reads_signs", False) and not getattr(objective, "has_signed_score", False):
             raise UserError(
-                f"augmentation=ada reads the signs of the critic's scores, and with {type(objective).__name__} they "
-                "say nothing: take objective=non_saturating, minimax or hinge, or augmentation=diff_augment"
+                f"augmentation=ada reads the signs of the discriminator's scores, and with {type(objective).__name__} "
+                "they say nothing: take objective=non_saturating, minimax or hinge, or augmentation=diff_augment"
             )
         self.generator = generator
-        self.critic = critic
+        self.discriminator = discriminator
         self.latent_dim = latent_dim
         self.objective = objective
         self.penalty = penalty
         self.augmentation = augmentation
-        self.critic_steps = critic_steps
+        self.discriminator_steps = discriminator_steps
         self.generator_optimizer = generator_optimizer
-        self.critic_optimizer = critic_optimizer
+        self.discriminator_optimizer = discriminator_optimizer
         self.schedule = schedule
-        self.apart = couples(critic)
+        self.separate_batches = uses_batch_statistics(discriminator)
 
-    def draw_codes(self, n: int) -> Tensor:
+    def sample_prior(self, n: int) -> Tensor:
         return torch.randn(n, self.latent_dim, device=self.device)
 
     def decode(self, z: Tensor) -> Tensor:
         return self.generator(z).float()
 
     def sample(self, n: int) -> Tensor:
-        return self.decode(self.draw_codes(n))
+        return self.decode(self.sample_prior(n))
 
     def training_step(self, batch: Images | Points, batch_idx: int) -> None:
         players: Any = self.optimizers()
-        generator, critic = players
-        last = self.every(self.critic_steps)
+        generator, discriminator = players
+        last = self.is_update_batch(self.discriminator_steps)
         with torch.set_grad_enabled(last):
             fake = self.draw(len(batch.x), last)
-        self.descend(critic, self.critic_loss, batch.x, fake.detach())
+        self.update(discriminator, self.discriminator_loss, batch.x, fake.detach())
         if last:
-            self.descend(generator, self.generator_loss, batch.x, fake)
+            self.update(generator, self.generator_loss, batch.x, fake)
 
     def draw(self, n: int, last: bool) -> Tensor:
         """n fakes."""
@@ -88,31 +90,33 @@ class GAN(Adversarial):
 
     def statistics(self, last: bool) -> AbstractContextManager[None]:
         """The generator's batch norm counts only the fakes of its own turn: the last of k."""
-        return nullcontext() if last else still_statistics(self.generator)
+        return nullcontext() if last else freeze_batch_norm_stats(self.generator)
 
     def scores(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """The critic's, (B,) each, in one pass unless it sees its batch as a whole."""
-        if self.apart:
-            return self.critic(real).float(), self.critic(fake).float()
-        score_real, score_fake = self.critic(torch.cat([real, fake])).float().split([len(real), len(fake)])
+        """The discriminator's, (B,) each, in one pass unless it sees its batch as a whole."""
+        if self.separate_batches:
+            return self.discriminator(real).float(), self.discriminator(fake).float()
+        score_real, score_fake = self.discriminator(torch.cat([real, fake])).float().split([len(real), len(fake)])
         return score_real, score_fake
 
-    def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         real, fake = self.augmentation(real), self.augmentation(fake)
         score_real, score_fake = self.scores(real, fake)
-        loss = self.objective.critic(score_real, score_fake)
-        penalty = self.penalty(self.critic, real, fake)
+        loss = self.objective.discriminator(score_real, score_fake)
+        penalty = self.penalty(self.discriminator, real, fake)
         self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
-        self.record(critic_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean())
+        self.record(
+            discriminator_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean()
+        )
         return loss + penalty
 
     def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        loss = self.objective.generator(self.critic(self.augmentation(fake)).float())
+        loss = self.objective.generator(self.discriminator(self.augmentation(fake)).float())
         self.record(generator_loss=loss)
         return loss
 
     def configure_optimizers(self) -> list[Optimizer]:
         return [
             self.generator_optimizer(self.generator.parameters()),
-            self.critic_optimizer(self.critic.parameters()),
+            self.discriminator_optimizer(self.discriminator.parameters()),
         ]

@@ -1,6 +1,6 @@
-"""GAN whose critic is shown: on a line, figure 1 of the paper comes out of it.
+"""GAN whose discriminator is shown: on a line, figure 1 of the paper comes out of it.
 
-Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, figure 1 and proposition 1: the best critic's score is
+Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, figure 1 and proposition 1: the best discriminator's score is
 log p_data(x) - log p_g(x), 0 where both are equal. Otherwise as GAN.
 """
 
@@ -10,5 +10,5 @@ from unlabeled.methods.gan.gan import GAN
 
 
 class GAN1D(GAN):
-    def judge(self, x: Tensor) -> Tensor:
-        return self.critic(x).float()
+    def score(self, x: Tensor) -> Tensor:
+        return self.discriminator(x).float()

@@ -1,4 +1,4 @@
-"""InfoGAN: a part of the code that the critic can tell from the image.
+"""InfoGAN: a part of the code that the discriminator can tell from the image.
 
 Chen et al. 2016, https://arxiv.org/abs/1606.03657, equations 5 and 6. A code is c and noise z; Q(c|x) reads
 D's features:
@@ -21,7 +21,7 @@ from unlabeled.errors import UserError
 from unlabeled.losses.mutual_information import Codes
 from unlabeled.losses.penalty import eager
 from unlabeled.methods.gan.gan import GAN
-from unlabeled.nn.answering import ask
+from unlabeled.nn.gan.discriminators import ask
 
 SHOWN = 8  # images in a row
 
@@ -30,12 +30,14 @@ class InfoGAN(GAN):
     def __init__(
         self,
         codes: Codes,  # c: what there is to be told
-        critic: Callable[..., nn.Module],  # outputs=... -> critic: x (B, ...) -> score (B,), Q (B, outputs)
+        discriminator: Callable[
+            ..., nn.Module
+        ],  # outputs=... -> discriminator: x (B, ...) -> score (B,), Q (B, outputs)
         category_weight: float,  # lambda of c's categories
         number_weight: float,  # lambda of c's numbers
         **named: Any,  # of GAN; latent_dim is of c and z
     ):
-        super().__init__(critic=critic(outputs=codes.outputs), **named)
+        super().__init__(discriminator=discriminator(outputs=codes.outputs), **named)
         if self.latent_dim <= codes.dim or category_weight < 0 or number_weight < 0:
             raise UserError(
                 f"model=infogan: latent_dim={self.latent_dim}, category_weight={category_weight}, "
@@ -45,20 +47,20 @@ class InfoGAN(GAN):
         self.clusters = codes.categories[0]
         self.category_weight, self.number_weight = category_weight, number_weight
 
-    def draw_codes(self, n: int) -> Tensor:
+    def sample_prior(self, n: int) -> Tensor:
         noise = 2 * torch.rand(n, self.latent_dim - self.codes.dim, device=self.device) - 1
         return torch.cat([self.codes.draw(n, self.device), noise], 1)
 
     def encode(self, x: Tensor) -> Tensor:
-        expected = self.codes.mean(self.critic(x)[1].float())
+        expected = self.codes.mean(self.discriminator(x)[1].float())
         return torch.cat([expected, expected.new_zeros(len(x), self.latent_dim - self.codes.dim)], 1)
 
     def assign(self, x: Tensor) -> Tensor:
-        return self.critic(x)[1][:, : self.clusters].argmax(1)
+        return self.discriminator(x)[1][:, : self.clusters].argmax(1)
 
-    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+    def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         """Rows of images that differ in the noise alone, or in one number alone, from -2 to 2 as in figure 2."""
-        codes = self.draw_codes(SHOWN).repeat(self.clusters, 1)
+        codes = self.sample_prior(SHOWN).repeat(self.clusters, 1)
         which = torch.arange(self.clusters, device=x.device).repeat_interleave(SHOWN)
         codes[:, : self.clusters] = nn.functional.one_hot(which, self.clusters).to(codes)
         said = self.assign(images := self.decode(codes))
@@ -74,15 +76,15 @@ class InfoGAN(GAN):
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         players: Any = self.optimizers()
-        generator, critic = players
-        last = self.every(self.critic_steps)
-        codes = self.draw_codes(len(batch.x))
+        generator, discriminator = players
+        last = self.is_update_batch(self.discriminator_steps)
+        codes = self.sample_prior(len(batch.x))
         with torch.set_grad_enabled(last), self.statistics(last):
             fake = self.decode(codes)
         c = codes[:, : self.codes.dim]
-        self.descend(critic, self.critic_loss, batch.x, fake.detach(), c)
+        self.update(discriminator, self.discriminator_loss, batch.x, fake.detach(), c)
         if last:
-            self.descend(generator, self.generator_loss, batch.x, fake, c)
+            self.update(generator, self.generator_loss, batch.x, fake, c)
 
     def unknown(self, c: Tensor, q: Tensor, stage: str) -> Tensor:
         """-lambda L_I. Records both parts of L_I, in nats."""
@@ -90,18 +92,20 @@ class InfoGAN(GAN):
         self.record(**{f"{stage}_category_information": categories, f"{stage}_number_information": numbers})
         return -self.category_weight * categories - self.number_weight * numbers
 
-    def critic_loss(self, real: Tensor, fake: Tensor, c: Tensor) -> Tensor:  # type: ignore[override]
+    def discriminator_loss(self, real: Tensor, fake: Tensor, c: Tensor) -> Tensor:  # type: ignore[override]
         real, fake = self.augmentation(real), self.augmentation(fake)
-        (score_real, _), (score_fake, q) = ask(self.critic, real, fake, self.apart)
-        loss = self.objective.critic(score_real, score_fake)
-        with eager(self.critic):
-            penalty = self.penalty(lambda x: self.critic(x)[0], real, fake)
+        (score_real, _), (score_fake, q) = ask(self.discriminator, real, fake, self.separate_batches)
+        loss = self.objective.discriminator(score_real, score_fake)
+        with eager(self.discriminator):
+            penalty = self.penalty(lambda x: self.discriminator(x)[0], real, fake)
         self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
-        self.record(critic_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean())
-        return loss + penalty + self.unknown(c, q, "critic")
+        self.record(
+            discriminator_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean()
+        )
+        return loss + penalty + self.unknown(c, q, "discriminator")
 
     def generator_loss(self, real: Tensor, fake: Tensor, c: Tensor) -> Tensor:  # type: ignore[override]
-        score, q = self.critic(self.augmentation(fake))
+        score, q = self.discriminator(self.augmentation(fake))
         loss = self.objective.generator(score.float())
         self.record(generator_loss=loss)
         return loss + self.unknown(c, q, "generator")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unlabeled.methods.gan.gan import GAN
-from unlabeled.nn.progressive import Critic, Generator, resized
+from unlabeled.nn.gan.progressive import Discriminator, Generator, resized
 
 SIZE = 1_000_000  # from one size to the next: growth is counted in whole numbers, so that it survives a checkpoint
 
@@ -20,7 +20,7 @@ SIZE = 1_000_000  # from one size to the next: growth is counted in whole number
 class ProgressiveGAN(GAN):
     grown: Tensor
     generator: Generator
-    critic: Critic
+    discriminator: Discriminator
 
     def __init__(self, **named: Any):  # of GAN; both networks can grow
         super().__init__(**named)
@@ -32,7 +32,7 @@ class ProgressiveGAN(GAN):
     def grow(self, reached: int) -> None:
         self.reached = reached
         self.grown.fill_(reached)
-        for network in (self.generator, self.critic):
+        for network in (self.generator, self.discriminator):
             network.grow(reached / SIZE)
 
     def decode(self, z: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class ProgressiveGAN(GAN):
 
     def draw(self, n: int, last: bool) -> Tensor:
         """Of training: at the stage's size."""
-        return self.generator(self.draw_codes(n)).float()
+        return self.generator(self.sample_prior(n)).float()
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         before = self.generator.stage
@@ -50,8 +50,8 @@ class ProgressiveGAN(GAN):
         if self.generator.stage > before:
             for optimizer in self.trainer.optimizers:
                 optimizer.state.clear()
-        self.record(level=self.grown / SIZE)
-        super().training_step(batch._replace(x=self.critic.shrunk(batch.x)), batch_idx)
+        self.record(resolution=self.grown / SIZE)
+        super().training_step(batch._replace(x=self.discriminator.shrunk(batch.x)), batch_idx)
 
 
 def level(progress: float, sizes: int) -> float:

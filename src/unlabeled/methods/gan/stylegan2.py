@@ -1,8 +1,8 @@
 """StyleGAN2: styles modulate weights, and both regularisers are lazy.
 
 Karras et al. 2020, https://arxiv.org/abs/1912.04958, sections 3.1 and 3.2. Both players follow the logistic objective.
-R1 has a turn of the critic of its own on every k-th batch, path length one of the generator, each times k; Adam's
-learning rates and betas are lr k / (k + 1) and beta^(k / (k + 1)), as if the k + 1 steps were k (appendix B).
+R1 has a turn of the discriminator of its own on every k-th batch, path length one of the generator, each times k;
+Adam's learning rates and betas are lr k / (k + 1) and beta^(k / (k + 1)), as if the k + 1 steps were k (appendix B).
 
 The running mean of the path lengths is a constant to the gradient; in the authors' code 1% of it is not.
 """
@@ -24,18 +24,18 @@ class StyleGAN2(StyleGAN):
 
     def __init__(
         self,
-        path: PathLength,
-        penalty_every: int,  # steps of the critic, k
-        path_every: int,  # steps of the generator, k
+        path_length: PathLength,
+        penalty_every: int,  # steps of the discriminator, k
+        path_length_every: int,  # steps of the generator, k
         **named: Any,  # of StyleGAN
     ):
         super().__init__(**named)
-        if not getattr(self.penalty, "differentiates_twice", False):
+        if not getattr(self.penalty, "needs_double_backward", False):
             raise UserError("the penalty has a turn of its own here, with a gradient to follow: say penalty=r1")
-        if min(penalty_every, path_every) < 1:
-            raise UserError(f"penalty_every={penalty_every}, path_every={path_every}: at least 1 each")
-        self.path = path
-        self.penalty_every, self.path_every = penalty_every, path_every
+        if min(penalty_every, path_length_every) < 1:
+            raise UserError(f"penalty_every={penalty_every}, path_length_every={path_length_every}: at least 1 each")
+        self.path_length = path_length
+        self.penalty_every, self.path_length_every = penalty_every, path_length_every
         self.register_buffer("path_mean", torch.zeros(()))
 
     def on_fit_start(self) -> None:
@@ -47,24 +47,24 @@ class StyleGAN2(StyleGAN):
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         players: Any = self.optimizers()
-        generator, critic = players
+        generator, discriminator = players
         fake = self.draw(len(batch.x), last=True)
-        self.descend(critic, self.critic_loss, batch.x, fake.detach())
-        if self.every(self.penalty_every):
-            self.descend(critic, self.penalty_loss, batch.x, fake.detach())
-        self.descend(generator, self.generator_loss, batch.x, fake)
-        if self.every(self.path_every):
-            self.descend(generator, self.path_loss, batch.x)
+        self.update(discriminator, self.discriminator_loss, batch.x, fake.detach())
+        if self.is_update_batch(self.penalty_every):
+            self.update(discriminator, self.penalty_loss, batch.x, fake.detach())
+        self.update(generator, self.generator_loss, batch.x, fake)
+        if self.is_update_batch(self.path_length_every):
+            self.update(generator, self.path_loss, batch.x)
 
-    def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         score_real, score_fake = self.scores(self.augmentation(real), self.augmentation(fake))
-        loss = self.objective.critic(score_real, score_fake)
+        loss = self.objective.discriminator(score_real, score_fake)
         self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
-        self.record(critic_loss=loss, score_real=score_real.mean(), score_fake=score_fake.mean())
+        self.record(discriminator_loss=loss, score_real=score_real.mean(), score_fake=score_fake.mean())
         return loss
 
     def penalty_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        penalty = self.penalty(self.critic, self.augmentation(real), self.augmentation(fake))
+        penalty = self.penalty(self.discriminator, self.augmentation(real), self.augmentation(fake))
         self.record(penalty=penalty)
         return penalty * self.penalty_every
 
@@ -72,15 +72,15 @@ class StyleGAN2(StyleGAN):
         """Of half as many images, as in the authors' code; in float32, with an eager generator."""
         with torch.autocast(real.device.type, enabled=False), eager(self.generator):
             w = self.styles(-(-len(real) // 2))
-            lengths = self.path.lengths(self.generator(w), w)
-        self.path_mean.lerp_(lengths.detach().mean(), self.path.decay)
-        loss = self.path(lengths, self.path_mean)
+            lengths = self.path_length.lengths(self.generator(w), w)
+        self.path_mean.lerp_(lengths.detach().mean(), self.path_length.decay)
+        loss = self.path_length(lengths, self.path_mean)
         self.record(path_length=lengths.mean(), path_penalty=loss)
-        return loss * self.path_every
+        return loss * self.path_length_every
 
     def configure_optimizers(self) -> list[Optimizer]:
-        generator, critic = super().configure_optimizers()
-        return [lazily(generator, self.path_every), lazily(critic, self.penalty_every)]
+        generator, discriminator = super().configure_optimizers()
+        return [lazily(generator, self.path_length_every), lazily(discriminator, self.penalty_every)]
 
 
 def lazily(optimizer: Optimizer, every: int) -> Optimizer:

@@ -1,18 +1,18 @@
-"""Unrolled GAN: the generator plays against the critic as it will have answered.
+"""Unrolled GAN: the generator plays against the discriminator as it will have answered.
 
 Metz et al. 2017, https://arxiv.org/abs/1611.02163, equations 4 to 7. With f the value that both play for, and
-f_K(theta_G, theta_D) = f(theta_G, theta_D^K) its value after K more steps of the critic, each on this batch, by its own
-optimizer from where that is:
+f_K(theta_G, theta_D) = f(theta_G, theta_D^K) its value after K more steps of the discriminator, each on this batch,
+by its own optimizer from where that is:
 
     theta_G <- theta_G - eta d f_K(theta_G, theta_D) / d theta_G, through the K steps
     theta_D <- theta_D + eta d f(theta_G, theta_D) / d theta_D: it moves one step only
 
 Both from the weights before the batch, so the generator's turn comes first; K = 0 is a GAN whose players move at once.
 
-f is minus the objective's loss of the critic, of real and fake scores, as in the authors' code; the penalty is no part
-of it and moves the critic only. The term of real images counts: theta_D^K depends on the fakes. So the game is zero-sum
-whatever the objective, and the objective's loss of the generator is not used: minimax and non_saturating, whose critics
-are the same, are the same here.
+f is minus the objective's loss of the discriminator, of real and fake scores, as in the authors' code; the penalty is
+no part of it and moves the discriminator only. The term of real images counts: theta_D^K depends on the fakes. So the
+game is zero-sum whatever the objective, and the objective's loss of the generator is not used: minimax and
+non_saturating, whose discriminators are the same, are the same here.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from unlabeled.batches import Images, Points
 from unlabeled.errors import UserError
 from unlabeled.losses.penalty import eager
 from unlabeled.methods.gan.gan import GAN
-from unlabeled.nn.unrolling import check_unrolls, unrolled
+from unlabeled.optim.unrolling import check_unrolls, unrolled
 
 
 class UnrolledGAN(GAN):
@@ -43,42 +43,46 @@ class UnrolledGAN(GAN):
 
     def training_step(self, batch: Images | Points, batch_idx: int) -> None:
         players: Any = self.optimizers()
-        generator, critic = players
-        last = self.every(self.critic_steps)
+        generator, discriminator = players
+        last = self.is_update_batch(self.discriminator_steps)
         with torch.set_grad_enabled(last):
             fake = self.draw(len(batch.x), last)
         if last:
-            self.descend(generator, self.generator_loss, batch.x, fake)
-        self.descend(critic, self.critic_loss, batch.x, fake.detach())
+            self.update(generator, self.generator_loss, batch.x, fake)
+        self.update(discriminator, self.discriminator_loss, batch.x, fake.detach())
 
     def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         players: Any = self.optimizers()
         real, fake = self.augmentation(real), self.augmentation(fake)
-        with eager(self.critic):
-            loss = -self.objective.critic(*self.ahead(players[1].optimizer, real, fake))
+        with eager(self.discriminator):
+            loss = -self.objective.discriminator(*self.ahead(players[1].optimizer, real, fake))
         self.record(generator_loss=loss)
         return loss
 
     def ahead(self, optimizer: Optimizer, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (B,) of both by the critic K steps on, with a graph back to `fake` through the steps too."""
-        names = [name for name, _ in self.critic.named_parameters()]
+        """Scores (B,) of both by the discriminator K steps on, with a graph back to `fake` through the steps too."""
+        names = [name for name, _ in self.discriminator.named_parameters()]
 
         def judge(weights: Sequence[Tensor], x: Tensor) -> Tensor:
-            still = {name: buffer.clone() for name, buffer in self.critic.named_buffers()}  # the critic's own stay
-            return functional_call(self.critic, still | dict(zip(names, weights, strict=True)), (x,)).float()
+            still = {
+                name: buffer.clone() for name, buffer in self.discriminator.named_buffers()
+            }  # the discriminator's own stay
+            return functional_call(self.discriminator, still | dict(zip(names, weights, strict=True)), (x,)).float()
 
         def scores(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-            if self.apart:
+            if self.separate_batches:
                 return judge(weights, real), judge(weights, fake)
             score_real, score_fake = judge(weights, torch.cat([real, fake])).split([len(real), len(fake)])
             return score_real, score_fake
 
         def loss(weights: Sequence[Tensor]) -> Tensor:
-            return self.objective.critic(*scores(weights)) + self.penalty(lambda x: judge(weights, x), real, fake)
+            return self.objective.discriminator(*scores(weights)) + self.penalty(
+                lambda x: judge(weights, x), real, fake
+            )
 
         return scores(unrolled(optimizer, loss, self.unrolled_steps))
 
     def configure_optimizers(self) -> list[Optimizer]:
-        generator, critic = super().configure_optimizers()
-        check_unrolls(critic)
-        return [generator, critic]
+        generator, discriminator = super().configure_optimizers()
+        check_unrolls(discriminator)
+        return [generator, discriminator]

@@ -1,7 +1,7 @@
 """Wasserstein GAN.
 
-Arjovsky, Chintala & Bottou 2017, https://arxiv.org/abs/1701.07875, algorithm 1: after each step of the critic, each of
-its weights is clipped to [-c, c].
+Arjovsky, Chintala & Bottou 2017, https://arxiv.org/abs/1701.07875, algorithm 1: after each step of the discriminator,
+each of its weights is clipped to [-c, c].
 """
 
 import sys
@@ -12,32 +12,38 @@ from torch.optim import Optimizer
 
 from unlabeled.errors import UserError
 from unlabeled.methods.gan.gan import GAN
-from unlabeled.nn.coupling import has_batch_norm
+from unlabeled.nn.layers.batch_statistics import has_batch_norm
 
 
 class WGAN(GAN):
     def __init__(
         self,
-        bound: float,  # c
+        clip_value: float,  # c
         **named: Any,  # of GAN
     ):
         super().__init__(**named)
-        if bound <= 0:
-            raise UserError(f"model.bound={bound}: it must be positive")
-        self.bound = bound
+        if clip_value <= 0:
+            raise UserError(f"model.clip_value={clip_value}: it must be positive")
+        self.clip_value = clip_value
 
     def on_fit_start(self) -> None:
-        if has_batch_norm(self.critic) and self.trainer.is_global_zero:
-            line = f"weights clipped to {self.bound} and batch norm, whose scales are clipped too and undo the bound"
-            print(f"note: {line}: model.critic.batch_norm=false is the critic of theory", file=sys.stderr, flush=True)
+        if has_batch_norm(self.discriminator) and self.trainer.is_global_zero:
+            line = (
+                f"weights clipped to {self.clip_value} and batch norm, whose scales are clipped too and undo the bound"
+            )
+            print(
+                f"note: {line}: model.discriminator.batch_norm=false is the discriminator of theory",
+                file=sys.stderr,
+                flush=True,
+            )
 
     @torch.no_grad()
     def clip(self, optimizer: Optimizer, *_: Any) -> None:
         for group in optimizer.param_groups:
             for weight in group["params"]:
-                weight.clamp_(-self.bound, self.bound)
+                weight.clamp_(-self.clip_value, self.clip_value)
 
     def configure_optimizers(self) -> list[Optimizer]:
-        generator, critic = super().configure_optimizers()
-        critic.register_step_post_hook(self.clip)
-        return [generator, critic]
+        generator, discriminator = super().configure_optimizers()
+        discriminator.register_step_post_hook(self.clip)
+        return [generator, discriminator]

@@ -12,8 +12,8 @@ from torch.nn.functional import normalize
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
-from unlabeled.methods.joint_embedding.weight_decay import parameter_groups
 from unlabeled.methods.method import Method
+from unlabeled.optim.weight_decay import parameter_groups
 
 
 class JointEmbedding(Method):
@@ -38,10 +38,10 @@ class JointEmbedding(Method):
         """h, not z: section 4.2, the layer before the projection keeps more."""
         return self.encoder(x)
 
-    def encode_stages(self, x: Tensor) -> dict[str, Tensor]:
+    def intermediate_features(self, x: Tensor) -> dict[str, Tensor]:
         return {f"stage{i}": h for i, h in enumerate(self.encoder.stages(x), 1)}  # type: ignore[operator]
 
-    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+    def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         """Eight images, under each its two views."""
         x = x[:8]
         va, vb = self.views(torch.cat([x, x])).chunk(2)

@@ -16,7 +16,7 @@ from unlabeled.errors import UserError
 from unlabeled.methods.method import Method
 
 
-def turned(x: Tensor) -> tuple[Tensor, Tensor]:
+def rotate4(x: Tensor) -> tuple[Tensor, Tensor]:
     """x (B, C, S, S) -> all in four turns, counter-clockwise, (4B, C, S, S), and which in 0..3, (4B,)."""
     turns = torch.cat([x.rot90(k, (2, 3)) for k in range(4)])
     return turns, torch.arange(4, device=x.device).repeat_interleave(len(x))
@@ -46,12 +46,12 @@ class Rotation(Method):
     def encode(self, x: Tensor) -> Tensor:
         return self.encoder(x)
 
-    def encode_stages(self, x: Tensor) -> dict[str, Tensor]:
+    def intermediate_features(self, x: Tensor) -> dict[str, Tensor]:
         return {f"stage{i}": h for i, h in enumerate(self.encoder.stages(x), 1)}  # type: ignore[operator]
 
-    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+    def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         """Eight images in four turns, and what it says of each."""
-        turns, truth = turned(x[:8])
+        turns, truth = rotate4(x[:8])
         sure, said = self.classifier(self.encoder(turns)).softmax(1).max(1)
         captions = [
             f"turned {90 * t}\nsays {90 * s} ({p:.0%})"
@@ -67,7 +67,7 @@ class Rotation(Method):
 
     def loss(self, x: Tensor) -> Tensor:
         """-log p(turn | turned image) in nats: equations 2 and 3. Records it, and the accuracy in [0, 1]."""
-        turns, truth = turned(x)
+        turns, truth = rotate4(x)
         logits = self.classifier(self.encoder(turns))  # (4B, 4)
         loss = cross_entropy(logits, truth)
         self.record(loss=loss, accuracy=(logits.argmax(1) == truth).float().mean())

@@ -40,7 +40,7 @@ class Classifier(Method):
     def encode(self, x: Tensor) -> Tensor:
         return self.encoder(x)
 
-    def encode_stages(self, x: Tensor) -> dict[str, Tensor]:
+    def intermediate_features(self, x: Tensor) -> dict[str, Tensor]:
         return {f"stage{i}": h for i, h in enumerate(self.encoder.stages(x), 1)}  # type: ignore[operator]
 
     def classify_codes(self, h: Tensor) -> Tensor:

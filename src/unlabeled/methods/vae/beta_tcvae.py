@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from unlabeled.batches import Images
+from unlabeled.distributions.posterior import Drawn
 from unlabeled.errors import UserError, several
-from unlabeled.losses.posterior import Drawn
 from unlabeled.losses.total_correlation import Aggregate, pairwise_log_normal
 from unlabeled.methods.vae.vae import VAE
 
@@ -40,7 +40,7 @@ class BetaTCVAE(VAE):
         # as many as an epoch shows
         images = int(self.trainer.num_training_batches) * len(batch.x) * self.trainer.world_size
         information, correlation, dimensions = self.parts(drawn, images)
-        self.tell(log_px_z, kl)
+        self.log_elbo(log_px_z, kl)
         self.record(mutual_information=information, total_correlation=correlation, dimension_wise_kl=dimensions)
         return self.alpha * information + self.beta * correlation + self.gamma * dimensions - log_px_z.mean()
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
+from unlabeled.distributions.prior import StandardNormal
 from unlabeled.errors import UserError
-from unlabeled.losses.prior import StandardNormal
 from unlabeled.methods.method import Method
-from unlabeled.nn.labels import Classes
+from unlabeled.nn.layers.labels import Classes
 
 
 class ConditionalVAE(Method):
@@ -71,14 +71,14 @@ class ConditionalVAE(Method):
         if batch.y.ndim != 1 or bool((batch.y < 0).any()):
             raise UserError(
                 "model=conditional_vae learns from images that have one class each, and some here have none: leave "
-                "them out, and data.labels too"
+                "them out, and data.num_labels too"
             )
         x = self.likelihood.observe(batch.x)
         drawn = self.posterior.draw(self.encoder(x, batch.y))
         log_px_yz = self.likelihood.log_prob(self.decoder(drawn.z, batch.y).float(), x)
         kl = self.prior.kl(drawn)
         total = kl.sum(1).mean()
-        self.record(negative_elbo=total - log_px_yz.mean(), kl=total, reconstruction=-log_px_yz.mean())
+        self.record(negative_elbo=total - log_px_yz.mean(), kl=total, reconstruction_loss=-log_px_yz.mean())
         return self.kl(kl, self.progress) - log_px_yz.mean()
 
     def configure_optimizers(self) -> Optimizer:

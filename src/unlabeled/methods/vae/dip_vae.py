@@ -37,7 +37,7 @@ class DIPVAE(VAE):
         if drawn.gaussian is None:
             raise UserError("model=dip_vae needs the mean and variance of q(z|x): posterior=gaussian")
         penalty = self.penalty(self.covariance(*drawn.gaussian))
-        self.tell(log_px_z, kl)
+        self.log_elbo(log_px_z, kl)
         self.record(penalty=penalty)
         return self.kl(kl, self.progress) + penalty - log_px_z.mean()
 

@@ -52,14 +52,14 @@ class FactorVAE(VAE, Adversarial):
         players: Any = self.optimizers()
         vae, discriminator = players
         with torch.no_grad():  # q as it is before either moves
-            z, z_other = self.draw_posterior(batch.x).tensor_split(2)
-        self.descend(vae, self.vae_loss, batch.x[: len(z)])
-        self.descend(discriminator, self.discriminator_loss, z, permute_dimensions(z_other))
+            z, z_other = self.sample_posterior(batch.x).tensor_split(2)
+        self.update(vae, self.vae_loss, batch.x[: len(z)])
+        self.update(discriminator, self.discriminator_loss, z, permute_dimensions(z_other))
 
     def vae_loss(self, x: Tensor) -> Tensor:
         log_px_z, kl, drawn = self.terms(x)
         correlation = self.discriminator(drawn.z).float().mean()  # the logit of D is log D - log(1 - D)
-        self.tell(log_px_z, kl)
+        self.log_elbo(log_px_z, kl)
         self.record(total_correlation=correlation)
         return self.kl(kl, self.progress) + self.gamma * correlation - log_px_z.mean()
 

@@ -35,8 +35,8 @@ class InfoVAE(VAE):
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
         log_px_z, kl, drawn = self.terms(batch.x)
-        divergence = self.divergence(drawn.z, self.draw_codes(len(drawn.z)))
-        self.tell(log_px_z, kl)
-        self.record(divergence=divergence)
+        divergence = self.divergence(drawn.z, self.sample_prior(len(drawn.z)))
+        self.log_elbo(log_px_z, kl)
+        self.record(mmd=divergence)
         kl_cost = (1 - self.alpha) * kl.sum(1).mean()
         return kl_cost + (self.alpha + self.scale - 1) * divergence - log_px_z.mean()

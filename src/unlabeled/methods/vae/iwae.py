@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from unlabeled.batches import Images
+from unlabeled.distributions.posterior import log_mean_exp
 from unlabeled.errors import UserError
-from unlabeled.losses.posterior import log_mean_exp
 from unlabeled.methods.vae.vae import VAE
 
 
@@ -22,13 +22,13 @@ class IWAE(VAE):
 
     def __init__(
         self,
-        draws: int,  # k
+        num_samples: int,  # k
         **named: Any,  # of VAE; `kl` is not used: the bound has no KL of its own
     ):
         super().__init__(**named)
-        if draws < 1:
-            raise UserError(f"model.draws={draws}: at least 1")
-        self.draws = draws
+        if num_samples < 1:
+            raise UserError(f"model.num_samples={num_samples}: at least 1")
+        self.num_samples = num_samples
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
         return self.bound(batch.x)
@@ -38,7 +38,7 @@ class IWAE(VAE):
 
     def bound(self, x: Tensor) -> Tensor:
         """-L_k in nats, mean over the batch."""
-        log_w = self.log_weights(x, self.draws)  # (k, B)
+        log_w = self.log_weights(x, self.num_samples)  # (k, B)
         bound = log_mean_exp(log_w, 0).mean()
         self.record(negative_bound=-bound, negative_elbo=-log_w.mean())
         return -bound

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from unlabeled.distributions.gaussian import kl_between_terms, log_normal
+from unlabeled.distributions.posterior import DiagonalGaussian, Drawn
 from unlabeled.errors import UserError
-from unlabeled.losses.gaussian import kl_between_terms, log_normal
-from unlabeled.losses.posterior import DiagonalGaussian, Drawn
 from unlabeled.methods.vae.vae import VAE
-from unlabeled.nn.ladder import Ladder
+from unlabeled.nn.autoencoders.ladder import Ladder
 
 
 class Layer(NamedTuple):
@@ -57,14 +57,14 @@ class LadderVAE(VAE):
     def decode(self, z: Tensor) -> Tensor:
         return super().decode(z[:, : self.ladder.dims[0]])
 
-    def draw_codes(self, n: int) -> Tensor:
+    def sample_prior(self, n: int) -> Tensor:
         z = [self.prior.sample(n, self.infer)]
         for i in reversed(range(len(self.ladder.dims) - 1)):
             mu, log_var = self.conditional(i, z[-1])
             z.append(mu + (log_var / 2).exp() * torch.randn_like(mu))
         return torch.cat(z[::-1], 1)
 
-    def draw_posterior(self, x: Tensor) -> Tensor:
+    def sample_posterior(self, x: Tensor) -> Tensor:
         numbers = self.ladder.up(self.encoder(self.observe(x)))
         top = self.posterior.draw(numbers[-1]).z
         return side_by_side(top, self.below(numbers, top))

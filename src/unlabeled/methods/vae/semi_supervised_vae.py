@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from unlabeled.batches import Images
+from unlabeled.distributions.m2 import M2
+from unlabeled.distributions.prior import StandardNormal
 from unlabeled.errors import UserError
-from unlabeled.losses.m2 import M2
-from unlabeled.losses.prior import StandardNormal
 from unlabeled.methods.vae.vae import VAE
-from unlabeled.nn.labels import Classes
+from unlabeled.nn.layers.labels import Classes
 
 
 class SemiSupervisedVAE(VAE):
@@ -53,7 +53,7 @@ class SemiSupervisedVAE(VAE):
     def classify_codes(self, h: Tensor) -> Tensor:
         return self.prior.classifier(h).float()
 
-    def draw_codes(self, n: int) -> Tensor:
+    def sample_prior(self, n: int) -> Tensor:
         """Of classes that training images have."""
         return self.prior.sample_class(self.labels.pick(n))
 
@@ -81,7 +81,7 @@ class SemiSupervisedVAE(VAE):
     def second_loss(self, batch: Images) -> Tensor:
         """M2: J^alpha over N, of draws of q(z1|x)."""
         with torch.no_grad():
-            z = self.draw_posterior(batch.x)
+            z = self.sample_posterior(batch.x)
         known = batch.y >= 0
         labelled, y, unlabelled = z[known], batch.y[known], z[~known]
         labelled_loss = -average(self.prior.bound(labelled, y))
@@ -98,7 +98,7 @@ class SemiSupervisedVAE(VAE):
         known = batch.y >= 0
         wrong = self.classify(batch.x).argmax(1) != batch.y
         self.record(
-            rows=known.sum(), error=average(wrong[known].float())
+            rows=known.sum(), error_rate=average(wrong[known].float())
         )  # for the curves: best.ckpt is chosen without labels
 
     def on_train_epoch_end(self) -> None:

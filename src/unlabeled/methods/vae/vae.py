@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
-from unlabeled.losses.posterior import Drawn
+from unlabeled.distributions.posterior import Drawn
 from unlabeled.methods.method import Method
 
 
@@ -42,7 +42,7 @@ class VAE(Method):
         self.prior = prior
         self.posterior = posterior
         self.kl = kl
-        self.level_width = likelihood.level_width
+        self.bin_width = likelihood.bin_width
         self.latent_dim = latent_dim
         self.optimizer = optimizer
         self.schedule = schedule
@@ -73,14 +73,14 @@ class VAE(Method):
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
 
-    def draw_codes(self, n: int) -> Tensor:
+    def sample_prior(self, n: int) -> Tensor:
         return self.prior.sample(n, self.infer)
 
-    def draw_posterior(self, x: Tensor) -> Tensor:
+    def sample_posterior(self, x: Tensor) -> Tensor:
         return self.posterior.draw(self.encoder(self.observe(x))).z
 
     def sample(self, n: int) -> Tensor:
-        return self.decode(self.draw_codes(n))
+        return self.decode(self.sample_prior(n))
 
     def log_likelihood(self, x: Tensor) -> Tensor:
         log_px_z, kl = self.elbo_terms(x)
@@ -109,17 +109,17 @@ class VAE(Method):
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
         log_px_z, kl, _ = self.terms(batch.x)
-        self.tell(log_px_z, kl)
+        self.log_elbo(log_px_z, kl)
         return self.kl(kl, self.progress) - log_px_z.mean()
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
         log_px_z, kl, _ = self.terms(batch.x)
-        self.tell(log_px_z, kl)
+        self.log_elbo(log_px_z, kl)
 
-    def tell(self, log_px_z: Tensor, kl: Tensor) -> None:
+    def log_elbo(self, log_px_z: Tensor, kl: Tensor) -> None:
         """Record the negative ELBO and its terms, in nats."""
         kl = kl.sum(1).mean()
-        self.record(negative_elbo=kl - log_px_z.mean(), kl=kl, reconstruction=-log_px_z.mean())
+        self.record(negative_elbo=kl - log_px_z.mean(), kl=kl, reconstruction_loss=-log_px_z.mean())
 
     def configure_optimizers(self) -> Optimizer:
         return self.optimizer(p for p in self.parameters() if p.requires_grad)

@@ -32,28 +32,28 @@ class VAEGAN(Adversarial):
         self,
         encoder: nn.Module,  # x (B, C, H, W) -> h (B, heads * Z), as the posterior reads it
         generator: nn.Module,  # the decoder: z (B, Z) -> x (B, C, H, W) in [-1, 1]
-        critic: Any,  # the discriminator: x -> logit (B,), in two halves: features(x), score(features)
+        discriminator: Any,  # the discriminator: x -> logit (B,), in two halves: features(x), score(features)
         posterior: Any,  # losses.posterior
         prior: Any,  # losses.prior
         gamma: float,  # what the decoder pays for L_like
         latent_dim: int,  # Z
         encoder_optimizer: Callable[..., Optimizer],
         generator_optimizer: Callable[..., Optimizer],
-        critic_optimizer: Callable[..., Optimizer],
+        discriminator_optimizer: Callable[..., Optimizer],
     ):
         super().__init__()
         if gamma < 0:
             raise UserError(f"model.gamma={gamma}: it must not be negative")
         self.encoder = encoder
         self.generator = generator
-        self.critic = critic
+        self.discriminator = discriminator
         self.posterior = posterior
         self.prior = prior
         self.gamma = gamma
         self.latent_dim = latent_dim
         self.encoder_optimizer = encoder_optimizer
         self.generator_optimizer = generator_optimizer
-        self.critic_optimizer = critic_optimizer
+        self.discriminator_optimizer = discriminator_optimizer
 
     def infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """mu and log_var (B, Z) of q(z|x), or of the Gaussian that its flow starts from."""
@@ -68,21 +68,21 @@ class VAEGAN(Adversarial):
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
 
-    def draw_codes(self, n: int) -> Tensor:
+    def sample_prior(self, n: int) -> Tensor:
         return self.prior.sample(n, self.infer)
 
-    def draw_posterior(self, x: Tensor) -> Tensor:
+    def sample_posterior(self, x: Tensor) -> Tensor:
         return self.posterior.draw(self.encoder(x)).z
 
     def sample(self, n: int) -> Tensor:
-        return self.decode(self.draw_codes(n))
+        return self.decode(self.sample_prior(n))
 
     def training_step(self, batch: Images, batch_idx: int) -> None:
         players: Any = self.optimizers()
-        encoder, generator, critic = players
-        self.descend(encoder, self.encoder_loss, batch.x)
-        self.descend(generator, self.generator_loss, batch.x)
-        self.descend(critic, self.critic_loss, batch.x)
+        encoder, generator, discriminator = players
+        self.update(encoder, self.encoder_loss, batch.x)
+        self.update(generator, self.generator_loss, batch.x)
+        self.update(discriminator, self.discriminator_loss, batch.x)
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
         self.record(mean_squared_error=(self.reconstruct(batch.x) - batch.x).square().mean())
@@ -94,27 +94,32 @@ class VAEGAN(Adversarial):
     def encoder_loss(self, x: Tensor) -> Tensor:
         drawn = self.posterior.draw(self.encoder(x))
         kl = self.prior.kl(drawn, self.infer).sum(1).mean()
-        likeness = self.likeness(self.critic.features(x), self.critic.features(self.decode(drawn.z)))
+        likeness = self.likeness(self.discriminator.features(x), self.discriminator.features(self.decode(drawn.z)))
         self.record(kl=kl, feature_error=likeness)
         return kl + likeness
 
     def generator_loss(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            z = self.draw_posterior(x)
+            z = self.sample_posterior(x)
         # each kind by itself through batch norm, which then sees one kind of statistics
-        features, again, drawn = (self.critic.features(image) for image in (x, self.decode(z), self.sample(len(x))))
-        fooled = softplus(-self.critic.score(again).float()).mean() + softplus(-self.critic.score(drawn).float()).mean()
+        features, again, drawn = (
+            self.discriminator.features(image) for image in (x, self.decode(z), self.sample(len(x)))
+        )
+        fooled = (
+            softplus(-self.discriminator.score(again).float()).mean()
+            + softplus(-self.discriminator.score(drawn).float()).mean()
+        )
         self.record(generator_loss=fooled)
         return self.gamma * self.likeness(features, again) + fooled
 
-    def critic_loss(self, x: Tensor) -> Tensor:
+    def discriminator_loss(self, x: Tensor) -> Tensor:
         """-L_GAN in nats."""
         with torch.no_grad():
-            again, drawn = self.decode(self.draw_posterior(x)), self.sample(len(x))
-        score, score_again, score_drawn = (self.critic(image).float() for image in (x, again, drawn))
+            again, drawn = self.decode(self.sample_posterior(x)), self.sample(len(x))
+        score, score_again, score_drawn = (self.discriminator(image).float() for image in (x, again, drawn))
         loss = softplus(-score).mean() + softplus(score_again).mean() + softplus(score_drawn).mean()
         self.record(
-            critic_loss=loss,
+            discriminator_loss=loss,
             score_real=score.mean(),
             score_reconstruction=score_again.mean(),
             score_fake=score_drawn.mean(),
@@ -126,5 +131,5 @@ class VAEGAN(Adversarial):
         return [
             self.encoder_optimizer(of_encoder),
             self.generator_optimizer(self.generator.parameters()),
-            self.critic_optimizer(self.critic.parameters()),
+            self.discriminator_optimizer(self.discriminator.parameters()),
         ]

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+from unlabeled.distributions.prior import VampPrior
 from unlabeled.errors import UserError
-from unlabeled.losses.prior import VampPrior
 from unlabeled.methods.vae.vae import VAE
 
 
@@ -22,7 +22,7 @@ class VampPriorVAE(VAE):
             raise UserError(f"model=vampprior_vae has prior=vamp, not {type(prior).__name__}: for others say model=vae")
         super().__init__(prior=prior, **named)
 
-    def show(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
+    def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         """Pseudo-inputs, and what is decoded from the middle of each one's component of the prior."""
         images = self.prior.images()[:32]
         captions = [f"component {i + 1}" for i in range(len(images))]

@@ -1,0 +1,256 @@
+"""One evaluation: open a checkpoint, find out what it can do, measure that, and leave numbers, pictures and a page."""
+
+import csv
+import json
+import os
+import traceback
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from PIL.Image import Image
+from rich.console import Console
+
+from unlabeled.app.cli import log, signals
+from unlabeled.app.cli.main import explain
+from unlabeled.app.cli.terminal import show as show_tables
+from unlabeled.app.cli.terminal import tables
+from unlabeled.app.cli.types import check_values
+from unlabeled.app.evaluate.provenance import described
+from unlabeled.app.evaluate.publish import publish
+from unlabeled.app.evaluate.target import EvaluationTarget, checkpointed, collected
+from unlabeled.app.run.build import quiet
+from unlabeled.app.run.checkpoint import locate
+from unlabeled.app.run.folders import new_folder, stamp
+from unlabeled.app.run.plan import resolve, result_of
+from unlabeled.app.run.secrets import redact
+from unlabeled.distributed.processes import launch
+from unlabeled.errors import UserError, told
+from unlabeled.evaluation.figures.drawing import Album, curves_svg, titled
+from unlabeled.evaluation.figures.evaluation import draw_figures
+from unlabeled.evaluation.metric import Evaluator, Metric
+from unlabeled.evaluation.ranks import Elsewhere, Ranks
+from unlabeled.evaluation.report.page import render
+from unlabeled.evaluation.report.verdicts import ARROWS, heading
+from unlabeled.evaluation.study import Study
+from unlabeled.files import strict, write, write_json
+from unlabeled.seeding import seed_noise
+
+
+def evaluate(config: DictConfig) -> None:
+    """Measure a checkpoint, or a folder of samples; writes evaluation.json and pictures, prints a table."""
+    signals.work()
+    hydra = HydraConfig.get()
+    given = list(hydra.overrides.task)
+    job: dict[str, Any] = {"name": " ".join(given)}
+    try:
+        check_values(config, given)
+        if (config.samples is None) == (config.checkpoint is None):
+            raise UserError("say checkpoint=RUN (see --help), or samples=FOLDER reference=FOLDER")
+        if config.samples is not None and config.reference is None:
+            raise UserError("say reference=FOLDER too: the real images that the samples are held against")
+        refuse_idle(given, "checkpoint" if config.samples is None else "samples")
+        folder = output_folder(config)
+        log.into(folder, anew=True)
+        plain = resolve(config) | {"overrides": given}
+        if config.devices > 1:
+            spread(plain, folder)
+        else:
+            measure(plain, folder, Ranks())
+        content = json.loads((folder / "evaluation.json").read_text())
+        job |= {"folder": str(folder), "evaluation": content}
+        if failed := content.get("failed"):
+            raise UserError(f"{failures(failed)} (the other numbers are written)")
+    except Exception as error:
+        job["error"] = explain(error)
+        raise
+    finally:
+        if hydra.mode == RunMode.MULTIRUN:  # for the table at its end
+            Path(hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
+            write_json(Path(hydra.sweep.dir) / f"{hydra.job.num}.json", job)
+
+
+IDLE = {"checkpoint": ("size", "channels", "reference", "data.batch_size"), "samples": ("weights",)}
+ONLY = {
+    "data": ("root", "packed"),
+    "evaluation": ("extractor", "extractor_weights"),
+}  # keys that folders have a use for
+
+
+def refuse_idle(words: list[str], mode: str) -> None:
+    """Refuse what would change nothing: keys of the other mode, and of what is not measured on folders."""
+    for word in words:
+        key, _, value = word.lstrip("+~").partition("=")
+        group, _, below = key.partition(".")
+        used = ONLY.get(group.partition("@")[0], (below,)) if mode == "samples" else (below,)
+        if value != "null" and (key in IDLE[mode] or below not in used):
+            rest = f"; of {group} it takes {' and '.join(used)} alone" if below not in used else ""
+            raise UserError(f"{word}: {key} has no effect with {mode}=...{rest}: leave it out")
+
+
+def spread(config: dict[str, Any], folder: Path) -> None:
+    """`measure`, by several processes."""
+    file = folder / "evaluate.yaml"
+    file.write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
+    module = "unlabeled.app.evaluate.worker"
+    try:
+        launch(config["devices"], module, str(file), str(folder), what="the evaluation", stopped="stopped")
+    finally:
+        file.unlink()
+
+
+@torch.no_grad()
+def measure(config: dict[str, Any], folder: Path, ranks: Ranks) -> None:
+    """Measure, as one of `place.world` processes; the leader writes and prints.
+
+    What is measured is in evaluation.json before anything is drawn, and after each evaluator. One that fails is named
+    there, and takes nothing else with it.
+    """
+    quiet()
+    device = choose_device(config["device"])
+    subject = (checkpointed if config["checkpoint"] else collected)(config, device, ranks)
+    study = subject.study
+    found: dict[str, list[Metric]] = {}
+    failed: dict[str, str] = {}
+    due = {name: evaluator for name, evaluator in subject.evaluators.items() if evaluator.applies(study)}
+    for i, (name, evaluator) in enumerate(due.items(), 1):
+        seed_noise(config["seed"])
+        numbers, problem = ranks.together(partial(measured, evaluator, study))
+        if problem:
+            failed[name] = problem
+        else:
+            found[name] = numbers or []
+        if ranks.is_main and found:
+            save(folder, config, subject, found, failed, [*list(due)[i:], "pictures"])
+    if failed and not found:
+        raise UserError(failures(failed))
+    pictures = draw_figures(study, config["evaluation"]["pictures"])
+    if ranks.is_main:
+        curves = kept_pictures(folder, subject, pictures)
+        content = save(folder, config, subject, found, failed)
+        write(folder / "report.html", render(content, pictures, curves))
+        publish(subject.home, content, folder / "report.html")
+        show(folder, subject, [number for several in found.values() for number in several], list(pictures))
+
+
+def failures(failed: dict[str, str]) -> str:
+    """Which evaluators failed, and why, in one line."""
+    names: dict[str, list[str]] = {}
+    for name, why in failed.items():
+        names.setdefault(why, []).append(name)
+    return "; ".join(f"{', '.join(each)} failed: {why}" for why, each in names.items())
+
+
+def measured(evaluator: Evaluator, study: Study) -> list[Metric]:
+    """Its numbers. A bug leaves its traceback on the screen."""
+    try:
+        return evaluator.measure(study)
+    except (UserError, Elsewhere):
+        raise
+    except Exception:
+        traceback.print_exc()
+        raise
+
+
+def save(
+    folder: Path,
+    config: dict[str, Any],
+    subject: EvaluationTarget,
+    found: dict[str, list[Metric]],
+    failed: dict[str, str],  # evaluator -> why
+    unfinished: Sequence[str] = (),  # what is still to come: evaluators, pictures
+) -> dict[str, Any]:
+    """evaluation.json, and its content."""
+    content: dict[str, Any] = redact(described(config, subject, found))
+    content |= {"failed": failed} if failed else {}
+    content |= {"unfinished": list(unfinished)} if unfinished else {}
+    write_json(folder / "evaluation.json", content)
+    return strict(content)
+
+
+def kept_pictures(folder: Path, subject: EvaluationTarget, pictures: Album) -> str:
+    """Writes the pictures, and gives the run's curves as an <svg>. What fails is a note."""
+    metrics, drawn = subject.home / "metrics.csv", list(pictures.items())
+    for name, picture in drawn:
+        pictures.draw(name, partial(saved, picture, f"{heading(name)}: {subject.title}", folder / f"{name}.png"))
+    for name in pictures.failed:
+        (folder / f"{name}.png").unlink(missing_ok=True)  # an earlier evaluation's
+    curves = ""
+    try:
+        if metrics.is_file():
+            with open(metrics, newline="") as file:
+                curves = curves_svg(list(csv.DictReader(file)), result_of(subject.home).get("monitor"))
+    except Exception as error:
+        pictures.failed["curves"] = told(error)
+    subject.study.notes.extend(pictures.notes())
+    return curves
+
+
+def saved(picture: Image, title: str, file: Path) -> Image:
+    """The picture below its title, which is in the file too."""
+    page = titled(picture, title)
+    page.save(file)
+    return page
+
+
+def show(folder: Path, subject: EvaluationTarget, numbers: list[Metric], pictures: list[str]) -> None:
+    """The table, what was left out, and where everything is."""
+    console = Console(highlight=False)
+    if numbers:
+        console.print(subject.title, soft_wrap=True, markup=False)
+        show_tables(console, tables(*listed(numbers), console.width, wraps=(2,), left=(0, 1, 2)))
+    else:
+        console.print("no number of this version applies to what this method can do")
+    eyes = subject.study.extractor
+    if eyes is not None and "accuracy" in eyes.facts and any(eyes.name in number.name for number in numbers):
+        right, common = (f"{eyes.facts[key]:.1f} %" for key in ("accuracy", "accuracy_of_the_most_frequent_class"))
+        line = f"{eyes.name} is right on {right} of {eyes.facts['accuracy_on']} (the most frequent class has {common})"
+        console.print(f"extractor {line}", soft_wrap=True, markup=False)
+    for note in subject.study.notes:
+        console.print(f"note      {note}", soft_wrap=True, markup=False)
+    console.print(f"numbers   {folder / 'evaluation.json'}", soft_wrap=True)
+    if pictures:
+        console.print(f"pictures  {folder} ({', '.join(pictures)})", soft_wrap=True)
+    console.print(f"page      {folder / 'report.html'}", soft_wrap=True)
+
+
+def listed(numbers: list[Metric]) -> tuple[list[str], list[list[str]]]:
+    """(heads, rows) of the table: a number's value, with an arrow to where it is better, and what stands beside it."""
+    rows = []
+    for number in numbers:
+        beside = number.facts.get("baseline_value")
+        beside = "" if beside is None else f"{beside:.4g} {number.facts.get('baseline', '')}"
+        value = f"{ARROWS[number.better]} {number.value:.4g} {number.unit}".strip()
+        rows.append([number.name, value, beside, str(number.facts.get("images", ""))])
+    return ["number", "value", "beside", "of"], rows
+
+
+def choose_device(name: str) -> str:
+    if name == "auto":
+        return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device={name}: torch cannot use it here; say device=cpu") from error
+    return name
+
+
+def output_folder(config: DictConfig) -> Path:
+    """Where numbers and pictures go: RUN/evaluation, or `output`; for folders of samples a new one in outputs/."""
+    if config.output is not None:
+        folder = Path(config.output)
+    elif config.checkpoint is None:
+        return new_folder(Path("outputs") / "evaluations", f"{Path(config.samples).name}-{stamp()}")
+    else:
+        file = locate(config.checkpoint)
+        folder = (file.parent.parent if file.parent.name == "checkpoints" else file.parent) / "evaluation"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder} ({error.strerror}): say output=FOLDER") from error
+    return folder

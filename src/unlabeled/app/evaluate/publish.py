@@ -1,0 +1,51 @@
+"""An evaluation, sent to the loggers of the run that it is of."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from unlabeled.app.run.build import finish, loggers_of
+from unlabeled.app.run.checkpoint import check_targets
+from unlabeled.app.run.plan import config_of
+from unlabeled.errors import UserError
+from unlabeled.loggers.actions import artifact, summary
+from unlabeled.loggers.csv import CSV
+
+
+def publish(home: Path, content: dict[str, Any], report: Path) -> None:
+    """Numbers as evaluation/NAME, and the page. A logger that fails costs a note, not the evaluation.
+
+    The run's own config.yaml says which loggers, and nothing that a checkpoint carries.
+    """
+    file = home / "config.yaml"
+    if not file.is_file():
+        return
+    numbers = [number for number in content["numbers"] if number["value"] is not None]
+    values = {f"evaluation/{number['name']}": float(number["value"]) for number in numbers}
+    loggers: list[Any] = []
+    try:
+        config = config_of(home)
+        config = moved(config, config["run"], str(home))
+        ours = {k: v for k, v in (config.get("logger") or {}).items() if v["_target_"].startswith("unlabeled.loggers.")}
+        check_targets(ours, ("unlabeled.loggers",))
+        loggers += [logger for logger in loggers_of(config | {"logger": ours}) if not isinstance(logger, CSV)]
+        for logger in loggers:
+            summary(logger, values)
+            artifact(logger, report, "report")
+    except UserError as error:
+        print(f"note: the run's loggers were not told of this evaluation: {error}", file=sys.stderr)
+    except Exception as error:
+        first = f"{type(error).__name__}: {error}".splitlines()[0]
+        print(f"note: the run's loggers were not told of this evaluation: {first}", file=sys.stderr)
+    finally:
+        finish(loggers)
+
+
+def moved(tree: Any, old: str, new: str) -> Any:
+    """A run's config as if the run had always lain in its new place."""
+    if isinstance(tree, dict):
+        return {key: moved(value, old, new) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [moved(value, old, new) for value in tree]
+    inside = isinstance(tree, str) and (tree == old or tree.startswith(f"{old}/"))
+    return new + tree[len(old) :] if inside else tree

@@ -1,0 +1,162 @@
+"""A resolved config made into objects: data, method, trainer, loggers."""
+
+import logging
+import random
+import sys
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from lightning import Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch.optim import Optimizer
+
+from unlabeled.app.run.acceleration import accelerate, fused
+from unlabeled.app.run.lightning_overhead import NoProfiler, skip_idle
+from unlabeled.app.run.precision import precision
+from unlabeled.app.run.secrets import redact
+from unlabeled.callbacks.checkpoints import AtomicIO, Checkpoints
+from unlabeled.callbacks.measures import Measures
+from unlabeled.callbacks.own import OwnBuffers
+from unlabeled.callbacks.pace import Budget
+from unlabeled.callbacks.records import Records
+from unlabeled.capabilities import SamplesClasses
+from unlabeled.distributed.processes import environment
+from unlabeled.errors import UserError
+from unlabeled.loggers.actions import close, go_on
+from unlabeled.loggers.csv import CSV
+from unlabeled.seeding import mix
+
+WHERE = ("run", "output", "resume", "data_root", "data_packed")  # overrides that tell nothing of what is trained
+
+
+def build(config: dict[str, Any]) -> tuple[Any, Any]:
+    """(data, method), the same initial weights on every rank."""
+    data = instantiate(config["data"], _convert_="all")
+    data.prepare_data()
+    seed = mix(config["seed"], 0) % 2**32
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    method = instantiate(fused(config), _convert_="all")
+    restrict_classes(method, data)
+    try_optimizers(method)
+    accelerate(method, config)
+    return data, method
+
+
+def restrict_classes(method: Any, data: Any) -> None:
+    """Where a method draws classes, it draws those that training images have."""
+    if isinstance(method, SamplesClasses) and (present := data.training_classes()) is not None:
+        method.labels.restrict(present)
+
+
+def try_optimizers(method: Any) -> None:
+    """Refuse settings that an optimizer refuses, by their name: `model.optimizer.lr=-1`."""
+    for name, part in vars(method).items():
+        if isinstance(part, partial) and isinstance(part.func, type) and issubclass(part.func, Optimizer):
+            try:
+                part([torch.nn.Parameter(torch.zeros(1))])
+            except (TypeError, ValueError) as error:
+                raise UserError(f"model.{name}: {part.func.__name__} refuses its settings: {error}") from error
+
+
+def make_trainer(config: dict[str, Any], method: Any, **settings: Any) -> Trainer:
+    """The Trainer that a resolved config describes; `settings` go over the config's own."""
+    given, plugins = precision(config["trainer"] | settings)
+    trainer = instantiate(
+        given,
+        callbacks=[*instantiate(config["callbacks"], _convert_="all").values(), OwnBuffers()],
+        logger=loggers_of(config),
+        profiler=given.get("profiler") or NoProfiler(),
+        plugins=[AtomicIO(), environment(), *plugins],
+        default_root_dir=config["run"],
+        accumulate_grad_batches=config["accumulate"] if method.automatic_optimization else 1,
+        _convert_="all",
+    )
+    skip_idle(trainer)
+    for needed in (Budget, Records, Checkpoints):
+        part(trainer, needed)
+    part(trainer, Checkpoints).config = redact(config)
+    if not method.automatic_optimization:
+        method.accumulate = config["accumulate"]  # Lightning refuses to do it in manual optimization
+    return trainer
+
+
+def provide_extractors(trainer: Trainer, config: dict[str, Any], data: Any) -> None:
+    """What is measured during training sees images through an extractor; it is found when all ranks are there."""
+    from unlabeled.app.evaluate.extractors import choose  # which trains one itself, by this module
+
+    cache, device = Path(data.packed) / "evaluation", str(trainer.strategy.root_device)
+    key = "callbacks.measures.extractor"
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Measures):
+            callback.choose = lambda name, weights, place, notes: choose(
+                name, weights, config, data, cache, device, (), notes, place, key
+            )
+
+
+def part(trainer: Trainer, kind: type) -> Any:
+    """The trainer's callback of a kind."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, kind):
+            return callback
+    raise UserError(f"callbacks without {kind.__name__}: a run needs it, leave callbacks.{kind.__name__.lower()} in")
+
+
+def loggers_of(config: dict[str, Any]) -> list[Any]:
+    """The loggers that a resolved config names, under the run's own name, group and tags where none are given."""
+    named = identity(config)
+    loggers = []
+    for settings in (config.get("logger") or {}).values():
+        own = {key: named[key] for key in ("name", "group") if key in settings and settings[key] is None}
+        if "tags" in settings:
+            own["tags"] = [*named["tags"], *settings["tags"]]
+        loggers.append(instantiate(settings | own, _convert_="all"))
+    return loggers
+
+
+def identity(config: dict[str, Any]) -> dict[str, Any]:
+    """What a run is called: jobs of a sweep by their number and overrides, in one group."""
+    names, folder = config["names"], Path(config["run"])
+    home = config["model"]["_target_"].split(".")
+    family = [home[2]] if home[:2] == ["unlabeled", "methods"] else []
+    told = [word for word in names.get("overrides", []) if word.partition("=")[0] not in WHERE]
+    sweep = names.get("sweep")
+    return {
+        "name": f"{folder.name.split('-')[0]} {' '.join(told)}"[:120] if sweep else folder.name,
+        "group": sweep,
+        "tags": list(dict.fromkeys([names["model"], names["data"], *family])),
+    }
+
+
+def catch_up(loggers: list[Any], folder: Path, batches: int) -> None:
+    """Bring the loggers of a resumed run to the batch that it goes on from."""
+    for logger in loggers:
+        if isinstance(logger, CSV):
+            logger.truncate(batches)
+    rows = [row for row in CSV(folder).rows if int(row["batch"]) <= batches]
+    for logger in loggers:
+        go_on(logger, batches, rows)
+
+
+def finish(loggers: list[Any]) -> None:
+    """Close what a later job of the same process would otherwise go on writing into, and say where it is seen."""
+    failed = sys.exc_info()[0] is not None
+    for logger in loggers:
+        where = close(logger, failed)
+        if where and not getattr(rank_zero_only, "rank", 0):
+            print(f"dashboard    {where}")
+
+
+def quiet() -> None:
+    """Lightning's advertisements and advice about what is done here on purpose."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    for text in (".*num_workers.*", ".*does not have many workers.*", ".*TracerWarning.*", ".*LeafSpec.*"):
+        warnings.filterwarnings("ignore", text)
+    warnings.filterwarnings("ignore", category=UserWarning, module="lightning.*")

@@ -1,0 +1,188 @@
+"""A run whose config is not what it was: what changed, and whether it may; and on other data than it was trained on."""
+
+import copy
+import math
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from unlabeled.app.cli.main import composed
+from unlabeled.errors import UserError, nearest
+
+Leaves = dict[tuple[str, ...], Any]
+
+FREE = ("trainer", "logger", "callbacks")  # leave a run's past as it was
+PLACES = (  # change no number; where other files lie there, the run says so
+    "run", "output", "data_root", "data_packed", "data.root", "data.packed",
+    "data.source.path", "data.source.a", "data.source.b",
+)  # fmt: skip
+OWN = ("root", "packed")  # keys of data that evaluate.py has itself
+OF_TRAINING = (
+    "epochs",
+    "batch_size",
+    "augment",
+    "labels",
+    "label_seed",
+    "labelled_share",
+    "seed",
+)  # no evaluation sees them
+ABOUT = ("names", "resume", "allow_config_change", "changes")  # of the command, not of the run
+NOTHING = object()
+
+
+def leaves(node: Any, at: tuple[str, ...] = ()) -> Leaves:
+    """Nested dictionaries as one; lists are values."""
+    if not isinstance(node, dict) or not node:
+        return {at: node}
+    return {place: value for key, child in node.items() for place, value in leaves(child, (*at, str(key))).items()}
+
+
+def differences(before: Leaves, after: Leaves) -> dict[tuple[str, ...], tuple[Any, Any]]:
+    """What differs, as (before, after); NOTHING where one has no such key."""
+    found = {place: (before.get(place, NOTHING), after.get(place, NOTHING)) for place in {**before, **after}}
+    return {place: pair for place, pair in found.items() if pair[0] != pair[1] and place[0] not in ABOUT}
+
+
+def change(
+    config: dict[str, Any], before: list[str], after: list[str], run: str, data: dict[str, Any] | None = None
+) -> None:
+    """Change a resolved config by what other words, or another place of the run's folder, make of every key.
+
+    `data`: values that come after the words, by their keys.
+    """
+
+    def meant(words: list[str], run: str, data: dict[str, Any]) -> Leaves:
+        fresh = composed("train", words)
+        fresh.run = run
+        for key, value in data.items():
+            OmegaConf.update(fresh, key, value, merge=False, force_add=True)
+        return leaves(OmegaConf.to_container(fresh, resolve=True))
+
+    if before == after and run == config["run"] and not data:
+        return
+    for place, (_, value) in differences(meant(before, config["run"], {}), meant(after, run, data or {})).items():
+        if value is NOTHING:
+            _remove(config, place)
+            continue
+        node = config
+        for key in place[:-1]:
+            if not isinstance(node.get(key), dict):
+                node[key] = {}
+            node = node[key]
+        node[place[-1]] = value
+    config["run"] = run
+
+
+def on_other_data(run: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """A run's config as it would be with `data`, other values for keys of its data, {"source": {"path": ...}}.
+
+    Raises UserError for a key that its data do not have, or that no evaluation sees.
+    """
+    if not isinstance(data, dict):
+        raise UserError(f"data={data}: say which key of the run's data is another: data.KEY=VALUE")
+    config = copy.deepcopy(run)
+    asked: dict[str, Any] = {}
+    known = _keys(run["data"], "data.")
+    for key, value in _asked(data, "data").items():
+        top = key.split(".")[1]
+        if top in OWN:
+            if value is not None:
+                config["data"][top] = value
+            continue
+        if key not in known:
+            raise UserError(f"there is no key {key} of this run's data: {nearest(key, known)}")
+        if top in OF_TRAINING:
+            raise UserError(f"{key} is of training, and no evaluation sees it: leave it out")
+        before = known[key]
+        if (wants := _wanted(key, before, value)) is not None:
+            raise UserError(f"{key}={value}: {key} wants {wants}, as {_show(before)}")
+        asked[key] = value
+    if asked:
+        words = list((run.get("names") or {}).get("overrides") or [])
+        try:
+            change(config, words, words, run["run"], asked)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(
+                f"{', '.join(asked)}: the config that this run came from cannot be made here "
+                f"({str(error).splitlines()[0]}): only {', '.join(f'data.{key}' for key in OWN)} can be other ones"
+            ) from error
+    return config
+
+
+def _asked(node: dict[str, Any], at: str) -> dict[str, Any]:
+    """Values by their keys; what is to be built anew is a value."""
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        inside = isinstance(value, dict) and value and "_target_" not in value
+        found |= _asked(value, f"{at}.{key}") if inside else {f"{at}.{key}": value}
+    return found
+
+
+def _keys(node: dict[str, Any], at: str) -> dict[str, Any]:
+    """All keys of nested dictionaries, and what they hold."""
+    found = {f"{at}{key}": value for key, value in node.items()}
+    for key, value in node.items():
+        found |= _keys(value, f"{at}{key}.") if isinstance(value, dict) else {}
+    return found
+
+
+def _wanted(key: str, before: Any, value: Any) -> str | None:
+    """What a key takes, where `value` is not like what it held."""
+    if isinstance(before, dict):
+        return None if isinstance(value, dict) else "several keys"
+    if key == "data.shape":
+        numbers = isinstance(value, list) and len(value) == len(before) and all(type(n) is int and n > 0 for n in value)
+        return None if numbers else f"{len(before)} numbers above 0"
+    if isinstance(before, int | float) and not isinstance(before, bool):
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return None if number and (value > 0 or key != "data.size") else "a number"
+    return None
+
+
+def _remove(node: dict[str, Any], place: tuple[str, ...]) -> None:
+    """A key, and what only it was there for."""
+    key, *rest = place
+    child = node.get(key)
+    if rest and isinstance(child, dict):
+        _remove(child, tuple(rest))
+    if not rest or child == {}:
+        node.pop(key, None)
+
+
+def same_parts(names: dict[str, Any], words: list[str], run: Any, asked: bool) -> None:
+    """Refuse another model or data than the run to go on with has."""
+    for word in words:
+        group, _, name = word.partition("=")
+        if group in ("model", "data") and names.get(group, name) != name and not asked:
+            raise UserError(f"{run} is {group}={names[group]}: leave {word} out, or start a run of its own with it")
+
+
+def approve(then: dict[str, Any], now: dict[str, Any], asked: bool) -> list[str]:
+    """What changed since a checkpoint was written, as "KEY=VALUE (was VALUE)".
+
+    Raises UserError where it is more than a run may change, and nobody asked for it.
+    """
+    told, refused = [], []
+    for place, (before, after) in differences(leaves(then), leaves(now)).items():
+        key = ".".join(place)
+        if key in PLACES or place[-1] == "folder" or "budget" in place:
+            continue  # a longer budget is what most resume for
+        line = f"{key}={_show(after)} (was {_show(before)})"
+        told.append(line)
+        if place[0] not in FREE:
+            refused.append(line)
+    if refused and not asked:
+        more = f" and {len(refused) - 5} more" * (len(refused) > 5)
+        raise UserError(
+            f"{', '.join(refused[:5])}{more}: a resumed run keeps its config; only budget.*, trainer.*, logger.* and "
+            "callbacks.* may change, unless you say allow_config_change=true"
+        )
+    return told
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(map(str, value))
+    return "none" if value is NOTHING else "null" if value is None else str(value)

@@ -1,0 +1,207 @@
+"""One run: fit, and tell what was reached."""
+
+import csv
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from lightning import Callback, Trainer
+from omegaconf import DictConfig
+from rich.console import Console
+
+from unlabeled import commands
+from unlabeled.app.cli import log, signals
+from unlabeled.app.cli.terminal import show, tables
+from unlabeled.app.run.build import build, catch_up, finish, make_trainer, part, provide_extractors, quiet
+from unlabeled.app.run.checkpoint import batches, check_content, check_weights, read, trusting
+from unlabeled.app.run.checks import devices
+from unlabeled.app.run.plan import begun, failed, prepare, result_of, told_end
+from unlabeled.app.run.secrets import pass_to_children
+from unlabeled.callbacks.checkpoints import Checkpoints
+from unlabeled.callbacks.pace import Budget, Over
+from unlabeled.callbacks.pruning import Pruning
+from unlabeled.callbacks.records import Diverged, Records
+from unlabeled.commands import command, quoted
+from unlabeled.distributed.processes import broadcast_from_rank0, is_peer_failure, launch, saved_first, together
+from unlabeled.errors import UserError, told
+from unlabeled.evaluation.figures.drawing import code_width, curves, inverts
+from unlabeled.evaluation.report.order import ordered
+from unlabeled.files import FULL, write_json
+
+CURVES = Path("pictures") / "curves.png"
+
+
+def train(config: DictConfig) -> float | None:
+    """Train as the config says; returns the monitored quantity where there is one (for sweepers)."""
+    signals.work()
+    with ExitStack() as held:
+        start = broadcast_from_rank0(lambda: prepare(config, held))
+        return run(start["config"], start["how"])
+
+
+def run(plain: dict[str, Any], how: str) -> float | None:
+    """A resolved config, in its folder: by one process, one a device, or those started together."""
+    folder, group = Path(plain["run"]), together()
+    if how == "over":
+        print(f"over already: {folder}")
+        result = result_of(folder)
+        if (group is None or group.rank == 0) and not (folder / CURVES).is_file():
+            draw_curves(folder, result.get("monitor"))  # it was killed when its numbers were written
+        return result.get("objective")
+    if how == "new":
+        log.into(folder, head=group is None or group.rank == 0)
+    try:
+        with saved_first(), room(folder):
+            if devices(plain) > 1 and group is None:
+                instantiate(plain["data"], _convert_="all").prepare_data()  # once, not by every process
+                return spread(plain, resume=how == "resumed")
+            return fit(plain, resume=how == "resumed")
+    except Exception as error:
+        if group is None or group.rank == 0:
+            failed(folder, plain["names"], error)
+        raise
+
+
+@contextmanager
+def room(folder: Path) -> Iterator[None]:
+    """A full disk is one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        then = commands.resume(folder) if begun(folder) else "start it again"
+        raise UserError(f"cannot write into {folder}: {error.strerror}; make room, and {then}") from error
+
+
+def spread(config: dict[str, Any], resume: bool = False) -> float | None:
+    """`fit`, by one process a device."""
+    run = config["run"]
+    stopped = f"stopped; to go on: {commands.resume(run)}"
+    flags = ["--resume"] if resume else []
+    before = log.size(Path(run))
+    try:
+        with pass_to_children(config):
+            launch(devices(config), "unlabeled.app.run.worker", run, *flags, what=run, stopped=stopped)
+    finally:
+        if log.size(Path(run)) > before:  # otherwise nothing was trained, and the folder stays as it was
+            log.into(Path(run), head=False)
+    return result_of(Path(run)).get("objective")
+
+
+class Begins(Callback):
+    """The log of a run that goes on: from the first batch, since a resume that is refused changes nothing."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def on_train_batch_start(self, trainer: Trainer, method: Any, batch: Any, batch_idx: int) -> None:
+        log.into(self.folder, head=trainer.is_global_zero)
+
+
+def fit(config: dict[str, Any], resume: bool = False) -> float | None:
+    """Run a resolved config in its folder, in this process."""
+    quiet()
+    folder = Path(config["run"])
+    data, method = build(config)
+    trainer = make_trainer(config, method)
+    trainer.callbacks.append(Begins(folder))  # type: ignore[attr-defined]
+    provide_extractors(trainer, config, data)
+    checkpoints = part(trainer, Checkpoints)
+    loggers = trainer.loggers
+    if resume:
+        content = read(checkpoints.last)
+        check_weights(content, method, checkpoints.last)
+        if trainer.is_global_zero:
+            check_content(content, data)
+        catch_up(loggers, folder, batches(content))
+    try:
+        trainer.fit(method, datamodule=data, ckpt_path=checkpoints.last if resume else None, weights_only=True)
+    except Over:
+        if trainer.is_global_zero and told_end(folder, trainer.fit_loop.total_batch_idx + 1):
+            raise  # otherwise it was killed before it could tell
+    except RuntimeError as error:
+        if not is_peer_failure(error):
+            raise
+        say = f"process {trainer.global_rank} of {folder} has lost another one, or waited too long for it; "
+        raise UserError(f"{say}to go on: {commands.resume(folder)}" if trainer.global_rank < 2 else "") from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError("batch norm has no statistics of one image: say data.batch_size=2 or more") from error
+    except Diverged as error:
+        kept = checkpoints.last if checkpoints.last.exists() else None
+        raise UserError(
+            f"{error}: training stopped; "
+            + (f"the last good checkpoint is {kept}; " if kept else "no checkpoint had been written yet; ")
+            + "try a lower learning rate, or callbacks.clip.norm=1"
+        ) from error
+    finally:
+        finish(loggers)
+    if not trainer.is_global_zero:
+        return None
+    return report(config, folder, trainer, method)
+
+
+def draw_curves(folder: Path, monitor: str | None) -> None:
+    """metrics.csv as a picture. Where that fails, a line says so, and nothing else is lost."""
+    metrics = folder / "metrics.csv"
+    try:
+        if metrics.is_file():
+            with open(metrics, newline="") as file:
+                curves(list(csv.DictReader(file)), folder / CURVES, monitor)
+    except Exception as error:
+        print(f"note: the picture curves could not be drawn: {told(error)}", file=sys.stderr, flush=True)
+
+
+def report(
+    config: dict[str, Any],
+    folder: Path,
+    trainer: Trainer,
+    method: Any,
+) -> float | None:
+    """result.json, the curves, and the last lines on the screen."""
+    records, checkpoints, seconds = part(trainer, Records), part(trainer, Checkpoints), part(trainer, Budget).seconds
+    monitor, mode = checkpoints.choice(trainer)
+    objective = records.best.get(monitor) if monitor else None
+    result = {
+        "names": config["names"],
+        "seed": config["seed"],
+        "batches": trainer.fit_loop.total_batch_idx + 1,
+        "seconds": round(seconds, 1),
+        "monitor": monitor,
+        "objective": objective,
+        "last": records.latest,
+        "best": records.best,
+    }
+    pruned = next((c.pruned for c in trainer.callbacks if isinstance(c, Pruning)), None)  # type: ignore[attr-defined]
+    if pruned:
+        result["pruned"] = pruned
+    write_json(folder / "result.json", result)
+    draw_curves(folder, monitor)
+    console = Console(highlight=False)
+    names = config["names"]
+    title = f"{names['model']} on {names['data']}, {result['batches']} batches in {seconds:.0f} s"
+    console.print(f"{title}, pruned {pruned}" if pruned else title, soft_wrap=True, markup=False)
+    heads = ["quantity", "last", *([f"at the {mode} {monitor}"] if records.best else [])]
+    rows = []
+    for name in ordered(records.latest, monitor):
+        if name != "train/lr":
+            best = [f"{records.best[name]:.4g}" if name in records.best else ""] if records.best else []
+            rows.append([name, f"{records.latest[name]:.4g}", *best])
+    show(console, tables(heads, rows, console.width))
+    if inverts(method) and trainer.world_size == 1:  # shared out among processes, a network needs them all
+        shape = config["data"]["shape"]
+        width = code_width(method.eval(), shape)
+        ratio = math.prod(shape) / width
+        console.print(f"code         {width} numbers for an image's {math.prod(shape)}: compression {ratio:.3g}")
+    kept = " and ".join(path.name for path in (checkpoints.best, checkpoints.last) if path.exists())
+    console.print(f"checkpoints  {checkpoints.folder} ({kept})", soft_wrap=True)
+    console.print(f"pictures     {folder / 'pictures'}", soft_wrap=True)
+    measure = command("evaluate", quoted("checkpoint", folder), *trusting(config))
+    console.print(f"next         {measure}", soft_wrap=True, markup=False)
+    return objective if objective is None or math.isfinite(objective) else None

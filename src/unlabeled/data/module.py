@@ -1,0 +1,104 @@
+"""The DataModule that all kinds of data share: it states facts (shape, number of classes) and hands out batches.
+
+A class for each kind of batch stands in data/kinds/; which data set it is, is its source's business (data/sources/).
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from lightning import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from unlabeled.data.loader import Loader, ShuffledLoader, Table, WholePass
+from unlabeled.errors import UserError
+from unlabeled.files import folder
+from unlabeled.seeding import mix
+
+CPU = torch.device("cpu")
+
+
+class TableData(LightningDataModule):
+    """What all kinds share: loaders of the rows of tables."""
+
+    batch: ClassVar[type]  # the kind of batch, see batches.py
+
+    def __init__(
+        self,
+        source: Any,  # where rows come from; it has a name
+        root: str | Path,  # where the original files lie, or go
+        batch_size: int,  # per process
+        classes: int | None = None,  # number of classes; None where there are no class labels
+        packed: str | Path | None = None,  # where what is made of the data goes; default: root/packed
+        split_seed: int = 0,  # decides which rows a split has; apart from `seed`, so that seeds share a split
+        seed: int = 0,  # decides the order of batches
+        augment: Callable[[Any], Any] | None = None,  # batch -> batch, on training batches only
+    ):
+        super().__init__()
+        self.source = source
+        self.root = folder(root, "data.root")
+        self.batch_size = batch_size
+        self.classes = classes
+        self.packed = self.root / "packed" if packed is None else folder(packed, "data.packed")
+        self.split_seed, self.seed = split_seed, seed
+        self.augment = augment
+        self.keys: dict[str, str] = {}  # split of the source -> key of its content
+        self.place = (0, 0)  # (epoch, row of it) at which training begins; of a resumed run callbacks/pace.py says so
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are wanted."""
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    def table(self, split: str) -> Table:
+        """The rows of "train", "val" or "test". They never overlap."""
+        raise NotImplementedError  # a kind's business; the base is never instantiated
+
+    def loader(self, split: str, batch_size: int | None = None) -> Loader:
+        """A split in order, for evaluation: every row once over all ranks."""
+        return Loader(self.table(split), batch_size or self.batch_size, *self._place())
+
+    def training(self) -> Table:
+        """The rows of "train" as training sees them."""
+        return self.table("train")
+
+    def train_dataloader(self) -> ShuffledLoader:
+        """What training reads: every row once, in order, if the method says `one_pass = True` of its class."""
+        whole = self.trainer is not None and getattr(self.trainer.lightning_module, "one_pass", False)
+        table = self.table("train") if whole else self.training()
+        rank, world = self._place()
+        self._check_round(len(table), "training images", "smaller data.val and data.test")
+        most = self.trainer.limit_train_batches if self.trainer else None
+        if isinstance(most, float):
+            if most < 1:
+                raise UserError(f"trainer.limit_train_batches={most}: say a whole number of batches")
+            most = None
+        kind = WholePass if whole else ShuffledLoader
+        loader = kind(table, self.batch_size, mix(self.seed, 1), self.augment, rank, world, most)
+        loader.epoch, loader.row = self.place
+        return loader
+
+    def val_dataloader(self) -> Loader:
+        loader = self.loader("val")
+        if len(loader.table):
+            self._check_round(len(loader.table), "validation images", "a larger data.val, or data.val=0")
+        return loader
+
+    def _check_round(self, n: int, what: str, otherwise: str) -> None:
+        world = self._place()[1]
+        if n < world:
+            raise UserError(
+                f"data={self.source.name}: {n} {what} do not go round {world} processes: "
+                f"use fewer devices, or {otherwise}"
+            )
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+def tell(line: str) -> None:
+    """One process says it."""
+    if not getattr(rank_zero_only, "rank", 0):
+        print(f"note: {line}", file=sys.stderr, flush=True)

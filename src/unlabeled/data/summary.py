@@ -1,0 +1,76 @@
+"""What was found when a data set was packed, in one line."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unlabeled.data.labels import FEW, name_of
+from unlabeled.data.store import named
+
+SPLITS = ("train", "val", "test")
+
+
+def told(data: Any) -> str:
+    """Images of each split, classes with their counts, images that training and test share, and what was left out."""
+    suffixes = [suffix for suffix in ("", "_a", "_b") if f"train{suffix}" in data.source.splits]
+    parts = [part for suffix in suffixes for part in divided(data, suffix)]
+    labels = torch.cat([data.pack(split).labels for split in data.source.splits])
+    if suffixes == [""] and labels.ndim == 1 and (labels >= 0).any():  # domains are known by their names
+        own, rows = data.divide("train")
+        y = data.pack(own).labels
+        parts += counted(labels, y if rows is None else y[rows], getattr(data, "class_names", ()))
+    left = left_out(data)
+    parts += [f"left out: {left}"] if left else []
+    return f"data={data.source.name}: {'; '.join(parts)}"
+
+
+def left_out(data: Any) -> str:
+    """What is not among the images, and why."""
+    left = [f"{some(paths)} ({why})" for why, paths in getattr(data.source, "left", {}).items()]
+    spoilt = [file for split in data.source.splits for file in data.pack(split).left]
+    if spoilt:
+        left.insert(0, f"{len(spoilt):,} that cannot be read: {named(spoilt)}" if len(spoilt) > 1 else named(spoilt))
+    return "; ".join(left)
+
+
+def divided(data: Any, suffix: str) -> list[str]:
+    """How many images each split has, and how many of those held out are equal to a training image."""
+    images = {}
+    for split in SPLITS:
+        own, rows = data.divide(split, suffix)
+        found = data.pack(own).images.numpy()
+        images[split] = (found, range(len(found)) if rows is None else rows.tolist())
+    sizes = ", ".join(f"{len(rows):,} {split}" for split, (_, rows) in images.items() if len(rows))
+    total = sum(len(rows) for _, rows in images.values())
+    parts = [f"{total:,} images{' of ' + suffix[1:] if suffix else ''}: {sizes}"]
+    pixels, rows = images["train"]
+    seen = {hash(pixels[row].tobytes()) for row in rows}
+    for split in ("val", "test"):
+        pixels, rows = images[split]
+        again = sum(hash(pixels[row].tobytes()) in seen for row in rows)
+        if again:
+            parts.append(f"{again:,} of the {split} images are equal to a training image")
+    return parts
+
+
+def counted(labels: Tensor, trained: Tensor, names: Sequence[str]) -> list[str]:
+    """Classes and how many images they have; labels: of all images, and of those in training."""
+    found, counts = labels[labels >= 0].unique(return_counts=True)
+    if len(found) <= FEW and names:
+        each = ", ".join(f"{name_of(c, names)} {n:,}" for c, n in zip(found.tolist(), counts.tolist(), strict=True))
+        parts = [f"{len(found)} classes: {each}" if len(found) > 1 else f"1 class: {each}"]
+    else:
+        least, most = int(counts.min()), int(counts.max())
+        parts = [f"{len(found):,} classes of {f'{least:,} to {most:,}' if least < most else f'{most:,}'} images"]
+    if without := int((labels < 0).sum()):
+        parts.append(f"{without:,} images without a class")
+    if unseen := sorted(set(found.tolist()) - set(trained.tolist())):
+        parts.append(f"no training image of {', '.join(name_of(c, names) for c in unseen[:FEW])}")
+    return parts
+
+
+def some(paths: Sequence[Path], most: int = 3) -> str:
+    return ", ".join(map(str, paths[:most])) + f" and {len(paths) - most:,} more" * (len(paths) > most)

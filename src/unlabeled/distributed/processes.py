@@ -1,0 +1,180 @@
+"""Several processes, one run: those that srun or torchrun started together, and those that a run starts itself."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+
+from unlabeled.errors import Interrupted, UserError
+
+PATIENCE = timedelta(minutes=30)  # for the first process's word
+GRACE = 120  # seconds that processes have to save when a run is stopped
+
+
+class ProcessGroup(NamedTuple):
+    """The processes that were started with this one."""
+
+    rank: int
+    here: int  # on this node
+    nodes: int
+    address: str  # where they find the first one
+
+    @property
+    def world(self) -> int:
+        return self.here * self.nodes
+
+
+def together() -> ProcessGroup | None:
+    """Who srun or torchrun started this process with; None where nobody did."""
+    if TorchElasticEnvironment.detect():
+        world, here = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        if world % here:
+            raise UserError(f"torchrun started {world} processes, unequally many on each node: give all nodes the same")
+        return ProcessGroup(int(os.environ["RANK"]), here, world // here, "env://")
+    if "SLURM_STEP_ID" not in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) == 1:
+        return None
+    world, nodes = int(os.environ["SLURM_NTASKS"]), int(os.environ.get("SLURM_NNODES", 1))
+    if world % nodes:
+        raise UserError(f"srun started {world} tasks on {nodes} nodes: say --ntasks-per-node=DEVICES")
+    os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(world // nodes))
+    slurm = SLURMEnvironment(auto_requeue=False)
+    rank, port = slurm.global_rank(), slurm.main_port + 1  # Lightning's own comes later
+    return ProcessGroup(
+        rank, world // nodes, nodes, f"tcp://{slurm.main_address}:{port}?rank={rank}&world_size={world}"
+    )
+
+
+def environment() -> Any:
+    """Lightning's word for it; named, because its own guess takes any shell inside an allocation for srun's child."""
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    return SLURMEnvironment(auto_requeue=False) if together() else LightningEnvironment()
+
+
+_store: list[Any] = []  # kept open: the others may still be reading
+_talks = itertools.count()
+
+
+def all_gather(word: str) -> list[str]:
+    """What each of the processes started together has to say, in the order of their ranks."""
+    group = together()
+    if group is None:
+        return [word]
+    if not _store:
+        _store.append(next(torch.distributed.rendezvous(group.address, timeout=PATIENCE))[0])
+    store = _store[0]
+    key = f"unlabeled/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{next(_talks)}"
+    store.set(f"{key}/{group.rank}", word)
+    words = [store.get(f"{key}/{rank}").decode() for rank in range(group.world)]
+    store.add(f"{key}/read", 1)
+    deadline = time.monotonic() + 10
+    while not group.rank and store.add(f"{key}/read", 0) < group.world and time.monotonic() < deadline:
+        time.sleep(0.02)  # the first may not go, and the store with it, before all have read
+    return words
+
+
+def broadcast_from_rank0(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `work` gives: done by the first of the processes started together, and handed to the others as it is.
+
+    No process can so have another configuration than the first. Where `work` fails, all end; the first says why.
+    """
+    group = together()
+    if group is None:
+        return work()
+    found = None
+    try:
+        found = work() if group.rank == 0 else None
+    finally:
+        found = json.loads(all_gather(json.dumps(found))[0])
+    if found is None:
+        raise UserError("")  # the first has said it
+    return found
+
+
+def launch(count: int, module: str, *words: str, what: str, stopped: str) -> None:
+    """`count` processes of python -m MODULE WORDS on this node: all read one resolved config, and no command line.
+
+    Whoever is asked to stop passes it on and waits until the processes have saved; then raises Interrupted(stopped).
+    """
+    asked: list[int] = []
+    process: subprocess.Popen | None = None
+
+    def forward(number: int, frame: Any) -> None:
+        if process and not asked:
+            process.terminate()  # by SIGTERM: one that has not got to listening yet says nothing then
+        asked.append(number)
+
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    command = [sys.executable, "-m", "unlabeled.distributed.torchrun", "--standalone", f"--nproc-per-node={count}"]
+    settings = {"TORCH_CPP_LOG_LEVEL": "ERROR"} | os.environ | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(GRACE)}
+    try:
+        # Ctrl-C comes to them from here, once
+        process = subprocess.Popen([*command, "-m", module, *words], env=settings, start_new_session=True)
+        if asked:
+            process.terminate()
+        status = process.wait()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if process and process.poll() is None:
+            process.terminate()
+    if status and (asked or status in (128 + signal.SIGINT, 128 + signal.SIGTERM)):
+        raise Interrupted(stopped, asked[0] if asked else status - 128)
+    if status:
+        raise UserError(f"a process of {what} failed (status {status}): its own message stands above")
+
+
+def is_peer_failure(error: BaseException) -> bool:
+    """Whether an error says that another process is gone, or does not answer."""
+    gone = isinstance(error, torch.distributed.DistError)
+    told = ("gloo/transport", "timeout caused pair closure")
+    return gone or (isinstance(error, RuntimeError) and any(words in str(error) for words in told))
+
+
+@contextmanager
+def saved_first() -> Iterator[None]:
+    """A scheduler's SIGUSR1 or SIGUSR2 (submitit: out of time, or preempted) first saves the run, as SIGTERM does.
+
+    Then it goes to whoever listened to it before, who gives the job back to the queue.
+    """
+    numbers = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+    listening = {number: signal.getsignal(number) for number in numbers if callable(signal.getsignal(number))}
+    if not listening or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    idle = signal.getsignal(signal.SIGTERM)
+
+    def put_off(number: int, frame: Any) -> None:
+        if signal.getsignal(signal.SIGTERM) is idle:  # nothing trains yet, or any more
+            signal.signal(number, listening[number])
+            signal.raise_signal(number)
+        else:
+            asked.append(number)
+            signal.raise_signal(signal.SIGTERM)
+
+    for number in listening:
+        signal.signal(number, put_off)
+    try:
+        yield
+    except Interrupted:  # perhaps because another process was asked
+        asked += [int(word) for word in all_gather(str(asked[0] if asked else 0)) if int(word)]
+        raise
+    finally:
+        for number, listener in listening.items():
+            signal.signal(number, listener)
+        if asked:
+            signal.raise_signal(asked[0])

@@ -1,0 +1,71 @@
+"""What depends on the data alone is measured once, and kept in a file named by a hash of all that it depends on."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")
+
+
+def cached(study: Any, name: str, splits: Sequence[str], settings: dict[str, Any], work: Callable[[], Any]) -> Any:
+    """The leader's `work()`, plain values, on every process; from study.cache where it has been made before.
+
+    work: called on every process or on none, so it may pass over the data. settings: all that it depends on beside
+    the rows of the splits and the seed.
+    """
+    data = study.data
+    key = {
+        "data": data.keys,
+        "shape": data.shape,
+        "classes": data.classes,
+        "rows": {split: digest(study.table(split)) for split in splits},
+        "codes": study.codes_limit,
+        "seed": study.seed,
+        "settings": settings,
+        "versions": {library: version(library) for library in LIBRARIES},
+    }
+    key = json.loads(json.dumps(key))
+    text = json.dumps(key, sort_keys=True)
+    path = None
+    if study.cache and data.keys:
+        path = study.cache / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    found = study.ranks.gather(read(path, key) if path and study.is_main else None)[0]
+    if found is None:
+        found = work()
+        if path and study.is_main:
+            write(path, {"key": key, "value": found})
+    return found
+
+
+def digest(table: Any) -> str:
+    """Of which rows a table has."""
+    return hashlib.sha256(table.rows.numpy().tobytes()).hexdigest()[:16]
+
+
+def read(path: Path, key: dict[str, Any]) -> Any:
+    """What was kept there under this key; None where there is nothing, or a file that was cut short."""
+    try:
+        content = json.loads(path.read_text())
+        return content["value"] if content["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """All or nothing, also where several runs write at once. A folder that cannot be written is left alone."""
+    try:
+        text = json.dumps(content, allow_nan=False)
+    except ValueError:  # a value that is not finite
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
+            file.write(text)
+        os.replace(file.name, path)
+    except OSError:
+        return

@@ -1,0 +1,185 @@
+"""Images through the extractor: once, in bounded memory, and kept on disk where they depend on the data alone."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from unlabeled.batches import to_uint8
+from unlabeled.errors import UserError
+from unlabeled.evaluation.stats.moments import ClassSums, Moments
+from unlabeled.seeding import mix
+
+LAYOUT = 2  # raise it when what an extraction holds changes
+FIRST = 16  # images that are kept as they are
+
+
+class Stream(NamedTuple):
+    """Images to be seen. In one study, equal names and counts are equal images."""
+
+    name: str
+    n: int
+    images: Callable[[Tensor], Tensor]  # index (b,) of 0..n-1 -> (b, C, H, W), floats in [-1, 1] or uint8 levels
+    key: str | None = None  # names the content: equal keys, equal images. None: never kept on disk
+
+
+class Extraction(NamedTuple):
+    """What is left of a stream."""
+
+    n: int
+    moments: Moments  # of all images
+    classes: ClassSums | None  # of all images, where the extractor classifies
+    rows: Tensor  # (m,) ascending: the images whose features are kept
+    h: Tensor  # (m, D) float32, theirs
+    logits: Tensor | None  # (m, K) float32, theirs, where the extractor classifies
+    first: Tensor  # (at most 16, C, H, W) uint8, the first of these images
+
+
+def subset(seed: int, n: int, limit: int) -> Tensor:
+    """`limit` of 0..n-1, ascending. Of equal seeds and n, a smaller one lies within a larger one."""
+    if n <= limit:
+        return torch.arange(n)
+    return torch.randperm(n, generator=torch.Generator().manual_seed(mix(seed, n)))[:limit].sort().values
+
+
+def extraction(study: Any, stream: Stream, keep: int) -> Extraction | None:
+    """The stream through `study.extractor`, with at most `keep` rows of features; None but on the leader.
+
+    All processes call this together.
+    """
+    return study.once(("extraction", stream.name, stream.n, keep), lambda: _kept(study, stream, keep))
+
+
+def _kept(study: Any, stream: Stream, keep: int) -> Extraction | None:
+    if stream.n < 2:
+        raise UserError(f"{stream.name}: {stream.n} image(s), and a distribution takes at least 2")
+    if study.cache is None or stream.key is None:
+        return _seen(study, stream, keep)
+    extractor = study.extractor
+    depends = [LAYOUT, stream.key, stream.n, keep, study.seed, "uint8", "float32", version("torch")]
+    depends += [extractor.name, extractor.digest, extractor.dim, extractor.classes, extractor.facts]
+    digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    file = Path(study.cache) / f"{re.sub(r'[^a-z0-9]+', '-', stream.name.lower())}-{digest}.pt"
+    found = _read(file) if study.is_main else None
+    if study.ranks.gather(found is not None)[0]:  # as the leader says: only it reads the file
+        return found
+    made = _seen(study, stream, keep)
+    if made is not None:
+        _write(file, made, study.notes)
+    return made
+
+
+@torch.no_grad()
+def _seen(study: Any, stream: Stream, keep: int) -> Extraction | None:
+    extractor, n = study.extractor, stream.n
+    rows = subset(study.seed, n, keep)
+    kept = torch.zeros(n, dtype=torch.bool).index_fill_(0, rows, True)
+    last = int(rows[:FIRST][-1])
+    moments = Moments(extractor.dim)
+    classes = ClassSums(n, extractor.classes) if extractor.classes else None
+    held: list[tuple[Tensor, ...]] = []  # of each block: rows, features, first images, logits
+    for index in study.blocks(n, f"{stream.name} through {extractor.name}"):
+        x = stream.images(index)
+        if not moments.n:
+            extractor.check(tuple(x.shape[1:]))
+        levels = quantised(x, stream.name, int(index[0]))
+        h, logits = extractor(levels)
+        if not torch.isfinite(h).all():
+            raise UserError(f"{stream.name}: {extractor.name} gives features that are not finite: look at its weights")
+        moments.update(h)
+        if classes is not None:
+            classes.update(index, logits)
+        chosen = kept[index]
+        shown = index[chosen] <= last
+        where = chosen.to(h.device)
+        block = (index[chosen], h[where].float().cpu(), levels[chosen.to(levels.device)].cpu()[shown])
+        held.append(block if classes is None else (*block, logits[where].float().cpu()))
+    own = (moments.to("cpu"), classes, held)
+    del held
+    parts = study.ranks.gather(own)
+    if not study.is_main:
+        return None
+    for other, other_classes, _ in parts[1:]:
+        moments.merge(other)
+        if classes is not None:
+            classes.merge(other_classes)
+    blocks = sorted(
+        (block for *_, held in parts for block in held if len(block[0])), key=lambda block: int(block[0][0])
+    )
+    h, first, *logits = (torch.cat(each) for each in list(zip(*blocks, strict=True))[1:])
+    return Extraction(n, moments, classes, rows, h, logits[0] if logits else None, first)
+
+
+def quantised(x: Tensor, name: str, start: int) -> Tensor:
+    """uint8 levels of images, refused where they are none. `start`: number of the first, for the message."""
+    if x.dtype == torch.uint8:
+        return x
+    if not x.is_floating_point():
+        raise UserError(f"{name}: images are {x.dtype}; give floats in [-1, 1] or uint8 levels")
+    flat = x.flatten(1)
+    wrong = ~torch.isfinite(flat).all(1)
+    if wrong.any():
+        i = start + int(wrong.nonzero()[0])
+        raise UserError(
+            f"{name}: {int(wrong.sum())} of {len(x)} images hold values that are not finite, the first is image {i}: "
+            "the checkpoint has diverged, take an earlier"
+        )
+    outside = (flat.abs() > 1 + 1 / 127.5).double().mean(1)  # by more than one grey level
+    if outside.mean() > 0.01:
+        i = int(outside.argmax())
+        low, high = float(flat[i].min()), float(flat[i].max())
+        raise UserError(
+            f"{name}: {float(outside.mean()):.0%} of the values lie outside [-1, 1] (image {start + i}: {low:.3g} to "
+            f"{high:.3g}): scale the images, 0 is middle grey"
+        )
+    return to_uint8(x)
+
+
+def _read(file: Path) -> Extraction | None:
+    """What the file holds; None where there is none, or it is broken: then it is made anew."""
+    try:
+        held = torch.load(file, weights_only=True)
+        moments = Moments(0)
+        moments.n, moments.total, moments.outer = held["n"], held["total"], held["outer"]
+        classes = None
+        if "p" in held:
+            classes = ClassSums(held["n"], held["p"].shape[1])
+            classes.p, classes.entropy = held["p"], held["entropy"]
+        return Extraction(held["n"], moments, classes, held["rows"], held["h"], held.get("logits"), held["first"])
+    except Exception:  # a file cut short raises whatever its reader came upon
+        return None
+
+
+def _write(file: Path, made: Extraction, notes: list[str]) -> None:
+    held = {
+        "n": made.n,
+        "total": made.moments.total,
+        "outer": made.moments.outer,
+        "rows": made.rows,
+        "h": made.h,
+        "first": made.first,
+    }
+    if made.classes is not None:
+        held |= {"p": made.classes.p, "entropy": made.classes.entropy, "logits": made.logits}
+    name = None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{file.stem}-", dir=file.parent)
+        with os.fdopen(handle, "wb") as out:
+            os.fchmod(handle, 0o644)  # others who share the data share this
+            torch.save(held, out)
+        os.replace(name, file)
+    except (OSError, RuntimeError) as error:  # torch raises the latter on a full disk
+        if name is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+        notes.append(f"{file.parent} does not keep the features of {made.n} images for another evaluation: {error}")

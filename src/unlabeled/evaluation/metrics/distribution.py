@@ -1,0 +1,130 @@
+"""How the distribution of a method's images differs from that of real ones."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unlabeled.batches import Images, Paired, Unpaired
+from unlabeled.capabilities import Reconstructs, Samples, Translates, TranslatesBack
+from unlabeled.errors import UserError, nearest
+from unlabeled.evaluation.features.extraction import Stream, subset
+from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.metrics.comparison import METRICS, compare
+
+LIMIT = 10_000  # images that are drawn, where nothing else is said
+CLOSENESS = ("fid", "kid", "precision", "recall", "density", "coverage")  # of a translation
+
+
+class Distribution:
+    """What `compare` measures: of samples, of reconstructions and of translations, each against real images.
+
+    Samples are held against the images of `reference`, and so are translations, to those of their domain. For
+    `reconstruction_fid`, the field's rFID, reconstructions are held against the very images that they are of.
+    """
+
+    def __init__(self, metrics: Sequence[str] | None = None, reference: str = "train"):
+        for name in metrics or ():
+            if name not in METRICS:
+                raise UserError(f"evaluation.evaluators.distribution.metrics: {name}: {nearest(name, METRICS)}")
+        self.metrics, self.reference = metrics, reference
+
+    def applies(self, study: Any) -> bool:
+        if study.extractor is None:
+            return False
+        if study.data.batch is Images:
+            return isinstance(study.method, Samples | Reconstructs)
+        return study.data.batch in (Unpaired, Paired) and isinstance(study.method, Translates)
+
+    def measure(self, study: Any) -> list[Metric]:
+        method, split, reference = study.method, study.split, self.reference
+        numbers: list[Metric] = []
+        if study.data.batch is Images:
+            n = min(images(study, split).n, LIMIT) if study.samples is None else study.samples
+            if isinstance(method, Samples):
+                real, floor = images(study, reference), self.floor(study, n)
+                found = measured(study, drawn(study, n), real, floor, metrics=self.metrics)
+                numbers += [replace(number, facts=number.facts | {"sampler": study.sampler}) for number in found]
+            if isinstance(method, Reconstructs) and "fid" in (self.metrics or METRICS):
+                real = images(study, split, n=n)
+                floor = self.floor(study, real.n, reference)
+                given = changed(study, real, "reconstructions", method.reconstruct)
+                numbers += measured(study, given, real, floor, "reconstruction_", ("fid",))
+        else:
+            limit = LIMIT if study.samples is None else study.samples
+            chosen = [name for name in CLOSENESS if name in (self.metrics or METRICS)]
+            ways = [("translation_", "a", "b", method.translate)]
+            if isinstance(method, TranslatesBack):
+                ways.append(("translation_back_", "b", "a", method.translate_back))
+            for prefix, start, end, translate in ways:
+                source = images(study, split, start, limit)
+                given = changed(study, source, "translations", translate)
+                real, floor = images(study, reference, end), self.floor(study, source.n, domain=end)
+                numbers += measured(study, given, real, floor, prefix, chosen, unchanged=source)
+        return numbers
+
+    def floor(self, study: Any, n: int, split: str | None = None, domain: str = "x") -> Stream | None:
+        """As many real images that the reference does not hold."""
+        return None if study.split == self.reference else images(study, split or study.split, domain, n)
+
+
+def measured(
+    study: Any, generated: Stream, reference: Stream, floor: Stream | None, prefix: str = "", *metrics: Any, **more: Any
+) -> list[Metric]:
+    """`compare`, where there are images enough; else a note."""
+    few = next((stream for stream in (generated, reference) if stream.n < 2), None)
+    if few is None:
+        return compare(study, generated, reference, floor, prefix, *metrics, **more)
+    study.notes.append(
+        f"no {prefix}fid and the like: a distribution takes two images at least, and there is {few.n} of {few.name}"
+    )
+    return []
+
+
+class Folders:
+    """Somebody's images beside the study's split, which is the reference."""
+
+    def __init__(self, table: Any, metrics: Sequence[str] | None = None):
+        self.table, self.metrics = table, metrics  # table: len, and `batch(index)` of `Images`
+
+    def applies(self, study: Any) -> bool:
+        return study.extractor is not None
+
+    def measure(self, study: Any) -> list[Metric]:
+        samples = Stream("samples", len(self.table), lambda index: self.table.batch(index).x)
+        return compare(study, samples, images(study, study.split), metrics=self.metrics)
+
+
+def images(study: Any, split: str, domain: str = "x", n: int | None = None) -> Stream:
+    """Real images of a split: all, or n of them that the seed draws. domain: the batch's field.
+
+    Of a method that was trained on some classes alone, the images of these classes.
+    """
+    table = study.table(split)
+    rows = getattr(table, f"rows_{domain}", getattr(table, "rows", None))
+    count = len(table) if rows is None else len(rows)
+    wanted = torch.arange(count)
+    only = getattr(study.data, "class_subset", None)
+    if only:
+        wanted = torch.isin(table.labels.cpu()[table.rows], torch.tensor(only)).nonzero()[:, 0]
+    chosen = wanted[subset(study.seed, len(wanted), len(wanted) if n is None else n)]
+    keys = getattr(study.data, "keys", None)
+    key = None
+    if keys and rows is not None:
+        content = hashlib.sha256(rows[chosen].numpy().tobytes()).hexdigest()
+        key = f"{sorted(keys.items())} {split} {domain} {tuple(study.data.shape)} {content}"
+    name = split if domain == "x" else f"{split} {domain}"
+    return Stream(name, len(chosen), lambda index: getattr(table.batch(chosen[index]), domain), key)
+
+
+def drawn(study: Any, n: int) -> Stream:
+    """Samples; whole blocks are drawn and cut, so that the first are the same whatever n is."""
+    return Stream("samples", n, lambda index: study.method.sample(study.block)[: len(index)])
+
+
+def changed(study: Any, source: Stream, what: str, work: Callable[[Tensor], Tensor]) -> Stream:
+    """What a method makes of each image."""
+    return Stream(f"{what} of {source.name}", source.n, lambda index: work(source.images(index).to(study.device)))

@@ -1,0 +1,71 @@
+"""How well a method gives back what it is shown."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unlabeled.batches import Images, from_uint8, to_uint8
+from unlabeled.capabilities import Reconstructs
+from unlabeled.evaluation.figures.drawing import code_width, inverts
+from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.metrics.similarity import BETTER, UNITS, distances, lpips
+
+
+class Reconstruction:
+    """mse, psnr, ssim and LPIPS (see similarity.py) of images in 8-bit grey levels, as a file would hold them.
+
+    Where the code is what is decoded, compression: numbers of an image over numbers of its code, whatever a number
+    takes to store.
+    """
+
+    def __init__(
+        self,
+        lpips_weights: str | None = None,  # AlexNet's, see similarity.LPIPS; None: it is left out
+    ):
+        self.lpips_weights = lpips_weights
+
+    def applies(self, study: Any) -> bool:
+        return isinstance(study.method, Reconstructs) and study.data.batch is Images
+
+    def measure(self, study: Any) -> list[Metric]:
+        table, network = study.table(study.split), lpips(self.lpips_weights, study)
+        total = torch.zeros(study.data.shape, dtype=torch.float64)
+
+        def levels(index: Tensor) -> Tensor:
+            return to_uint8(table.batch(index).x).cpu().double() / 255
+
+        for index in study.blocks(len(table), "reading"):
+            total += levels(index).sum(0)
+        mean = sum(study.ranks.gather(total)) / len(table)
+        names: list[str] = []
+
+        def work(index: Tensor) -> tuple[Tensor, ...]:
+            x = table.batch(index).x.to(study.device)
+            x, given = (from_uint8(to_uint8(image)) for image in (x, study.method.reconstruct(x)))
+            found = distances(given, x)
+            if network is not None:
+                found["lpips"] = network(given, x)
+            names[:] = found
+            return *found.values(), (levels(index) - mean).square().flatten(1).mean(1)
+
+        *columns, spread = study.once("reconstruction", lambda: study.rows(len(table), work, "reconstructing"))
+        if not study.is_main:
+            return []
+        facts = {"split": study.split, "images": len(spread)}
+        more: dict[str, dict[str, Any]] = {
+            "mse": {"baseline": "the mean image", "baseline_value": float(spread.mean())} if len(spread) > 1 else {},
+            "lpips": network.facts(study.data.shape) if network else {},
+        }
+        numbers = [
+            Metric(f"reconstruction_{name}", float(each.mean()), UNITS[name], BETTER[name], facts | more.get(name, {}))
+            for name, each in zip(names, columns, strict=True)
+            if name != "mae"
+        ]
+        if inverts(study.method):
+            width = code_width(study.method, study.data.shape)
+            size = math.prod(study.data.shape)
+            facts |= {"image_numbers": size, "code_numbers": width}
+            numbers.append(Metric("compression_ratio", size / width, "", None, facts))
+        return numbers

@@ -1,0 +1,8 @@
+"""Loggers: where recorded quantities, pictures and files go.
+
+Importing one registers all, so that `actions` know each kind.
+"""
+
+from unlabeled.loggers import csv, mlflow, tensorboard, wandb
+
+__all__ = ["csv", "mlflow", "tensorboard", "wandb"]

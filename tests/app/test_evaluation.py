@@ -153,7 +153,7 @@ def test_what_fails_takes_nothing_with_it(program: Any, trained: Path, tmp_path:
         raise ValueError("no plane")
 
     monkeypatch.setattr("unlabeled.evaluation.metrics.likelihood.Likelihood.measure", burst)
-    monkeypatch.setattr("unlabeled.evaluation.figures.evaluation.codes_map", flat)
+    monkeypatch.setattr("unlabeled.evaluation.figures.evaluation.embedding", flat)
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "codes_map.png").write_bytes(b"an earlier one")
     result = program("evaluate", f"checkpoint={trained}", f"output={tmp_path / 'e'}", *LEAN)
@@ -176,7 +176,7 @@ def test_numbers_are_written_before_anything_is_drawn(
     def killed(*_: Any) -> None:
         raise SystemExit(7)
 
-    monkeypatch.setattr("unlabeled.app.evaluate.evaluate.portray", killed)
+    monkeypatch.setattr("unlabeled.app.evaluate.evaluate.draw_figures", killed)
     assert program("evaluate", f"checkpoint={trained}", f"output={tmp_path / 'e'}", *LEAN).status == 7
     assert content_of(tmp_path / "e")["unfinished"] == ["pictures"] and len(numbers_of(tmp_path / "e")) > 5
 

@@ -351,3 +351,11 @@ def test_what_compares_images_refuses_one(model: str, build: Any) -> None:
     *_, config = build(case, "data.batch_size=1", "budget.batches=1", "~callbacks.pictures")
     with pytest.raises(UserError, match=rf"{ALONE[model]}.*data.batch_size=2 or more"):
         fit(config)
+
+
+def test_a_glob_finds_names_in_folders_of_a_group() -> None:
+    found = cli.shorthand("experiment=glob(mixtures/rings_w*)")
+    assert found == "experiment=mixtures/rings_wgan_gp"
+    assert cli.shorthand("seed=glob(x)") == "seed=glob(x)"
+    with pytest.raises(UserError, match=r"glob\(nosuch\*\): no experiment has such a name"):
+        cli.shorthand("experiment=glob(nosuch*)")

@@ -1,5 +1,6 @@
 """The command line around Hydra: help, shorthands, one-line errors. Imports nothing heavier than Hydra."""
 
+import fnmatch
 import os
 import re
 import secrets
@@ -8,6 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -84,11 +86,15 @@ def run(main: Callable[[], Any]) -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     if {"--help", "-h"} & set(sys.argv[1:]):
-        print(help_text(name))
+        with suppress(BrokenPipeError):  # `--help | head`
+            print(help_text(name), flush=True)
         return
     words = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
     flags = [word for word in sys.argv[1:] if word not in words]
-    words = [shorthand(word) for word in words]
+    try:
+        words = [shorthand(word) for word in words]
+    except UserError as error:
+        sys.exit(f"error: {error}")
     if name == "train" and not {"-m", "--multirun"} & set(flags):
         words = among_its_own(words)
     sys.argv[1:] = flags + words  # Hydra wants all overrides in one place
@@ -135,13 +141,19 @@ def _program() -> str:
 def shorthand(word: str) -> str:
     """`objective=hinge` for `objective@model.objective=hinge`, and the like for every part of a model;
     `precision=bf16-mixed` for `trainer.precision=bf16-mixed`, and `devices=2`; of evaluate.py, `data.KEY=` for
-    `+data.KEY=`.
+    `+data.KEY=`. `experiment=glob(PATTERN)` becomes the names that match.
     """
     part, _, value = word.partition("=")
     if _program() == "evaluate" and part.startswith("data.") and part not in EVALUATIONS_OWN:
         return f"+{word}"  # a key of the run's data
     if not value:
         return word
+    if (pattern := re.fullmatch(r"glob\(([^\[\](),]+)\)", value)) and is_choice(word):
+        # Hydra's own does not look into folders of a group, and runs nothing where nothing matches
+        group = part.lstrip("+~").partition("@")[0]
+        if not (found := fnmatch.filter(options(group), pattern[1])):
+            raise UserError(f"{word}: no {group} has such a name: {_HELP}")
+        return f"{part}={','.join(found)}"
     if part in parts():
         return f"{part}@model.{part}={value}"
     return f"trainer.{word}" if part in OF_TRAINER and _program() == "train" else word

@@ -105,7 +105,7 @@ class Contractive:
 
     def __init__(self, weight: float = 0.1, num_samples: int = 1):
         if num_samples < 1:
-            raise UserError(f"regularizer=contractive: draws={num_samples}: at least 1")
+            raise UserError(f"regularizer=contractive: num_samples={num_samples}: at least 1")
         self.weight, self.num_samples = weight, num_samples
 
     def __call__(self, encoder: Callable[[Tensor], Tensor], decoder: Any, x: Tensor, z: Tensor) -> Tensor:

@@ -229,7 +229,7 @@ def test_noise_on_the_code_is_of_training_alone() -> None:
         (lambda: KSparse(0), "bottleneck=k_sparse: k=0"),
         (lambda: GaussianNoise(-1), "bottleneck=gaussian_noise: scale=-1"),
         (lambda: regularizer.KLSparsity(rho=1), "regularizer=kl_sparsity: rho=1"),
-        (lambda: regularizer.Contractive(num_samples=0), "regularizer=contractive: draws=0"),
+        (lambda: regularizer.Contractive(num_samples=0), "regularizer=contractive: num_samples=0"),
         (lambda: Trained(VGG((1, 8, 8)), None), "python train.py model=classifier data=NAME"),
         (lambda: VGG16(None), "none are ever downloaded"),
         (lambda: VGG16("x", [31]), "layers=.31.: at least one, from 0 to 30"),
@@ -289,7 +289,7 @@ def test_contraction_of_any_encoder_is_the_jacobians_norm() -> None:
     found = regularizer.ContractiveExact(1.0)(encoder, None, x, encoder(x))
     torch.testing.assert_close(found, wanted)
     torch.testing.assert_close(*(torch.autograd.grad(value, encoder[0].weight)[0] for value in (found, wanted)))
-    estimated = regularizer.Contractive(1.0, draws=3000)(encoder, None, x, encoder(x).detach())
+    estimated = regularizer.Contractive(1.0, num_samples=3000)(encoder, None, x, encoder(x).detach())
     assert float(estimated.detach()) == pytest.approx(float(wanted), rel=0.03)
     with torch.inference_mode():  # as validation runs
         torch.testing.assert_close(regularizer.ContractiveExact(1.0)(encoder, None, x * 1, encoder(x)), wanted.detach())

@@ -133,7 +133,7 @@ def test_codes_are_drawn_as_they_are_found(fitted):
 
 
 def test_shows_mean_and_components(fitted):
-    images, captions = fitted[0].show(torch.zeros(2, 1, 8, 8))["components"]
+    images, captions = fitted[0].figures(torch.zeros(2, 1, 8, 8))["components"]
     assert images.shape == (9, 1, 8, 8) and captions[0] == "mean"
     assert captions[1].startswith("1: ") and images.abs().max() <= 1
 

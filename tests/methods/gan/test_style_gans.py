@@ -297,8 +297,8 @@ def test_path_lengths_have_a_running_mean(build: Any) -> None:
     method, data, _ = build(ROWS["stylegan2"], "model.path_length_every=7", "model.path_length.decay=0.25")
     x = next(iter(data.loader("train"))).x
     seen: list[Tensor] = []
-    measure, mean = method.path.lengths, 0.0
-    method.path.lengths = lambda images, w: seen.append(measure(images, w)) or seen[-1]  # type: ignore[func-returns-value]
+    measure, mean = method.path_length.lengths, 0.0
+    method.path_length.lengths = lambda images, w: seen.append(measure(images, w)) or seen[-1]  # type: ignore[func-returns-value]
     for _ in range(3):
         loss = method.path_loss(x)
         lengths = seen[-1].detach()

@@ -114,7 +114,7 @@ def test_beta_tcvae_pays_each_part_its_own_price(build: Build) -> None:
         del type(method).trainer
     found = recorded(method)
     parts = 2 * found["mutual_information"] + 3 * found["total_correlation"] + 5 * found["dimension_wise_kl"]
-    assert float(loss) == pytest.approx(parts + found["reconstruction"], rel=1e-6) and seen == [80]
+    assert float(loss) == pytest.approx(parts + found["reconstruction_loss"], rel=1e-6) and seen == [80]
 
 
 # FactorVAE
@@ -233,7 +233,7 @@ def test_info_vae_pays_the_kl_and_the_divergence_their_weights(build: Build, alp
     method, data, _ = build(ROW["info_vae"], f"model.alpha={alpha}", f"model.scale={scale}")
     loss = float(method.training_step(first(data), 0))
     found = recorded(method)
-    expected = found["reconstruction"] + (1 - alpha) * found["kl"] + (alpha + scale - 1) * found["divergence"]
+    expected = found["reconstruction_loss"] + (1 - alpha) * found["kl"] + (alpha + scale - 1) * found["mmd"]
     assert loss == pytest.approx(expected, rel=1e-5)
 
 

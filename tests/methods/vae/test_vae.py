@@ -284,7 +284,7 @@ def test_a_flowed_posterior_knows_its_density(kind: Any) -> None:
 
 @pytest.mark.parametrize("words", [["model=flow_vae"], ["model=flow_vae", "posterior=planar"]])
 def test_a_flow_vaes_weights_agree_with_its_elbo(resolve: Any, words: list[str]) -> None:
-    networks = [f"network@model.{side}=fully_connected_{side}" for side in ("encoder", "decoder")]
+    networks = [f"network@model.{side}=autoencoders/fully_connected_{side}" for side in ("encoder", "decoder")]
     vae = built(resolve(*words, *networks, "model.latent_dim=3") | {"data": NO_DATA})[1].eval()
     x = (torch.rand(3, 1, 16, 16) > 0.5).float() * 2 - 1
     with torch.no_grad():
@@ -519,7 +519,7 @@ def test_iwaes_gradient_weighs_each_draws_by_its_share_of_the_weights() -> None:
             (slope,) = torch.autograd.grad(log_w[i, b], vae.decoder.weight, retain_graph=True)
             expected -= w[i] / w.sum() * slope / 3
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(UserError, match="draws=0"):
+    with pytest.raises(UserError, match="num_samples=0"):
         as_iwae(vae, 0)
 
 

@@ -77,7 +77,7 @@ def check_networks(config: DictConfig) -> None:
         if not getattr(located(target), "any_shape", False):
             choices = HydraConfig.get().runtime.choices
             parts = ("generator", "discriminator")
-            instead = " ".join(f"network@model.{part}=mlp_{part}" for part in parts if part in config.model)
+            instead = " ".join(f"network@model.{part}=gan/mlp_{part}" for part in parts if part in config.model)
             raise UserError(
                 f"{path} of model={choices['model']} is a network of images ({target.rpartition('.')[2]}) and "
                 f"data={choices['data']} gives points: take model=gan" + (f", or say {instead}" if instead else "")

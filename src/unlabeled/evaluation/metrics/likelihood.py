@@ -37,7 +37,7 @@ class Likelihood:
         images: int = 1000,  # that K draws are made of at most, evenly spaced over the split
     ):
         if num_samples < 1 or images < 1:
-            raise UserError(f"likelihood: draws={num_samples}, images={images}: each is at least 1")
+            raise UserError(f"likelihood: num_samples={num_samples}, images={images}: each is at least 1")
         self.num_samples, self.images = num_samples, images
 
     def applies(self, study: Any) -> bool:

@@ -15,8 +15,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import distributed
 from torch.distributed.tensor import DTensor
 
-from unlabeled.app.run.build import build, make_trainer, part, quiet
+from unlabeled.app.run.build import build, make_trainer, quiet
 from unlabeled.callbacks.records import Records
+from unlabeled.callbacks.trainer import callback
 from unlabeled.distributed.sharded import whole
 from unlabeled.errors import UserError
 
@@ -86,7 +87,7 @@ def fitted(config: dict[str, Any], resume: str | None, stop: int | None) -> dict
     state = {name: value.clone() for name, value in whole(method.state_dict()).items()}
     kept = ("first", "clipped", "seeds", "recorded", "before", "sharded")
     found = {name: getattr(notes, name) for name in kept}
-    return found | {"state": state, "latest": part(trainer, Records).latest}
+    return found | {"state": state, "latest": callback(trainer, Records).latest}
 
 
 def main(folder: Path, rank: int) -> None:

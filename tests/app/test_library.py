@@ -24,7 +24,7 @@ from unlabeled import configs, contract
 from unlabeled.app.cli import main as cli
 from unlabeled.batches import from_uint8
 from unlabeled.contract import checks
-from unlabeled.data.store import fit
+from unlabeled.data.packing import fit
 from unlabeled.library.images import to_batch
 
 FEW = [*TINY, "budget.batches=2", "callbacks.pictures.count=0", "callbacks.nearest_images.searched=0"]

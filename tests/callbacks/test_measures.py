@@ -19,7 +19,6 @@ from tests.contract.cases import CASES
 from tests.contract.test_contract import StopAt, flat, run
 from unlabeled.app.cli.main import explain
 from unlabeled.app.run.build import build as built
-from unlabeled.app.run.build import part
 from unlabeled.app.run.checkpoint import load
 from unlabeled.app.run.train import spread
 from unlabeled.callbacks.checkpoints import Checkpoints
@@ -63,7 +62,7 @@ class Sees(Callback):
             if isinstance(callback, Measures):
                 callback.choose = self.choose
                 self.measures = callback
-        self.records, self.checkpoints = (part(trainer, kind) for kind in (Records, Checkpoints))
+        self.records, self.checkpoints = (callback(trainer, kind) for kind in (Records, Checkpoints))
         self.trainer = trainer
 
     def choose(self, name: str, weights: str | None, ranks: Ranks, notes: list[str]) -> Any:

@@ -17,9 +17,9 @@ from unlabeled.app.run.class_names import name_classes
 from unlabeled.data.kinds.images import ImageData
 from unlabeled.data.kinds.pairs import UnpairedData
 from unlabeled.data.labels import numbers
+from unlabeled.data.packing import RawImages, pack
 from unlabeled.data.sources.folder import AllPictures, Folder, Pictures, TwoFolders
 from unlabeled.data.sources.pictures import natural, open_picture, upright_size
-from unlabeled.data.store import Records, pack
 from unlabeled.errors import UserError
 
 
@@ -169,7 +169,7 @@ def test_of_a_published_set_no_image_may_be_missing(tmp_path: Path) -> None:
     spoil(tmp_path / "mine", "3.png", "4.png")
 
     class Published(Folder):
-        def read(self, root: Path, split: str) -> Records:
+        def read(self, root: Path, split: str) -> RawImages:
             return super().read(root, split)._replace(whole=True)
 
     with pytest.raises(UserError, match=r"2 of 4 images cannot be read: .*3.png .*4.png"):

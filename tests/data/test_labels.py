@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from unlabeled.data.kinds.images import ImageData
+from unlabeled.data.packing import RawImages
 from unlabeled.data.sources.digits import Digits
-from unlabeled.data.store import Records
 from unlabeled.errors import UserError
 from unlabeled.evaluation.metrics.classification import Classification
 from unlabeled.evaluation.study import Study
@@ -31,9 +31,9 @@ class Some:
     def fingerprint(self, root: Path) -> str:
         return str(self.labels.tolist())
 
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         levels = np.arange(len(self.labels), dtype=np.uint8)[:, None, None]
-        return Records(np.broadcast_to(levels, (len(levels), 4, 4)), self.labels)
+        return RawImages(np.broadcast_to(levels, (len(levels), 4, 4)), self.labels)
 
 
 def digits(folder: Path, **named: Any) -> ImageData:

@@ -678,9 +678,9 @@ class Nameless:
         return "1"
 
     def read(self, root: Path, split: str) -> Any:
-        from unlabeled.data.store import Records
+        from unlabeled.data.packing import RawImages
 
-        return Records(pictures(9, (1, 16, 16))[:, 0].numpy(), np.full(9, -1))
+        return RawImages(pictures(9, (1, 16, 16))[:, 0].numpy(), np.full(9, -1))
 
 
 def test_a_checkpoint_that_cannot_encode_is_refused(ask: Any, build: Any, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from unlabeled.callbacks.measures import Measures
 from unlabeled.callbacks.pace import batches_a_step
 from unlabeled.callbacks.records import Diverged, Records
+from unlabeled.callbacks.trainer import callback, callbacks, is_ending
 from unlabeled.commands import resume
 from unlabeled.distributed.sharded import finite
 from unlabeled.errors import Interrupted, UserError
@@ -122,7 +123,7 @@ class Checkpoints(Checkpoint):
         """What best.ckpt is chosen by, None where only the last is kept; and lowest or highest."""
         method: Any = trainer.lightning_module
         monitor = self.monitor or method.monitor
-        return monitor, self.mode or ("highest" if monitor in _records(trainer).higher else "lowest")
+        return monitor, self.mode or ("highest" if monitor in callback(trainer, Records).higher else "lowest")
 
     def on_load_checkpoint(self, trainer: Trainer, method: Any, checkpoint: dict[str, Any]) -> None:
         groups = [[len(g["params"]) for g in state.get("param_groups", [])] for state in checkpoint["optimizer_states"]]
@@ -174,7 +175,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_batch_end(self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         done = trainer.fit_loop.total_batch_idx + 1
-        if trainer.is_last_batch or trainer.should_stop:
+        if trainer.is_last_batch or is_ending(trainer):
             return  # validation comes next, and then on_train_epoch_end
         if (batch_idx + 1) % batches_a_step(trainer):
             return  # half a step cannot be resumed
@@ -185,13 +186,12 @@ class Checkpoints(Checkpoint):
             self._save(trainer, self.last)
 
     def on_validation_end(self, trainer: Trainer, method: Any) -> None:
-        records, (monitor, mode) = _records(trainer), self.choice(trainer)
+        records, (monitor, mode) = callback(trainer, Records), self.choice(trainer)
         if trainer.sanity_checking or monitor is None:
             return
         value = records.validation.get(monitor)
         if value is None:
-            measures = [callback for callback in trainer.callbacks if isinstance(callback, Measures)]  # type: ignore[attr-defined]
-            if self.monitor and all(callback.measured for callback in measures):
+            if self.monitor and all(measures.measured for measures in callbacks(trainer, Measures)):
                 known = ", ".join(sorted(records.validation)) or "nothing"
                 raise UserError(f"callbacks.checkpoints.monitor={monitor} is not measured: validation gives {known}")
             return
@@ -202,7 +202,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, method: Any) -> None:
         self._save(trainer, self.last)
-        if self._asked(trainer) and not trainer.should_stop:
+        if self._asked(trainer) and not is_ending(trainer):
             self._stop(trainer.fit_loop.total_batch_idx + 1)
 
     def _asked(self, trainer: Trainer) -> bool:
@@ -220,7 +220,7 @@ class Checkpoints(Checkpoint):
         checkpoint["data"] = dict(getattr(trainer.datamodule, "keys", {}))  # type: ignore[attr-defined]
 
     def _save(self, trainer: Trainer, path: Path) -> None:
-        _records(trainer).check(trainer)
+        callback(trainer, Records).check(trainer)
         for name, weight in trainer.lightning_module.named_parameters():
             if not finite(weight):  # the loss shows it at the next batch only
                 done = trainer.fit_loop.total_batch_idx + 1
@@ -245,7 +245,3 @@ class Checkpoints(Checkpoint):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         same = (state.get("monitor"), state.get("mode")) == (self.monitor, self.mode)
         self.reached = state.get("reached") if same else None
-
-
-def _records(trainer: Trainer) -> Records:
-    return next(callback for callback in trainer.callbacks if isinstance(callback, Records))  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from lightning import Callback, Trainer
 
 from unlabeled.callbacks.pace import Budget
 from unlabeled.callbacks.records import Records
+from unlabeled.callbacks.trainer import callback, is_ending
 from unlabeled.errors import UserError
 from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.ranks import Ranks
@@ -85,8 +86,8 @@ class Measures(Callback):
             raise UserError(f"callbacks.measures: none of its evaluators ({names}) applies: {why}")
 
     def on_validation_epoch_end(self, trainer: Trainer, method: Any) -> None:
-        done = next(c for c in trainer.callbacks if isinstance(c, Budget)).done.epochs  # type: ignore[attr-defined]
-        due = done // self.every > self.epochs // self.every or trainer.should_stop
+        done = callback(trainer, Budget).done.epochs
+        due = done // self.every > self.epochs // self.every or is_ending(trainer)
         self.measured = due and not trainer.sanity_checking
         if self.measured:
             self.epochs = done
@@ -101,7 +102,7 @@ class Measures(Callback):
                 found += evaluator.measure(study)
         found = study.ranks.gather(found)[0]  # the leader's
         numbers = dict(zip(short([number.name for number in found]), found, strict=True))
-        records = next(c for c in trainer.callbacks if isinstance(c, Records))  # type: ignore[attr-defined]
+        records = callback(trainer, Records)
         records.higher |= {name for name, number in numbers.items() if number.better == "higher"}
         records.add(trainer, method, {name: number.value for name, number in numbers.items()})
         if study.is_main:

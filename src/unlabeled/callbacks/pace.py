@@ -1,4 +1,4 @@
-"""Counting: a budget in epochs, batches or images, the same for one player and for three; noise by step and rank."""
+"""A run's budget in epochs, batches or examples, what it has done of it, and noise seeded by batch and rank."""
 
 import time
 from collections.abc import Mapping
@@ -22,9 +22,27 @@ class Counts:
 
     epochs: int = 0  # whole ones
     batches: int = 0  # steps of all ranks together
-    images: int = 0  # over all ranks
+    examples: int = 0  # over all ranks
     steps: int = 0  # groups of `accumulate` batches
-    rows: int = 0  # images of the epoch at hand
+    rows: int = 0  # examples of the current epoch
+
+    def of(self, limit: str) -> int:
+        """What is done of a limit of the budget."""
+        return self.examples if limit == "images" else getattr(self, limit)
+
+
+def limits(
+    epochs: int | None = None,
+    batches: int | None = None,
+    examples: int | None = None,
+    images: int | None = None,
+    **_: Any,
+) -> dict[str, int | None]:
+    """A budget's limits by the keys that a user gave: `images` is another word for `examples`."""
+    if None not in (examples, images) and examples != images:
+        raise UserError(f"budget.examples={examples} and budget.images={images} mean the same: say one of them")
+    named = {"images": images} if images is not None else {"examples": examples}
+    return {"epochs": epochs, "batches": batches, **named}
 
 
 class Budget(Callback):
@@ -34,8 +52,14 @@ class Budget(Callback):
     `trainer.global_step` counts every player's step, and is used nowhere.
     """
 
-    def __init__(self, epochs: int | None = None, batches: int | None = None, images: int | None = None):
-        self.limits = {"epochs": epochs, "batches": batches, "images": images}
+    def __init__(
+        self,
+        epochs: int | None = None,
+        batches: int | None = None,
+        examples: int | None = None,
+        images: int | None = None,  # the same as examples
+    ):
+        self.limits = limits(epochs, batches, examples, images)
         self.done = Counts()
         self.limit = 0  # in batches, known once the data are
         self.earlier = 0.0  # seconds of training before this process took over
@@ -61,7 +85,7 @@ class Budget(Callback):
     def on_train_start(self, trainer: Trainer, method: LightningModule) -> None:
         self._began = time.monotonic()
         if all(limit is None for limit in self.limits.values()):
-            raise UserError("training would never end: say budget.epochs=N, budget.batches=N or budget.images=N")
+            raise UserError("training would never end: say budget.epochs=N, budget.batches=N or budget.examples=N")
         check_left(self.limits, self.done)
         self.limit = self._end(trainer)
 
@@ -74,11 +98,12 @@ class Budget(Callback):
             ends.append(left + (self.limits["epochs"] - self.done.epochs - 1) * whole)
         if self.limits["batches"] is not None:
             ends.append(self.limits["batches"] - self.done.batches)
-        if self.limits["images"] is not None:
-            wanted = self.limits["images"] - self.done.images
+        examples = self.limits.get("images", self.limits.get("examples"))
+        if examples is not None:
+            wanted = examples - self.done.examples
             here = min(left * loader.step, len(loader.table) - self.done.rows)
             each = min(loader.step, len(loader.table))  # of every batch but perhaps an epoch's last
-            epochs, rest = divmod(max(0, wanted - here), loader.images)
+            epochs, rest = divmod(max(0, wanted - here), loader.epoch_rows)
             ends.append(left + epochs * whole + -(-rest // each) if wanted > here else -(-wanted // each))
         more = min(ends)
         within = whole - left + more if more <= left else (more - left) % whole
@@ -101,10 +126,10 @@ class Budget(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         loader: Any = trainer.train_dataloader
-        images = min(loader.step, len(loader.table) - self.done.rows)
+        rows = min(loader.step, len(loader.table) - self.done.rows)
         self.done.batches += 1
-        self.done.images += images
-        self.done.rows += images
+        self.done.examples += rows
+        self.done.rows += rows
         if trainer.is_last_batch:
             self.done.epochs, self.done.rows = self.done.epochs + 1, 0
         if trainer.is_last_batch or (batch_idx + 1) % batches_a_step(trainer) == 0:
@@ -127,19 +152,19 @@ def batches_a_step(trainer: Trainer) -> int:
 def counted(checkpoint: Mapping[str, Any]) -> Counts:
     """What a run had done when its checkpoint was written."""
     done = checkpoint["callbacks"].get("Budget", {}).get("done")
-    if done is None:
-        raise UserError("the checkpoint's run did not count its images yet: go on with the version that wrote it")
+    if done is None or "examples" not in done:
+        raise UserError("the checkpoint's run did not count its examples yet: go on with the version that wrote it")
     return Counts(**done)
 
 
 def check_left(limits: Mapping[str, int | None], done: Counts) -> None:
     """Raise Over where a limit is reached."""
-    reached = {key: limit for key, limit in limits.items() if limit is not None and getattr(done, key) >= limit}
+    reached = {key: limit for key, limit in limits.items() if limit is not None and done.of(key) >= limit}
     if reached:
-        told = " and ".join(f"{getattr(done, key)} of {limit} {key}" for key, limit in reached.items())
+        said = " and ".join(f"{done.of(key)} of {limit} {key}" for key, limit in reached.items())
         more = " ".join(f"budget.{key}=N" for key in reached)
         larger = " and ".join(f"budget.{key}={limit}" for key, limit in reached.items())
-        raise Over(f"nothing left to do: {told} are done; for more than {larger}, say {more}")
+        raise Over(f"nothing left to do: {said} are done; for more than {larger}, say {more}")
 
 
 def _place(loops: dict[str, Any], done: Counts, within: int) -> None:

@@ -8,6 +8,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.utilities import move_data_to_device
 
 from unlabeled.batches import Images, Points
+from unlabeled.callbacks.trainer import is_ending
 from unlabeled.capabilities import Samples
 from unlabeled.evaluation.figures.drawing import Album, draw, grid, titled
 from unlabeled.evaluation.figures.points import draw_points, strip
@@ -45,7 +46,7 @@ class Pictures(Callback):
             return
         done = trainer.fit_loop.total_batch_idx + 1
         share = int(method.progress * self.count)
-        if share < self._drawn and not trainer.should_stop:
+        if share < self._drawn and not is_ending(trainer):
             return
         self._drawn = share + 1
         seed_noise(0)
@@ -87,7 +88,7 @@ class NearestImages(Callback):
         self.searched = searched  # training images at most; 0: no table
 
     def on_validation_end(self, trainer: Trainer, method: Any) -> None:
-        over = trainer.should_stop and trainer.is_global_zero and not trainer.sanity_checking
+        over = is_ending(trainer) and trainer.is_global_zero and not trainer.sanity_checking
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if not (over and self.searched and isinstance(method, Samples) and data.batch is Images):
             return

@@ -6,6 +6,7 @@ from lightning import Callback, Trainer
 
 from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.callbacks.records import Records
+from unlabeled.callbacks.trainer import callback
 from unlabeled.errors import UserError
 
 
@@ -30,7 +31,7 @@ class Pruning(Callback):
     def on_train_start(self, trainer: Trainer, method: Any) -> None:
         if self.trial is None:
             return
-        if _part(trainer, Checkpoints).choice(trainer)[0] is None:
+        if callback(trainer, Checkpoints).choice(trainer)[0] is None:
             raise UserError(
                 f"{type(method).__name__} has no quantity to compare its runs by: "
                 "say callbacks.checkpoints.monitor=val/QUANTITY"
@@ -44,8 +45,8 @@ class Pruning(Callback):
     def on_validation_end(self, trainer: Trainer, method: Any) -> None:
         if self.trial is None or trainer.sanity_checking:
             return
-        monitor, mode = _part(trainer, Checkpoints).choice(trainer)
-        value = _part(trainer, Records).validation.get(monitor)
+        monitor, mode = callback(trainer, Checkpoints).choice(trainer)
+        value = callback(trainer, Records).validation.get(monitor or "")
         if value is None:
             return  # not measured this time
         epoch = trainer.current_epoch + 1
@@ -71,7 +72,3 @@ class Pruning(Callback):
         except RuntimeError:  # the trial is over: resumed by hand, or given up by its sweep and alive
             return False, None
         return hopeless, None
-
-
-def _part(trainer: Trainer, kind: type) -> Any:
-    return next(callback for callback in trainer.callbacks if isinstance(callback, kind))  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ from lightning import Callback, Trainer
 from torch import Tensor, distributed
 
 from unlabeled.callbacks.pace import Budget
+from unlabeled.callbacks.trainer import callback, is_ending, noun
 from unlabeled.errors import UserError
 
 
@@ -52,7 +53,7 @@ class Records(Callback):
             self.write(trainer, method)
 
     def on_train_epoch_end(self, trainer: Trainer, method: Any) -> None:
-        if trainer.should_stop:
+        if is_ending(trainer):
             self.write(trainer, method)
 
     def check(self, trainer: Trainer) -> None:
@@ -108,9 +109,9 @@ class Records(Callback):
         self.latest.update(values)
         # what Lightning's own callbacks read; its log_dict takes 0.5 ms a value
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
-        images = next(c for c in trainer.callbacks if isinstance(c, Budget)).done.images  # type: ignore[attr-defined]
+        examples = callback(trainer, Budget).done.examples
         for logger in trainer.loggers:
-            logger.log_metrics(values | {"epoch": trainer.current_epoch, "images": images}, step=batches)
+            logger.log_metrics(values | {"epoch": trainer.current_epoch, noun(trainer): examples}, step=batches)
 
 
 def _drain(method: Any, rows: int, means: dict[str, list[Mean]], batch: int = 0, epoch: int = 0) -> None:

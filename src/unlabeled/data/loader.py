@@ -83,7 +83,7 @@ class ShuffledLoader:
         return length if self.most is None else min(length, self.most)
 
     @property
-    def images(self) -> int:
+    def epoch_rows(self) -> int:
         """Rows that a whole epoch gives, over all ranks."""
         return min(len(self.table), len(self) * self.step)
 
@@ -92,7 +92,7 @@ class ShuffledLoader:
         """Steps of the epoch at hand from `row` on."""
         if not self.row:
             return len(self)
-        end = len(self.table) if self.most is None else self.images
+        end = len(self.table) if self.most is None else self.epoch_rows
         return self._steps(max(0, end - self.row))
 
     def _steps(self, rows: int) -> int:

@@ -24,6 +24,7 @@ class TableData(LightningDataModule):
     """What all kinds share: loaders of the rows of tables."""
 
     batch: ClassVar[type]  # the kind of batch, see batches.py
+    noun: ClassVar[str] = "examples"  # what lines and tables call its rows
 
     def __init__(
         self,
@@ -31,6 +32,7 @@ class TableData(LightningDataModule):
         root: str | Path,  # where the original files lie, or go
         batch_size: int,  # per process
         classes: int | None = None,  # number of classes; None where there are no class labels
+        epochs: int | None = None,  # a usual length of training on this data, which budget.epochs reads
         packed: str | Path | None = None,  # where what is made of the data goes; default: root/packed
         split_seed: int = 0,  # decides which rows a split has; apart from `seed`, so that seeds share a split
         seed: int = 0,  # decides the order of batches
@@ -69,7 +71,7 @@ class TableData(LightningDataModule):
         whole = self.trainer is not None and getattr(self.trainer.lightning_module, "one_pass", False)
         table = self.table("train") if whole else self.training()
         rank, world = self._place()
-        self._check_round(len(table), "training images", "smaller data.val and data.test")
+        self._check_round(len(table), f"training {self.noun}", "smaller data.val and data.test")
         most = self.trainer.limit_train_batches if self.trainer else None
         if isinstance(most, float):
             if most < 1:
@@ -83,7 +85,7 @@ class TableData(LightningDataModule):
     def val_dataloader(self) -> Loader:
         loader = self.loader("val")
         if len(loader.table):
-            self._check_round(len(loader.table), "validation images", "a larger data.val, or data.val=0")
+            self._check_round(len(loader.table), f"validation {self.noun}", "a larger data.val, or data.val=0")
         return loader
 
     def _check_round(self, n: int, what: str, otherwise: str) -> None:

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from unlabeled.data.labels import FEW, name_of
-from unlabeled.data.store import named
+from unlabeled.data.packed import SPLITS
+from unlabeled.data.packing import named
 
-SPLITS = ("train", "val", "test")
 
-
-def told(data: Any) -> str:
+def summary(data: Any) -> str:
     """Images of each split, classes with their counts, images that training and test share, and what was left out."""
     suffixes = [suffix for suffix in ("", "_a", "_b") if f"train{suffix}" in data.source.splits]
     parts = [part for suffix in suffixes for part in divided(data, suffix)]

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from unlabeled.batches import from_uint8, to_uint8
 from unlabeled.data.sources.pictures import opaque, open_picture, search
-from unlabeled.data.store import fit
+from unlabeled.data.packing import fit
 from unlabeled.errors import UserError
 from unlabeled.evaluation.figures import drawing
 

@@ -24,6 +24,7 @@ TYPES: dict[str, Any] = {  # of keys that no constructor takes
     "seed": int,
     "budget.epochs": int | None,
     "budget.batches": int | None,
+    "budget.examples": int | None,
     "budget.images": int | None,
     "accumulate": int,
     "compile": bool | str | None,

@@ -243,7 +243,7 @@ class Shop:
         config.run = folder
         whole = len(self.data.divide("train")[1])  # whatever classes the run at hand was given
         images = min(max(20 * whole, FEWEST), MOST)
-        config.budget = {"epochs": None, "batches": None, "images": images}
+        config.budget = {"epochs": None, "batches": None, "examples": None, "images": images}
         del config.callbacks.pictures
         if not sys.stderr.isatty():
             del config.callbacks.progress

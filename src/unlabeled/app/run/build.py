@@ -24,6 +24,7 @@ from unlabeled.callbacks.measures import Measures
 from unlabeled.callbacks.own import OwnBuffers
 from unlabeled.callbacks.pace import Budget
 from unlabeled.callbacks.records import Records
+from unlabeled.callbacks.trainer import callback, callbacks
 from unlabeled.capabilities import SamplesClasses
 from unlabeled.distributed.processes import environment
 from unlabeled.errors import UserError
@@ -80,8 +81,8 @@ def make_trainer(config: dict[str, Any], method: Any, **settings: Any) -> Traine
     )
     skip_idle(trainer)
     for needed in (Budget, Records, Checkpoints):
-        part(trainer, needed)
-    part(trainer, Checkpoints).config = redact(config)
+        callback(trainer, needed)
+    callback(trainer, Checkpoints).config = redact(config)
     if not method.automatic_optimization:
         method.accumulate = config["accumulate"]  # Lightning refuses to do it in manual optimization
     return trainer
@@ -93,19 +94,10 @@ def provide_extractors(trainer: Trainer, config: dict[str, Any], data: Any) -> N
 
     cache, device = Path(data.packed) / "evaluation", str(trainer.strategy.root_device)
     key = "callbacks.measures.extractor"
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Measures):
-            callback.choose = lambda name, weights, place, notes: choose(
-                name, weights, config, data, cache, device, (), notes, place, key
-            )
-
-
-def part(trainer: Trainer, kind: type) -> Any:
-    """The trainer's callback of a kind."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, kind):
-            return callback
-    raise UserError(f"callbacks without {kind.__name__}: a run needs it, leave callbacks.{kind.__name__.lower()} in")
+    for measures in callbacks(trainer, Measures):
+        measures.choose = lambda name, weights, ranks, notes: choose(
+            name, weights, config, data, cache, device, (), notes, ranks, key
+        )
 
 
 def loggers_of(config: dict[str, Any]) -> list[Any]:

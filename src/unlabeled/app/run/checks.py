@@ -13,11 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from unlabeled import configs
 from unlabeled.app.cli.main import options
 from unlabeled.batches import Points
+from unlabeled.callbacks.pace import limits
 from unlabeled.errors import UserError
 
 
 def check(config: DictConfig) -> None:
     """Raise UserError where the model does not fit the data, or the devices are not there."""
+    limits(**config.budget)
     check_fit(config)
     check_networks(config)
     check_code(config.model, config.data.get("shape"))

@@ -22,6 +22,7 @@ from unlabeled.app.run.checks import check, check_choice, check_devices
 from unlabeled.app.run.class_names import name_classes
 from unlabeled.app.run.folders import alone, kept, made, new_folder, slug, stamp
 from unlabeled.app.run.secrets import MARK, redact, restore
+from unlabeled.callbacks import pace
 from unlabeled.callbacks.pace import check_left, counted
 from unlabeled.distributed.processes import together
 from unlabeled.errors import UserError
@@ -219,8 +220,7 @@ def is_over(folder: Path) -> bool:
 
 def limits(config: dict[str, Any]) -> dict[str, int | None]:
     """Of a run's budget."""
-    budget = config["callbacks"].get("budget") or {}
-    return {key: budget.get(key) for key in ("epochs", "batches", "images")}
+    return pace.limits(**(config["callbacks"].get("budget") or {}))
 
 
 def begun(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from rich.console import Console
 from unlabeled import commands
 from unlabeled.app.cli import log, signals
 from unlabeled.app.cli.terminal import show, tables
-from unlabeled.app.run.build import build, catch_up, finish, make_trainer, part, provide_extractors, quiet
+from unlabeled.app.run.build import build, catch_up, finish, make_trainer, provide_extractors, quiet
 from unlabeled.app.run.checkpoint import batches, check_content, check_weights, read, trusting
 from unlabeled.app.run.checks import devices
 from unlabeled.app.run.plan import begun, failed, prepare, result_of, told_end
@@ -25,6 +25,7 @@ from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.callbacks.pace import Budget, Over
 from unlabeled.callbacks.pruning import Pruning
 from unlabeled.callbacks.records import Diverged, Records
+from unlabeled.callbacks.trainer import callback, callbacks
 from unlabeled.commands import command, quoted
 from unlabeled.distributed.processes import broadcast_from_rank0, is_peer_failure, launch, saved_first, together
 from unlabeled.errors import UserError, told
@@ -111,7 +112,7 @@ def fit(config: dict[str, Any], resume: bool = False) -> float | None:
     trainer = make_trainer(config, method)
     trainer.callbacks.append(Begins(folder))  # type: ignore[attr-defined]
     provide_extractors(trainer, config, data)
-    checkpoints = part(trainer, Checkpoints)
+    checkpoints = callback(trainer, Checkpoints)
     loggers = trainer.loggers
     if resume:
         content = read(checkpoints.last)
@@ -165,7 +166,8 @@ def report(
     method: Any,
 ) -> float | None:
     """result.json, the curves, and the last lines on the screen."""
-    records, checkpoints, seconds = part(trainer, Records), part(trainer, Checkpoints), part(trainer, Budget).seconds
+    records, checkpoints = callback(trainer, Records), callback(trainer, Checkpoints)
+    seconds = callback(trainer, Budget).seconds
     monitor, mode = checkpoints.choice(trainer)
     objective = records.best.get(monitor) if monitor else None
     result = {
@@ -178,7 +180,7 @@ def report(
         "last": records.latest,
         "best": records.best,
     }
-    pruned = next((c.pruned for c in trainer.callbacks if isinstance(c, Pruning)), None)  # type: ignore[attr-defined]
+    pruned = next((found.pruned for found in callbacks(trainer, Pruning)), None)
     if pruned:
         result["pruned"] = pruned
     write_json(folder / "result.json", result)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from unlabeled.batches import Paired, Unpaired
-from unlabeled.data.kinds.images import PackedData, take
+from unlabeled.data.kinds.images import PackedImages, take
 from unlabeled.data.module import CPU
 from unlabeled.errors import UserError
 
@@ -63,14 +63,14 @@ class UnpairedTable:
         return Unpaired(take(self.a, a, self.device), take(self.b, b, self.device))
 
 
-class UnpairedData(PackedData):
+class UnpairedData(PackedImages):
     """Two domains without pairs. Where the source knows pairs of val and test, evaluation gets them."""
 
     batch = Unpaired
 
     def table(self, split: str) -> UnpairedTable:
         (a, rows_a), (b, rows_b) = self.divide(split, "_a"), self.divide(split, "_b")
-        images_a, images_b = self.resident(self.pack(a)), self.resident(self.pack(b))
+        images_a, images_b = (self.resident(self.pack(domain))["images"] for domain in (a, b))
         table = UnpairedTable(images_a, images_b, rows_a, rows_b, self.device)
         if split == "train" and not (len(table.rows_a) and len(table.rows_b)):
             raise UserError(f"data={self.source.name}: a domain has no training images left after the splits")
@@ -82,7 +82,7 @@ class UnpairedData(PackedData):
         return getattr(self.source, "pairs_known", False)
 
 
-class PairedData(PackedData):
+class PairedData(PackedImages):
     """Two domains, row by row."""
 
     batch = Paired
@@ -90,4 +90,5 @@ class PairedData(PackedData):
 
     def table(self, split: str) -> PairedTable:
         (a, rows), (b, _) = self.divide(split, "_a"), self.divide(split, "_b")
-        return PairedTable(self.resident(self.pack(a)), self.resident(self.pack(b)), rows, self.device)
+        images_a, images_b = (self.resident(self.pack(domain))["images"] for domain in (a, b))
+        return PairedTable(images_a, images_b, rows, self.device)

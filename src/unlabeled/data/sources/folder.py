@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from unlabeled.data.content import Files
+from unlabeled.data.packing import RawImages, Unreadable
 from unlabeled.data.sources.pictures import Search, is_grey, lazily, natural, search, upright_size
-from unlabeled.data.store import Records, Unreadable
 from unlabeled.errors import UserError
 from unlabeled.files import folder
 
@@ -181,8 +181,8 @@ class Folder:
     def _content(self) -> Files:
         return Files(self.pictures.files)
 
-    def read(self, root: Path, split: str) -> Records:
-        return Records(lazily(self.pictures.splits[split]), self.pictures.labels(split), whole=False)
+    def read(self, root: Path, split: str) -> RawImages:
+        return RawImages(lazily(self.pictures.splits[split]), self.pictures.labels(split), whole=False)
 
 
 class AllPictures:
@@ -240,8 +240,8 @@ class AllPictures:
     def _content(self) -> Files:
         return Files({"/".join(self.pictures.inside(path)): path for path in self.paths})
 
-    def read(self, root: Path, split: str) -> Records:
-        return Records(lazily(self.paths), np.full(len(self.paths), -1), whole=False)
+    def read(self, root: Path, split: str) -> RawImages:
+        return RawImages(lazily(self.paths), np.full(len(self.paths), -1), whole=False)
 
 
 class TwoFolders:
@@ -272,7 +272,7 @@ class TwoFolders:
         each = self.domains.items()
         return Files({f"{domain}/{name}": path for domain, found in each for name, path in found.files.items()})
 
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         part, domain = split.split("_")
         paths = self.domains[domain].splits[part]
-        return Records(lazily(paths), np.full(len(paths), -1), whole=False)
+        return RawImages(lazily(paths), np.full(len(paths), -1), whole=False)

@@ -10,8 +10,8 @@ import numpy as np
 
 from unlabeled.data.content import Files
 from unlabeled.data.download.archives import File, fetch
+from unlabeled.data.packing import RawImages
 from unlabeled.data.sources.archive import counted
-from unlabeled.data.store import Records
 from unlabeled.errors import UserError
 
 
@@ -49,7 +49,7 @@ class MNIST:
         unzipped = {name: path for name, path in paths.items() if path.is_file()}
         return Files(unzipped, {self.unzipped: verified}) if unzipped else verified
 
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         part = {"train": "train", "test": "t10k"}[split]
         folder = root / self.folder
         images = read_idx(folder / f"{part}-images-idx3-ubyte", 3)
@@ -62,7 +62,7 @@ class MNIST:
             ],
             "remove it to have it fetched",
         )
-        return Records(images, labels)
+        return RawImages(images, labels)
 
 
 class FashionMNIST(MNIST):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from unlabeled.data.store import Unreadable
+from unlabeled.data.packing import Unreadable
 from unlabeled.errors import UserError
 
 SUFFIXES = (

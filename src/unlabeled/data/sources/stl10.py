@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from unlabeled.data.packing import RawImages
 from unlabeled.data.sources.archive import Archive, counted
-from unlabeled.data.store import Records
 from unlabeled.errors import UserError
 
 
@@ -23,7 +23,7 @@ class STL10(Archive):
     splits = ("train", "test")
     counts = {"train": 5_000, "test": 8_000, "unlabeled": 100_000}
 
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         folder = root / self.folder
         labelled = self._images(folder / f"{split}_X.bin")
         labels = self._bytes(folder / f"{split}_y.bin").astype(np.int64) - 1  # the files count from 1
@@ -35,9 +35,9 @@ class STL10(Archive):
         places = [(folder, f"{part} images", len(found), self.counts[part]) for part, found in parts.items()]
         counted(self.name, places, f"remove {folder} to have it fetched")
         if split == "test":
-            return Records(labelled, labels)
+            return RawImages(labelled, labels)
         everything = (image for images in (labelled, more) for image in images)  # never in memory at once
-        return Records(everything, np.concatenate([labels, np.full(len(more), -1)]))
+        return RawImages(everything, np.concatenate([labels, np.full(len(more), -1)]))
 
     def _images(self, path: Path) -> np.ndarray:
         """(N, 96, 96, 3), memory-mapped; the files hold each colour's columns one after the other."""

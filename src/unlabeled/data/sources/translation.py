@@ -9,9 +9,9 @@ from PIL import Image
 
 from unlabeled.data.content import Files
 from unlabeled.data.download.archives import File
+from unlabeled.data.packing import RawImages
 from unlabeled.data.sources.archive import Extracted, counted, obtain
 from unlabeled.data.sources.pictures import find, lazily
-from unlabeled.data.store import Records
 from unlabeled.errors import UserError, nearest
 
 
@@ -74,7 +74,7 @@ class CycleGAN(Extracted):
     def fingerprint(self, root: Path) -> str | Files:
         return self.known(root / "cyclegan" / self.name, self.archives.get(self.name, (0, ""))[1])
 
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         part, domain = split.split("_")
         folder = root / "cyclegan" / self.name / f"{part}{domain.upper()}"
         return unlabelled(folder)
@@ -137,7 +137,7 @@ class Pix2Pix(Extracted):
         size, _ = self._facts()
         return self.known(root / "pix2pix" / self.archive, f"{self.archive} {size}")
 
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         ours, domain = split.split("_")
         folder = root / "pix2pix" / self.archive / self._facts()[1][ours]
         return unlabelled(folder, partial(_half, right=(self.a == "right") == (domain == "a")))
@@ -154,9 +154,9 @@ def complete(name: str, folder: Path, counts: Mapping[str, int]) -> None:
     counted(name, places, f"complete it, or remove {folder} to have it fetched")
 
 
-def unlabelled(folder: Path, then: Callable[[Image.Image], Image.Image] | None = None) -> Records:
+def unlabelled(folder: Path, then: Callable[[Image.Image], Image.Image] | None = None) -> RawImages:
     """All pictures of a folder, in the order of their names."""
     paths = find(folder)
     if not paths:
         raise UserError(f"no images in {folder}: remove {folder.parent} and run again")
-    return Records(lazily(paths, then), np.full(len(paths), -1))
+    return RawImages(lazily(paths, then), np.full(len(paths), -1))

@@ -1,14 +1,29 @@
-"""Commands to paste into a shell: quoted for it and for Hydra, which reads each word behind it."""
+"""Commands to paste into a shell, quoted for it and for Hydra; and which overrides change no number."""
 
 import os
 import re
 import shlex
+from collections.abc import Iterable
 
 from unlabeled import configs
 
-PLAIN = re.compile(r"[A-Za-z0-9_./%@:+-][\w./%@:+$*?|\\ -]*", re.ASCII)  # what Hydra takes as it is, and as a word
+PLAIN = re.compile(r"[A-Za-z0-9_./%@:+-][\w./%@:+$*?|\\ -]*", re.ASCII)  # words that Hydra reads as they are
+NOT_WORDS = re.compile(r"null|true|false|[+-]?(inf|nan|[\d_]*\.?[\d_]*(e[+-]?\d+)?)", re.I)  # values of other types
 STARTED = "UNLABELED_COMMAND"  # how this program was started, where by no file; for the processes that it starts too
-TAKEN = re.compile(r"null|true|false|[+-]?(inf|nan|[\d_]*\.?[\d_]*(e[+-]?\d+)?)", re.I)  # by other values than words
+
+# Keys of train.py and evaluate.py that say where files lie and what computes: they change no number
+PLACES = {"run", "output", "resume", "data_root", "data_packed", "data.root", "data.packed", "checkpoint"}
+PLACES |= {"device", "devices"}
+
+
+def key_of(word: str) -> str:
+    """The key of an override: KEY=VALUE, +KEY=VALUE, ~KEY."""
+    return word.lstrip("+~").partition("=")[0]
+
+
+def without_places(words: Iterable[str]) -> list[str]:
+    """The overrides that may change a number."""
+    return [word for word in words if key_of(word) not in PLACES]
 
 
 def quoted(key: str, value: object) -> str:
@@ -16,7 +31,7 @@ def quoted(key: str, value: object) -> str:
     text = str(value)
     if isinstance(value, int | float):
         return f"{key}={text}"
-    if PLAIN.fullmatch(text) and not TAKEN.fullmatch(text) and text == text.strip():
+    if PLAIN.fullmatch(text) and not NOT_WORDS.fullmatch(text) and text == text.strip():
         return f"{key}={text}"
     # before a quote, and only there, a backslash is not itself
     escaped = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), text)

@@ -20,13 +20,13 @@ class Interrupted(UserError):
         self.signal_number = signal_number
 
 
-def several(rows: Any, who: str) -> None:
+def require_several(rows: Any, who: str) -> None:
     """Raise UserError where rows (B, ...) to learn from are one, and `who` would learn nothing from it."""
     if len(rows) < 2 and rows.requires_grad:
         raise UserError(f"{who} compares the images of a batch, and here it has one: data.batch_size=2 or more")
 
 
-def told(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """A failure in one line. What asked the program to stop is raised again."""
     if getattr(error, "signal_number", None) is not None:
         raise error
@@ -34,14 +34,14 @@ def told(error: Exception) -> str:
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
-def alike(name: str, names: Iterable[str], n: int = 3) -> list[str]:
+def similar(name: str, names: Iterable[str], n: int = 3) -> list[str]:
     """The n names at most that are spelt nearly so."""
     return difflib.get_close_matches(name, sorted(set(names)), n=n, cutoff=0.6)
 
 
-def nearest(name: str, names: Iterable[str], n: int = 3, listed: str = "see --help") -> str:
+def suggest(name: str, names: Iterable[str], n: int = 3, listed: str = "see --help") -> str:
     """`did you mean a, b?`; or all names where none is near; or, where they are many, where they are `listed`."""
     names = sorted(set(names))
-    if near := alike(name, names, n):
+    if near := similar(name, names, n):
         return f"did you mean {' or '.join(near)}?"
     return f"there are: {', '.join(names)}" if len(names) <= 40 else f"there are {len(names)}: {listed}"

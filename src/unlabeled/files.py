@@ -4,29 +4,41 @@ import errno
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from unlabeled.errors import UserError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CUT = "…"
 FORMAT = 2  # of runs and checkpoints; 1, of version 0.1, has other names for classes and keys
 
 
-def write(path: Path, text: str | bytes) -> None:
-    """Put `text` under the name `path`: a kill or a full disk leaves what was there before. Raises UserError."""
-    unfinished = path.with_name(f".{path.name}.part")
+@contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the name `path` when it is whole and on the disk; several processes may do so at once.
+
+    A kill or an error leaves under that name what was there before. Raises OSError.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(unfinished, "wb") as file:
-            file.write(text.encode() if isinstance(text, str) else text)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
-    except OSError as error:
+    finally:
         unfinished.unlink(missing_ok=True)
+
+
+def write(path: Path, text: str | bytes) -> None:
+    """Put `text` under the name `path`, whole or not at all. Raises UserError."""
+    try:
+        with atomic(path) as file:
+            file.write(text.encode() if isinstance(text, str) else text)
+    except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
@@ -48,7 +60,7 @@ def folder(value: object, key: str) -> Path:
     return path
 
 
-def alike_cut(values: Sequence[str]) -> list[str]:
+def without_shared_folders(values: Sequence[str]) -> list[str]:
     """Paths without the folders that they share, at their beginning and at their end; other words as they are."""
     told = [value for value in values if value]
     if len(set(told)) < 2 or not all(os.sep in value for value in told):
@@ -79,21 +91,21 @@ def _shared(parts: Sequence[Sequence[str]], most: int) -> int:
 
 def write_json(path: Path, content: Any) -> None:
     """`write`, as JSON that every reader takes (RFC 8259): see `strict`. What JSON has no word for is a string."""
-    write(path, json.dumps(strict(content), indent=2, default=str, allow_nan=False) + "\n")
+    write(path, json.dumps(finite_json(content), indent=2, default=str, allow_nan=False) + "\n")
 
 
-def strict(tree: Any) -> Any:
+def finite_json(tree: Any) -> Any:
     """The same with null for every float that is not finite; beside such a KEY of a mapping, KEY_reason says why."""
     if isinstance(tree, Mapping):
         found = {}
         for key, value in tree.items():
-            found[key] = strict(value)
+            found[key] = finite_json(value)
             reason = next(filter(None, map(_reason, value if isinstance(value, list | tuple) else [value])), None)
             if reason and f"{key}_reason" not in tree:
                 found[f"{key}_reason"] = reason
         return found
     if isinstance(tree, list | tuple):
-        return [strict(value) for value in tree]
+        return [finite_json(value) for value in tree]
     return None if _reason(tree) else tree
 
 

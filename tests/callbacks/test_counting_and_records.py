@@ -11,7 +11,7 @@ from lightning import Callback
 from tests.contract.cases import CASES
 from tests.contract.test_contract import Watch, run
 from unlabeled.callbacks.averaging import WeightAveraging
-from unlabeled.callbacks.pace import Over
+from unlabeled.callbacks.pace import BudgetSpent
 from unlabeled.callbacks.records import Diverged
 from unlabeled.loggers.csv import CSV
 from unlabeled.seeding import seed_noise
@@ -181,7 +181,9 @@ def test_what_was_done_stays_counted_when_batches_change(other: str, build: Any,
     assert [int(row["images"]) for row in rows] == sorted({int(row["images"]) for row in rows})
     for key, value in {"epochs": 2, "batches": done["batches"], "examples": images, "images": images}.items():
         words = ["data.batch_size=5", "budget.epochs=null", f"budget.{key}={value}"]
-        with pytest.raises(Over, match=f"nothing left to do: {value} of {value} {key} are done; .* say budget.{key}=N"):
+        with pytest.raises(
+            BudgetSpent, match=f"nothing left to do: {value} of {value} {key} are done; .* say budget.{key}=N"
+        ):
             run(build(AUTOENCODER, *words), resume=tmp_path / "run" / "checkpoints" / "last.ckpt")
 
 

@@ -20,10 +20,11 @@ from tests.contract.test_contract import StopAt, flat, run
 from unlabeled.app.cli.main import explain
 from unlabeled.app.run.build import build as built
 from unlabeled.app.run.checkpoint import load
-from unlabeled.app.run.train import spread
+from unlabeled.app.run.train import run_processes
 from unlabeled.callbacks.checkpoints import Checkpoints
-from unlabeled.callbacks.measures import Measures, short
+from unlabeled.callbacks.measures import Measures, short_names
 from unlabeled.callbacks.records import Records
+from unlabeled.callbacks.trainer import callback
 from unlabeled.errors import Interrupted, UserError
 from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.ranks import Ranks
@@ -58,10 +59,8 @@ class Sees(Callback):
         self.extractor, self.also = extractor or Eye(), also
 
     def setup(self, trainer: Any, method: Any, stage: str) -> None:
-        for callback in trainer.callbacks:
-            if isinstance(callback, Measures):
-                callback.choose = self.choose
-                self.measures = callback
+        self.measures = callback(trainer, Measures)
+        self.measures.choose = self.choose
         self.records, self.checkpoints = (callback(trainer, kind) for kind in (Records, Checkpoints))
         self.trainer = trainer
 
@@ -208,8 +207,8 @@ def test_a_value_that_is_no_number_is_never_the_best(build: Any, monkeypatch: py
 
 
 def test_names_without_their_extractor() -> None:
-    assert short(["fid[inception]", "kid[inception]"]) == ["val/fid", "val/kid"]
-    assert short(["acc[conv1]", "acc[conv2]", "loss"]) == ["val/acc[conv1]", "val/acc[conv2]", "val/loss"]
+    assert short_names(["fid[inception]", "kid[inception]"]) == ["val/fid", "val/kid"]
+    assert short_names(["acc[conv1]", "acc[conv2]", "loss"]) == ["val/acc[conv1]", "val/acc[conv2]", "val/loss"]
 
 
 # Training never notices
@@ -288,7 +287,7 @@ def test_two_processes_record_what_one_finds(resolve: Callable[..., dict[str, An
     folder = tmp_path / "run"
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
     data, _ = built(config)
-    spread(config)
+    run_processes(config)
     method, *_ = load(folder / "checkpoints" / "best.ckpt")
     study = Study(method, data, split="val", codes=config["callbacks"]["measures"]["codes"])
     assert len(data.table("val")) > study.block

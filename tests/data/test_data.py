@@ -32,7 +32,7 @@ from unlabeled.data.kinds.images import ImageData, ImageTable
 from unlabeled.data.kinds.pairs import PairedData, PairedTable, UnpairedData, UnpairedTable
 from unlabeled.data.kinds.points import PointData
 from unlabeled.data.loader import Loader, ShuffledLoader, WholePass
-from unlabeled.data.packing import RawImages, fit, pack
+from unlabeled.data.packing import RawImages, pack, resize
 from unlabeled.data.sources.cifar import CIFAR10, CIFAR100
 from unlabeled.data.sources.digits import Digits
 from unlabeled.data.sources.faces import LFW, CelebA
@@ -800,9 +800,9 @@ def test_the_packed_file_stays_as_it_is_whatever_is_done_to_the_array(tmp_path):
 def test_fit_covers_and_crops_the_centre():
     wide = np.zeros((10, 30), np.uint8)
     wide[:, 10:20] = 255
-    assert fit(wide, (1, 10, 10)).min() == 255
-    assert fit(wide, (3, 20, 20)).shape == (3, 20, 20)
-    assert fit(wide[:, 10:13], (1, 7, 5)).tolist() == np.full((1, 7, 5), 255).tolist()
+    assert resize(wide, (1, 10, 10)).min() == 255
+    assert resize(wide, (3, 20, 20)).shape == (3, 20, 20)
+    assert resize(wide[:, 10:13], (1, 7, 5)).tolist() == np.full((1, 7, 5), 255).tolist()
 
 
 def test_every_grey_level_survives():

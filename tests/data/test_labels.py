@@ -93,8 +93,8 @@ def test_more_labels_than_the_share_asks_for_come_once_each(tmp_path: Path) -> N
         ([0, 1] * 8, {"num_labels": 2, "labelled_share": 1.0}, "data.labelled_share=1.0: 0 or more, and less than 1"),
         ([0, 1] * 8, {"num_labels": 5}, "data.num_labels=5: data=some has 2 classes: say a multiple of that"),
         ([0, 1] * 8, {"num_labels": 18}, "has 8 training images of class 0: say fewer labels"),
-        ([-1] * 16, {"num_labels": 2}, "has no class for each image: leave data.num_labels out"),
-        ([[0, 1]] * 16, {"num_labels": 2}, "has no class for each image: leave data.num_labels out"),
+        ([-1] * 16, {"num_labels": 2}, "has no class for each of its images: leave data.num_labels out"),
+        ([[0, 1]] * 16, {"num_labels": 2}, "has no class for each of its images: leave data.num_labels out"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, y: Any, named: Any, words: str) -> None:

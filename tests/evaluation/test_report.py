@@ -26,7 +26,7 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation.report.comparison import side_by_side
 from unlabeled.evaluation.report.page import LARGE, LOOK, embedded, line, render, render_comparison
 from unlabeled.evaluation.report.verdicts import beside, headline, headlines, short
-from unlabeled.files import strict
+from unlabeled.files import finite_json
 
 HOSTILE = "</title><script>alert('&amp; \"x\"')</script>"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -488,7 +488,7 @@ def test_runs_of_several_seeds_are_one_result(tmp_path: Path, capsys: Any) -> No
 
 
 def test_what_is_no_number_is_null_and_readers_take_it(tmp_path: Path, capsys: Any) -> None:
-    lost = strict(number("mig", math.nan, standard_error=math.nan, baseline="raw pixels", baseline_value=math.inf))
+    lost = finite_json(number("mig", math.nan, standard_error=math.nan, baseline="raw pixels", baseline_value=math.inf))
     assert (lost["value"], lost["facts"]["standard_error"]) == (None, None)
     jobs = [job("a", numbers=[number("mig", 1.0)]), job("b", numbers=[lost])]
     jobs[1] |= {"name": "b", "error": "likelihood failed"}  # and its other numbers count

@@ -7,7 +7,7 @@ from lightning import Callback, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from unlabeled.distributed.sharded import like, own, whole
+from unlabeled.distributed.sharded import gather_shards, local_part, shard_like
 
 
 class WeightAveraging(Callback):
@@ -34,7 +34,7 @@ class WeightAveraging(Callback):
             buffers = {n: b for n, b in method.named_buffers() if n in kept and n.split(".")[0] in homes}
             for name, value in (owned | buffers).items():
                 old = self.average.get(name, value)
-                self.average[name] = like(old.detach().to(method.device, copy=True), value)
+                self.average[name] = shard_like(old.detach().to(method.device, copy=True), value)
             self._hooks.append(optimizer.register_step_post_hook(self._follow(i, owned, buffers)))
 
     def _follow(self, i: int, weights: dict[str, Tensor], buffers: dict[str, Tensor]) -> Any:
@@ -48,8 +48,8 @@ class WeightAveraging(Callback):
                 return
             self.steps[i] += 1
             decay = min(self.decay, (1 + self.steps[i]) / (10 + self.steps[i]))
-            averages = [own(self.average[name]) for name in values]
-            torch._foreach_lerp_(averages, [own(value) for value in values.values()], 1 - decay)
+            averages = [local_part(self.average[name]) for name in values]
+            torch._foreach_lerp_(averages, [local_part(value) for value in values.values()], 1 - decay)
             for name, value in counts.items():
                 self.average[name].copy_(value)
 
@@ -70,7 +70,7 @@ class WeightAveraging(Callback):
         self._hooks.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"average": whole(self.average), "steps": self.steps}
+        return {"average": gather_shards(self.average), "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.average, self.steps = state["average"], state["steps"]

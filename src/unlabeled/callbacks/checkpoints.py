@@ -14,13 +14,13 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from unlabeled.callbacks.measures import Measures
-from unlabeled.callbacks.pace import batches_a_step
+from unlabeled.callbacks.pace import batches_per_step
 from unlabeled.callbacks.records import Diverged, Records
 from unlabeled.callbacks.trainer import callback, callbacks, is_ending
 from unlabeled.commands import resume
-from unlabeled.distributed.sharded import finite
+from unlabeled.distributed.sharded import all_finite
 from unlabeled.errors import Interrupted, UserError
-from unlabeled.files import FORMAT
+from unlabeled.files import FORMAT, atomic
 
 
 class AtomicIO(TorchCheckpointIO):
@@ -31,24 +31,20 @@ class AtomicIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(unfinished, "wb") as file:
+            with atomic(path) as file:
                 torch.save(checkpoint, file)
                 file.flush()
-                os.fsync(file.fileno())
-            if path.name == "last.ckpt" and path.exists():
-                keep(path, path.with_name("previous.ckpt"))
-            os.replace(unfinished, path)
+                os.fsync(file.fileno())  # before the one written before loses its name
+                if path.name == "last.ckpt" and path.exists():
+                    keep(path, path.with_name("previous.ckpt"))
             sync(path.parent)
         except (OSError, RuntimeError) as error:
             before = f"; the one written before is whole: {path}" if path.exists() else ""
             first = error if isinstance(error, OSError) else error.__context__  # torch.save hides why it broke off
             reason = getattr(first, "strerror", None) or str(error).splitlines()[0]
             raise UserError(f"cannot write checkpoint {path}: {reason}{before}") from error
-        finally:
-            unfinished.unlink(missing_ok=True)
 
 
 def keep(path: Path, name: Path) -> None:
@@ -177,7 +173,7 @@ class Checkpoints(Checkpoint):
         done = trainer.fit_loop.total_batch_idx + 1
         if trainer.is_last_batch or is_ending(trainer):
             return  # validation comes next, and then on_train_epoch_end
-        if (batch_idx + 1) % batches_a_step(trainer):
+        if (batch_idx + 1) % batches_per_step(trainer):
             return  # half a step cannot be resumed
         if self._asked(trainer):
             self._save(trainer, self.last)
@@ -222,7 +218,7 @@ class Checkpoints(Checkpoint):
     def _save(self, trainer: Trainer, path: Path) -> None:
         callback(trainer, Records).check(trainer)
         for name, weight in trainer.lightning_module.named_parameters():
-            if not finite(weight):  # the loss shows it at the next batch only
+            if not all_finite(weight):  # the loss shows it at the next batch only
                 done = trainer.fit_loop.total_batch_idx + 1
                 raise Diverged(f"the weight {name} is not finite after batch {done}")
         for logger in trainer.loggers:

@@ -8,7 +8,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from unlabeled.callbacks.gradients import gradient_norm
-from unlabeled.distributed.sharded import own
+from unlabeled.distributed.sharded import local_part
 
 
 class Clip(Callback):
@@ -31,4 +31,4 @@ class Clip(Callback):
         factor = (self.norm / (gradient_norm(optimizer) + 1e-6)).clamp(max=1)  # as clip_grad_norm_
         for parameter in parameters:
             if parameter.grad is not None:
-                own(parameter.grad).mul_(factor)
+                local_part(parameter.grad).mul_(factor)

@@ -8,7 +8,7 @@ from torch import Tensor, distributed
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from unlabeled.distributed.sharded import own
+from unlabeled.distributed.sharded import local_part
 
 
 class GradientNorms(Callback):
@@ -59,7 +59,7 @@ def gradient_norm(optimizer: Optimizer) -> Tensor:
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     if not gradients:
         return torch.zeros(())
-    parts = [own(gradient) for gradient in gradients if isinstance(gradient, DTensor)]
+    parts = [local_part(gradient) for gradient in gradients if isinstance(gradient, DTensor)]
     wholes = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
     if not parts:
         return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(wholes)))

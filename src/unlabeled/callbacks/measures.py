@@ -101,7 +101,7 @@ class Measures(Callback):
                 seed_noise(study.seed)
                 found += evaluator.measure(study)
         found = study.ranks.gather(found)[0]  # the leader's
-        numbers = dict(zip(short([number.name for number in found]), found, strict=True))
+        numbers = dict(zip(short_names([number.name for number in found]), found, strict=True))
         records = callback(trainer, Records)
         records.higher |= {name for name, number in numbers.items() if number.better == "higher"}
         records.add(trainer, method, {name: number.value for name, number in numbers.items()})
@@ -124,7 +124,7 @@ class Measures(Callback):
         self.epochs = state["epochs"]
 
 
-def short(names: list[str]) -> list[str]:
+def short_names(names: list[str]) -> list[str]:
     """fid[inception] -> val/fid; whole where two would be the same."""
     bare = [name.partition("[")[0] for name in names]
     return [f"val/{b if bare.count(b) == 1 else name}" for b, name in zip(bare, names, strict=True)]

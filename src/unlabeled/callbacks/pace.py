@@ -12,7 +12,7 @@ from unlabeled.errors import UserError
 from unlabeled.seeding import seed_noise
 
 
-class Over(UserError):
+class BudgetSpent(UserError):
     """The budget was spent before this process took over."""
 
 
@@ -75,24 +75,24 @@ class Budget(Callback):
         """Go on at the row that the epoch had come to, with the batches that there are now."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         loader, loops = data.train_dataloader(), checkpoint["loops"]["fit_loop"]
-        self.done = counted(checkpoint)
+        self.done = read_counts(checkpoint)
         loader.row = self.done.rows
-        if self.done.rows and not loader.left:
+        if self.done.rows and not loader.steps_left:
             self.done.epochs, self.done.rows, loader.row = self.done.epochs + 1, 0, 0
-        data.place = self.done.epochs, self.done.rows
-        _place(loops, self.done, within=len(loader) - loader.left)
+        data.start = self.done.epochs, self.done.rows
+        _set_progress(loops, self.done, within=len(loader) - loader.steps_left)
 
     def on_train_start(self, trainer: Trainer, method: LightningModule) -> None:
         self._began = time.monotonic()
         if all(limit is None for limit in self.limits.values()):
             raise UserError("training would never end: say budget.epochs=N, budget.batches=N or budget.examples=N")
-        check_left(self.limits, self.done)
+        check_budget_left(self.limits, self.done)
         self.limit = self._end(trainer)
 
     def _end(self, trainer: Trainer) -> int:
         """How many batches the whole run has."""
         loader: Any = trainer.train_dataloader
-        whole, left = len(loader), loader.left
+        whole, left = len(loader), loader.steps_left
         ends = []
         if self.limits["epochs"] is not None:
             ends.append(left + (self.limits["epochs"] - self.done.epochs - 1) * whole)
@@ -107,7 +107,7 @@ class Budget(Callback):
             ends.append(left + epochs * whole + -(-rest // each) if wanted > here else -(-wanted // each))
         more = min(ends)
         within = whole - left + more if more <= left else (more - left) % whole
-        more += min(-within % batches_a_step(trainer), whole - within) if within else 0
+        more += min(-within % batches_per_step(trainer), whole - within) if within else 0
         return self.done.batches + more
 
     def on_train_batch_start(self, trainer: Trainer, method: Any, batch: Any, batch_idx: int) -> None:
@@ -117,7 +117,7 @@ class Budget(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, method: LightningModule, optimizer: Optimizer) -> None:
         """Each batch's gradient is divided by how many a group has: correct that of a group with fewer."""
-        whole = batches_a_step(trainer)
+        whole = batches_per_step(trainer)
         if self._gathered == whole:
             return
         for parameter in (p for owned in optimizer.param_groups for p in owned["params"]):
@@ -132,7 +132,7 @@ class Budget(Callback):
         self.done.rows += rows
         if trainer.is_last_batch:
             self.done.epochs, self.done.rows = self.done.epochs + 1, 0
-        if trainer.is_last_batch or (batch_idx + 1) % batches_a_step(trainer) == 0:
+        if trainer.is_last_batch or (batch_idx + 1) % batches_per_step(trainer) == 0:
             self.done.steps, self._gathered = self.done.steps + 1, 0
         if self.done.batches >= self.limit:
             trainer.should_stop = True
@@ -144,12 +144,12 @@ class Budget(Callback):
         self.earlier = state["seconds"]  # what was done is known already
 
 
-def batches_a_step(trainer: Trainer) -> int:
+def batches_per_step(trainer: Trainer) -> int:
     """Batches whose gradients make one step."""
     return max(trainer.accumulate_grad_batches, getattr(trainer.lightning_module, "accumulate", 1))
 
 
-def counted(checkpoint: Mapping[str, Any]) -> Counts:
+def read_counts(checkpoint: Mapping[str, Any]) -> Counts:
     """What a run had done when its checkpoint was written."""
     done = checkpoint["callbacks"].get("Budget", {}).get("done")
     if done is None or "examples" not in done:
@@ -157,17 +157,17 @@ def counted(checkpoint: Mapping[str, Any]) -> Counts:
     return Counts(**done)
 
 
-def check_left(limits: Mapping[str, int | None], done: Counts) -> None:
+def check_budget_left(limits: Mapping[str, int | None], done: Counts) -> None:
     """Raise Over where a limit is reached."""
     reached = {key: limit for key, limit in limits.items() if limit is not None and done.of(key) >= limit}
     if reached:
         said = " and ".join(f"{done.of(key)} of {limit} {key}" for key, limit in reached.items())
         more = " ".join(f"budget.{key}=N" for key in reached)
         larger = " and ".join(f"budget.{key}={limit}" for key, limit in reached.items())
-        raise Over(f"nothing left to do: {said} are done; for more than {larger}, say {more}")
+        raise BudgetSpent(f"nothing left to do: {said} are done; for more than {larger}, say {more}")
 
 
-def _place(loops: dict[str, Any], done: Counts, within: int) -> None:
+def _set_progress(loops: dict[str, Any], done: Counts, within: int) -> None:
     """Tell Lightning's loops where a run is: it takes a budget that ends within an epoch for that epoch's end.
 
     `within`: batches of the epoch at hand, as there are now, that are behind.

@@ -17,7 +17,7 @@ from unlabeled.loggers.actions import picture, table
 from unlabeled.seeding import seed_noise
 
 
-def told(album: Album, before: set[str]) -> set[str]:
+def print_notes(album: Album, before: set[str]) -> set[str]:
     """Says which pictures could not be drawn, each line once in a run."""
     for note in album.notes():
         if note not in before:
@@ -68,7 +68,7 @@ class Pictures(Callback):
             drawn.draw("density_over_time", lambda: strip(frames))
         if "density_over_time" in drawn:
             drawn["density_over_time"].save(self.folder / "density_over_time.png")
-        self._told = told(drawn, self._told)
+        self._told = print_notes(drawn, self._told)
 
     def state_dict(self) -> dict[str, int]:
         return {"drawn": self._drawn}
@@ -104,7 +104,7 @@ class NearestImages(Callback):
             return titled(nearest_training(held[0]), title)
 
         album.draw("nearest_training_images", make)
-        told(album, set())
+        print_notes(album, set())
         if not album:
             return
         (found,), (image,) = held, album.values()

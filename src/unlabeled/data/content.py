@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from unlabeled.files import atomic
+
 CHUNK = 1 << 20  # bytes
 SETTLED = 2.0  # seconds after which a further change shows in a file's times, on the coarsest file systems
 
@@ -65,9 +67,8 @@ class Files:
         if newest < time.time_ns() - SETTLED * 1e9 and self._state()[0] == state:
             with suppress(OSError):  # whoever packs into this folder says what is wrong with it
                 file.parent.mkdir(parents=True, exist_ok=True)
-                unfinished = file.with_name(f".{state}-{os.getpid()}")
-                unfinished.write_text(found)
-                os.replace(unfinished, file)
+                with atomic(file) as out:
+                    out.write(found.encode("ascii"))
         return found
 
     def _state(self) -> tuple[str, int]:

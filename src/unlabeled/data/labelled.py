@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from unlabeled.data.labels import listed, name_of, numbers
+from unlabeled.data.labels import class_name, class_numbers, listing
 from unlabeled.data.loader import Table
-from unlabeled.data.module import tell
+from unlabeled.data.module import print_note
 from unlabeled.data.packed import PackedData
 from unlabeled.data.store import Packed
 from unlabeled.errors import UserError
@@ -55,7 +55,7 @@ class LabelledData(PackedData):
         if self.classes and len(self.given_names) > self.classes:
             n = len(self.given_names)
             raise UserError(
-                f"data.classes={self.classes}, but there are {n} ({listed(self.given_names)}): say data.classes={n}"
+                f"data.classes={self.classes}, but there are {n} ({listing(self.given_names)}): say data.classes={n}"
             )
         one = isinstance(class_subset, str) or not isinstance(class_subset, Sequence)
         self.chosen: Sequence[Any] | None = None  # names or numbers of the classes that training sees
@@ -74,12 +74,12 @@ class LabelledData(PackedData):
     def prepare_data(self) -> None:
         first = not self._summarized
         if self.chosen and self.class_names:  # otherwise the files that name them may be yet to come
-            numbers(self.chosen, self.class_names, "data.class_subset", self.source.name)
+            class_numbers(self.chosen, self.class_names, "data.class_subset", self.source.name)
         super().prepare_data()
         if self.classes is None:
             self.classes = len(self.class_names) or None
         for note in self.notes() if first else ():
-            tell(note)
+            print_note(note)
 
     def notes(self) -> Iterator[str]:
         """Settings that may mean something else than the user thinks."""
@@ -87,10 +87,10 @@ class LabelledData(PackedData):
         if unknown := [name for name in self.source_names if name not in names]:
             yield (
                 f"data={self.source.name} has classes that are not among data.class_names, and whose {self.noun} count "
-                f"as without a class: {listed(unknown)}"
+                f"as without a class: {listing(unknown)}"
             )
         for one in self.chosen or ():
-            (number,) = numbers([one], names, "data.class_subset", self.source.name)
+            (number,) = class_numbers([one], names, "data.class_subset", self.source.name)
             if isinstance(one, int) and one != number:
                 yield f"data.class_subset={one}: the class named {one}, which has the number {number}"
 
@@ -110,16 +110,17 @@ class LabelledData(PackedData):
         """The numbers of the classes that training sees; None: all."""
         if self.chosen is None:
             return None
-        return numbers(self.chosen, self.class_names, "data.class_subset", self.source.name)
+        return class_numbers(self.chosen, self.class_names, "data.class_subset", self.source.name)
 
     def pack(self, split: str) -> Packed:
         if split not in self._packs and self.given_names and self.source_names not in ((), self.given_names):
             # another folder than the one whose classes were counted: its numbers are its own
             number = {name: i for i, name in enumerate(self.given_names)}
-            numbers = torch.tensor([*(number.get(name, -1) for name in self.source_names), -1])  # the last of label -1
+            known = [number.get(name, -1) for name in self.source_names]
+            relabelled = torch.tensor([*known, -1])  # the last of label -1
             packed = super().pack(split)
             key = f"{packed.key}-{hashlib.sha256(repr(self.given_names).encode()).hexdigest()[:8]}"
-            arrays = packed.arrays | {"labels": numbers[packed.labels]}
+            arrays = packed.arrays | {"labels": relabelled[packed.labels]}
             self._packs[split], self.keys[split] = packed._replace(arrays=arrays, key=key), key
         return super().pack(split)
 
@@ -166,7 +167,7 @@ class LabelledData(PackedData):
         if rest or not each:
             raise UserError(f"{name} has {len(found[0])} classes: say a multiple of that")
         if each > (least := int(found[1].min())):
-            rare = name_of(int(found[0][found[1].argmin()]), self.class_names)
+            rare = class_name(int(found[0][found[1].argmin()]), self.class_names)
             raise UserError(f"{name} has {least} training {self.noun} of class {rare}: say fewer labels")
         order = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(mix(self.label_seed, 3)))]
         return torch.cat([order[y[order] == c][:each] for c in found[0].tolist()])
@@ -179,9 +180,9 @@ class LabelledData(PackedData):
             raise UserError(f"data.class_subset: the {self.noun} of data={self.source.name} have no class each")
         if missing := sorted(set(classes) - set(found)):
             names = self.class_names
-            name = name_of(missing[0], names)
+            name = class_name(missing[0], names)
             if names:
-                there = f"training {self.noun} are of {listed([name_of(c, names) for c in found])}"
+                there = f"training {self.noun} are of {listing([class_name(c, names) for c in found])}"
             else:
                 there = f"there are {len(found)}, {found[0]} to {found[-1]}"
             raise UserError(f"data.class_subset: data={self.source.name} has no class {name}: {there}")

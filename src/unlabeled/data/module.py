@@ -100,7 +100,7 @@ class TableData(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
-def tell(line: str) -> None:
+def print_note(line: str) -> None:
     """One process says it."""
     if not getattr(rank_zero_only, "rank", 0):
         print(f"note: {line}", file=sys.stderr, flush=True)

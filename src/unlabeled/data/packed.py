@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unlabeled.data.module import TableData, tell
+from unlabeled.data.module import TableData, print_note
 from unlabeled.data.protocols import Source
 from unlabeled.data.store import Packed
 from unlabeled.errors import UserError
@@ -51,7 +51,7 @@ class PackedData(TableData):
         for split in self.source.splits:
             self.pack(split)
         if not self._summarized and any(packed.new for packed in self._packs.values()):
-            tell(self.summary())
+            print_note(self.summary())
         self._summarized = True
 
     def pack(self, split: str) -> Packed:

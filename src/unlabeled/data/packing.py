@@ -100,12 +100,12 @@ def _write(raw: RawImages, shape: tuple[int, int, int], title: str, folder: Path
 
 def _refuse(title: str, broken: dict[int, Unreadable], count: int, whole: bool) -> None:
     """Raise UserError where the images that cannot be read may not be left out."""
-    files = named([(str(one.path), one.reason) for one in broken.values()])
+    files = describe_files([(str(one.path), one.reason) for one in broken.values()])
     if whole or len(broken) == count:
         raise UserError(f"{title}: {len(broken)} of {count} images cannot be read: {files}: replace or remove them")
 
 
-def named(files: Sequence[tuple[str, str]], most: int = 5) -> str:
+def describe_files(files: Sequence[tuple[str, str]], most: int = 5) -> str:
     """Files and what is wrong with them, the first few by name."""
     more = f" and {len(files) - most} more" * (len(files) > most)
     return ", ".join(f"{path} ({reason})" for path, reason in files[:most]) + more
@@ -136,12 +136,12 @@ def _fitted(
 
 def _try(picture: Picture, shape: tuple[int, int, int]) -> np.ndarray | Unreadable:
     try:
-        return fit(picture, shape)
+        return resize(picture, shape)
     except Unreadable as error:
         return error
 
 
-def fit(picture: Picture, shape: tuple[int, int, int]) -> np.ndarray:
+def resize(picture: Picture, shape: tuple[int, int, int]) -> np.ndarray:
     """One image as uint8 (C, H, W): scaled to cover, centre-cropped, grey or RGB."""
     channels, height, width = shape
     if isinstance(picture, np.ndarray):

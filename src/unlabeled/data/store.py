@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from unlabeled.errors import UserError
-from unlabeled.files import FULL
+from unlabeled.files import DISK_FULL
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ def _make(target: Path, load: Callable[[Path], Any], write: Callable[[Path], Non
         os.chmod(unfinished, 0o755)
         _rename(unfinished, target, load)
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL:
             raise UserError(f"{title} failed: {error}") from error
         raise UserError(
             f"{title}: {target.parent} is full ({error.strerror}): free some space, or say data.packed=FOLDER"

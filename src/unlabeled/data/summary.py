@@ -7,20 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unlabeled.data.labels import FEW, name_of
+from unlabeled.data.labels import FEW, class_name
 from unlabeled.data.packed import SPLITS
-from unlabeled.data.packing import named
+from unlabeled.data.packing import describe_files
 
 
 def summary(data: Any) -> str:
     """Images of each split, classes with their counts, images that training and test share, and what was left out."""
     suffixes = [suffix for suffix in ("", "_a", "_b") if f"train{suffix}" in data.source.splits]
-    parts = [part for suffix in suffixes for part in divided(data, suffix)]
+    parts = [part for suffix in suffixes for part in split_parts(data, suffix)]
     labels = torch.cat([data.pack(split).labels for split in data.source.splits])
     if suffixes == [""] and labels.ndim == 1 and (labels >= 0).any():  # domains are known by their names
         own, rows = data.divide("train")
         y = data.pack(own).labels
-        parts += counted(labels, y if rows is None else y[rows], getattr(data, "class_names", ()))
+        parts += class_parts(labels, y if rows is None else y[rows], getattr(data, "class_names", ()))
     left = left_out(data)
     parts += [f"left out: {left}"] if left else []
     return f"data={data.source.name}: {'; '.join(parts)}"
@@ -28,14 +28,15 @@ def summary(data: Any) -> str:
 
 def left_out(data: Any) -> str:
     """What is not among the images, and why."""
-    left = [f"{some(paths)} ({why})" for why, paths in getattr(data.source, "left", {}).items()]
-    spoilt = [file for split in data.source.splits for file in data.pack(split).left]
-    if spoilt:
-        left.insert(0, f"{len(spoilt):,} that cannot be read: {named(spoilt)}" if len(spoilt) > 1 else named(spoilt))
+    left = [f"{first_paths(paths)} ({why})" for why, paths in getattr(data.source, "left", {}).items()]
+    broken = [file for split in data.source.splits for file in data.pack(split).left]
+    if broken:
+        count = f"{len(broken):,} that cannot be read: " * (len(broken) > 1)
+        left.insert(0, count + describe_files(broken))
     return "; ".join(left)
 
 
-def divided(data: Any, suffix: str) -> list[str]:
+def split_parts(data: Any, suffix: str) -> list[str]:
     """How many images each split has, and how many of those held out are equal to a training image."""
     images = {}
     for split in SPLITS:
@@ -55,11 +56,11 @@ def divided(data: Any, suffix: str) -> list[str]:
     return parts
 
 
-def counted(labels: Tensor, trained: Tensor, names: Sequence[str]) -> list[str]:
+def class_parts(labels: Tensor, trained: Tensor, names: Sequence[str]) -> list[str]:
     """Classes and how many images they have; labels: of all images, and of those in training."""
     found, counts = labels[labels >= 0].unique(return_counts=True)
     if len(found) <= FEW and names:
-        each = ", ".join(f"{name_of(c, names)} {n:,}" for c, n in zip(found.tolist(), counts.tolist(), strict=True))
+        each = ", ".join(f"{class_name(c, names)} {n:,}" for c, n in zip(found.tolist(), counts.tolist(), strict=True))
         parts = [f"{len(found)} classes: {each}" if len(found) > 1 else f"1 class: {each}"]
     else:
         least, most = int(counts.min()), int(counts.max())
@@ -67,9 +68,9 @@ def counted(labels: Tensor, trained: Tensor, names: Sequence[str]) -> list[str]:
     if without := int((labels < 0).sum()):
         parts.append(f"{without:,} images without a class")
     if unseen := sorted(set(found.tolist()) - set(trained.tolist())):
-        parts.append(f"no training image of {', '.join(name_of(c, names) for c in unseen[:FEW])}")
+        parts.append(f"no training image of {', '.join(class_name(c, names) for c in unseen[:FEW])}")
     return parts
 
 
-def some(paths: Sequence[Path], most: int = 3) -> str:
+def first_paths(paths: Sequence[Path], most: int = 3) -> str:
     return ", ".join(map(str, paths[:most])) + f" and {len(paths) - most:,} more" * (len(paths) > most)

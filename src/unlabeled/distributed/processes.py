@@ -18,24 +18,24 @@ from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEn
 
 from unlabeled.errors import Interrupted, UserError
 
-PATIENCE = timedelta(minutes=30)  # for the first process's word
-GRACE = 120  # seconds that processes have to save when a run is stopped
+RENDEZVOUS_TIMEOUT = timedelta(minutes=30)  # for the first process's word
+STOP_TIMEOUT = 120  # seconds that processes have to save when a run is stopped
 
 
 class ProcessGroup(NamedTuple):
     """The processes that were started with this one."""
 
     rank: int
-    here: int  # on this node
+    local: int  # on this node
     nodes: int
     address: str  # where they find the first one
 
     @property
     def world(self) -> int:
-        return self.here * self.nodes
+        return self.local * self.nodes
 
 
-def together() -> ProcessGroup | None:
+def process_group() -> ProcessGroup | None:
     """Who srun or torchrun started this process with; None where nobody did."""
     if TorchElasticEnvironment.detect():
         world, here = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
@@ -59,7 +59,7 @@ def environment() -> Any:
     """Lightning's word for it; named, because its own guess takes any shell inside an allocation for srun's child."""
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
-    return SLURMEnvironment(auto_requeue=False) if together() else LightningEnvironment()
+    return SLURMEnvironment(auto_requeue=False) if process_group() else LightningEnvironment()
 
 
 _store: list[Any] = []  # kept open: the others may still be reading
@@ -68,11 +68,11 @@ _talks = itertools.count()
 
 def all_gather(word: str) -> list[str]:
     """What each of the processes started together has to say, in the order of their ranks."""
-    group = together()
+    group = process_group()
     if group is None:
         return [word]
     if not _store:
-        _store.append(next(torch.distributed.rendezvous(group.address, timeout=PATIENCE))[0])
+        _store.append(next(torch.distributed.rendezvous(group.address, timeout=RENDEZVOUS_TIMEOUT))[0])
     store = _store[0]
     key = f"unlabeled/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{next(_talks)}"
     store.set(f"{key}/{group.rank}", word)
@@ -89,7 +89,7 @@ def broadcast_from_rank0(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
     No process can so have another configuration than the first. Where `work` fails, all end; the first says why.
     """
-    group = together()
+    group = process_group()
     if group is None:
         return work()
     found = None
@@ -119,7 +119,7 @@ def launch(count: int, module: str, *words: str, what: str, stopped: str) -> Non
     if threading.current_thread() is threading.main_thread():
         handlers = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     command = [sys.executable, "-m", "unlabeled.distributed.torchrun", "--standalone", f"--nproc-per-node={count}"]
-    settings = {"TORCH_CPP_LOG_LEVEL": "ERROR"} | os.environ | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(GRACE)}
+    settings = {"TORCH_CPP_LOG_LEVEL": "ERROR"} | os.environ | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(STOP_TIMEOUT)}
     try:
         # Ctrl-C comes to them from here, once
         process = subprocess.Popen([*command, "-m", module, *words], env=settings, start_new_session=True)
@@ -145,7 +145,7 @@ def is_peer_failure(error: BaseException) -> bool:
 
 
 @contextmanager
-def saved_first() -> Iterator[None]:
+def save_before_requeue() -> Iterator[None]:
     """A scheduler's SIGUSR1 or SIGUSR2 (submitit: out of time, or preempted) first saves the run, as SIGTERM does.
 
     Then it goes to whoever listened to it before, who gives the job back to the queue.

@@ -8,17 +8,17 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map_only
 
 
-def whole(tree: Any) -> Any:
+def gather_shards(tree: Any) -> Any:
     """Nested containers with their parts put together on the CPU. All ranks call it."""
     return tree_map_only(DTensor, lambda value: value.full_tensor().cpu(), tree)
 
 
-def own(value: Tensor) -> Tensor:
+def local_part(value: Tensor) -> Tensor:
     """This rank's part, where it lies; a tensor that is not shared out, as it is."""
     return value.to_local() if isinstance(value, DTensor) else value
 
 
-def like(value: Any, model: Tensor) -> Any:
+def shard_like(value: Any, model: Tensor) -> Any:
     """A whole tensor shared out as `model` is, if it has its shape; anything else as it is."""
     plain = isinstance(value, Tensor) and not isinstance(value, DTensor)
     if isinstance(model, DTensor) and plain and value.shape == model.shape:
@@ -27,7 +27,7 @@ def like(value: Any, model: Tensor) -> Any:
 
 
 @torch.no_grad()
-def finite(value: Tensor) -> bool:
+def all_finite(value: Tensor) -> bool:
     """Whether all of it is, on every rank."""
     if not isinstance(value, DTensor):
         # NaN passes through both; a tenth of the time of isfinite, which writes down one bit for each

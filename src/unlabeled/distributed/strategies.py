@@ -17,8 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from unlabeled.distributed.sharded import like, whole
-from unlabeled.distributed.synchronized import SynchronisedBatchNorm
+from unlabeled.distributed.sharded import gather_shards, shard_like
+from unlabeled.distributed.synchronized import SynchronizedBatchNorm
 from unlabeled.errors import UserError
 
 WRAPPING = inspect.signature(DistributedDataParallel).parameters
@@ -30,7 +30,7 @@ def networks(method: nn.Module) -> dict[str, nn.Module]:
     return {n: m for n, m in children if type(m).forward is not nn.Module.forward and any(True for _ in m.parameters())}
 
 
-def pieces(method: nn.Module) -> dict[str, nn.Module]:
+def shardable(method: nn.Module) -> dict[str, nn.Module]:
     """The networks; of a discriminator with features (nn/gan/discriminators.py) body and head by themselves."""
     found: dict[str, nn.Module] = {}
     for name, network in networks(method).items():
@@ -40,7 +40,7 @@ def pieces(method: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-class Synchronisation(LayerSync):
+class SynchronizedNorms(LayerSync):
     """trainer.sync_batchnorm=true on a CPU, for which torch has none."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Synchronisation(LayerSync):
     def apply(self, model: nn.Module) -> nn.Module:
         self._kinds = {module: type(module) for module in model.modules() if isinstance(module, _BatchNorm)}
         for module in self._kinds:
-            module.__class__ = SynchronisedBatchNorm  # the same weights and statistics; another forward
+            module.__class__ = SynchronizedBatchNorm  # the same weights and statistics; another forward
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
@@ -73,7 +73,7 @@ class Replicated(DDPStrategy):
 
     def setup(self, trainer: Any) -> None:
         if self._layer_sync is not None and self.root_device.type == "cpu":
-            self._layer_sync = Synchronisation()
+            self._layer_sync = SynchronizedNorms()
         super().setup(trainer)
 
     def on_validation_start(self) -> None:  # after the callbacks': averages are in their places by now
@@ -99,7 +99,7 @@ class Sharded(Replicated):
             raise UserError("trainer=fsdp cannot differentiate twice, as this penalty does: say trainer=ddp")
         if self.precision_plugin.precision == "16-mixed":
             raise UserError("trainer=fsdp has no loss scaling: say trainer.precision=bf16-mixed")
-        self._shards = pieces(method)
+        self._shards = shardable(method)
         if not self._shards:
             raise UserError(f"trainer=fsdp: {type(method).__name__} has no network to shard: say trainer=ddp")
         if not all(parameter.is_contiguous() for parameter in method.parameters()):
@@ -161,17 +161,17 @@ class Sharded(Replicated):
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         assert self.lightning_module is not None
-        return whole(self.lightning_module.state_dict())
+        return gather_shards(self.lightning_module.state_dict())
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        return whole(super().optimizer_state(optimizer))
+        return gather_shards(super().optimizer_state(optimizer))
 
     def load_optimizer_state_dict(self, checkpoint: Any) -> None:
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             for i, values in state["state"].items():
                 for name, value in values.items():
-                    values[name] = like(value, parameters[i])
+                    values[name] = shard_like(value, parameters[i])
             kinds = [(group.get("foreach"), group.get("fused")) for group in optimizer.param_groups]
             optimizer.load_state_dict(state)
             for group, (foreach, fused) in zip(optimizer.param_groups, kinds, strict=True):

@@ -21,7 +21,7 @@ class Sum(torch.autograd.Function):
         return Sum.apply(gradient)
 
 
-class SynchronisedBatchNorm(_BatchNorm):
+class SynchronizedBatchNorm(_BatchNorm):
     """(B, C, ...): mean and variance of each channel over all ranks' batches, which may differ in size."""
 
     def _check_input_dim(self, x: Tensor) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unlabeled.batches import Images
 from unlabeled.capabilities import SamplesPosterior, SamplesPrior
-from unlabeled.errors import UserError, nearest
+from unlabeled.errors import UserError, suggest
 from unlabeled.evaluation.figures.drawing import inverts
 from unlabeled.evaluation.stats.fits import quiet
 from unlabeled.seeding import mix, seed_noise
@@ -34,7 +34,7 @@ def give(study: Any, name: str, samplers: dict[str, Sampler]) -> None:
     if name == "own":
         return
     if name not in samplers:
-        raise UserError(f"evaluation.sampler={name}: {nearest(name, ['own', *samplers])}")
+        raise UserError(f"evaluation.sampler={name}: {suggest(name, ['own', *samplers])}")
     method = study.method
     if study.data.batch is not Images or not inverts(method):
         raise UserError(

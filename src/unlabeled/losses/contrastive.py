@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, distributed
 from torch.nn.functional import cross_entropy, normalize
 
-from unlabeled.errors import several
+from unlabeled.errors import require_several
 
 
 class Gather(torch.autograd.Function):
@@ -48,7 +48,7 @@ class NTXent:
             all_a, all_b, first = za, zb, 0
             if distributed.is_available() and distributed.is_initialized() and za.requires_grad:
                 all_a, all_b, first = Gather.apply(za), Gather.apply(zb), distributed.get_rank() * len(za)
-            several(all_a, "a contrastive loss")
+            require_several(all_a, "a contrastive loss")
             logits = torch.cat([za, zb]) @ torch.cat([all_a, all_b]).T / self.temperature  # (2B, 2 world B)
             row = torch.arange(len(za), device=za.device) + first  # where view a of image i stands among all
             itself = torch.cat([row, row + len(all_a)])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from unlabeled.errors import UserError, several
+from unlabeled.errors import UserError, require_several
 
 # squared distance over the expected one between two draws of N(0, I_D), times 2; scale -> k, 1 where points meet
 KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
@@ -46,7 +46,7 @@ class MMD:
 
         Raises UserError where that were to be learned from.
         """
-        several(z, "MMD")
+        require_several(z, "MMD")
         if min(len(z), len(prior)) < 2:
             return z.new_zeros(())
         z, prior = z.float(), prior.float()

@@ -38,7 +38,7 @@ class Log:
                 self.file.write("".join(f"{each}\n" for each in self.waiting))
             self.waiting.clear()
 
-    def into(self, folder: Path, anew: bool = False, head: bool = True) -> None:
+    def write_to(self, folder: Path, anew: bool = False, head: bool = True) -> None:
         """Write to FOLDER/log.txt from now on, first what was said before; behind what is there, unless `anew`."""
         if self.file is not None:
             return
@@ -55,7 +55,7 @@ class Log:
                 self.file.close()
 
 
-class Both:
+class Tee:
     """A stream whose whole lines the log gets too; in all else the stream itself."""
 
     def __init__(self, stream: Any, log: Log):
@@ -65,7 +65,7 @@ class Both:
         done = self.stream.write(text)
         *lines, begun = (self.begun + text).split("\n")
         for line in lines:
-            self.log.take(shown(line))
+            self.log.take(visible(line))
         told = begun.rstrip("\r")
         self.begun = begun[told.rfind("\r") + 1 :]
         return done
@@ -78,7 +78,7 @@ class Both:
         return getattr(self.stream, name)
 
 
-def shown(line: str) -> str:
+def visible(line: str) -> str:
     """What of a line is to be seen in the end."""
     return STYLE.sub("", line.rstrip("\r").rpartition("\r")[2]).rstrip()
 
@@ -86,9 +86,9 @@ def shown(line: str) -> str:
 _log = Log()  # of the job at hand
 
 
-def into(folder: Path, anew: bool = False, head: bool = True) -> None:
+def write_to(folder: Path, anew: bool = False, head: bool = True) -> None:
     """The job's folder is known: its log goes there. head: with the time in front, as the first process writes it."""
-    _log.into(folder, anew, head)
+    _log.write_to(folder, anew, head)
 
 
 def size(folder: Path) -> int:
@@ -97,11 +97,11 @@ def size(folder: Path) -> int:
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def recorded() -> Iterator[None]:
     """What a job prints is for its log."""
     global _log
     _log, streams = Log(), (sys.stdout, sys.stderr)
-    sys.stdout, sys.stderr = Both(sys.stdout, _log), Both(sys.stderr, _log)
+    sys.stdout, sys.stderr = Tee(sys.stdout, _log), Tee(sys.stderr, _log)
     try:
         yield
     except signals.Stopped:

@@ -29,14 +29,14 @@ def listen() -> None:
     """
     _Asked.number, _Asked.process = 0, os.getpid()
     for number in NUMBERS:
-        signal.signal(number, at_once)
+        signal.signal(number, exit_at_once)
 
 
-def work() -> None:
+def stop_cleanly() -> None:
     """From here on what is half made is put away first. Does nothing where another program than ours listens."""
     for number in NUMBERS:
-        if signal.getsignal(number) is at_once:
-            signal.signal(number, orderly)
+        if signal.getsignal(number) is exit_at_once:
+            signal.signal(number, raise_stopped)
 
 
 class Listening:
@@ -53,23 +53,23 @@ class Listening:
             signal.signal(number, listener)
 
 
-def check() -> None:
+def reraise() -> None:
     """Raise Stopped again where somebody has made another exception of it."""
     if _Asked.number:
         raise Stopped(128 + _Asked.number) from None
 
 
-def at_once(number: int, frame: object) -> None:
-    _say()
-    _leave(number)
+def exit_at_once(number: int, frame: object) -> None:
+    _print_stopped()
+    _exit(number)
 
 
-def orderly(number: int, frame: object) -> None:
+def raise_stopped(number: int, frame: object) -> None:
     """Raise Stopped. A second signal, or PATIENCE seconds, end the program as it is."""
     if _Asked.number or os.getpid() != _Asked.process:
-        _leave(number)
+        _exit(number)
     _Asked.number = number
-    _say()
+    _print_stopped()
     sys.unraisablehook = lambda _: None  # it may be raised where nobody can catch it
     _thread.start_new_thread(_wait, (number,))  # not a Timer: the signal may have come amid threading's own work
     raise Stopped(128 + number)
@@ -78,10 +78,10 @@ def orderly(number: int, frame: object) -> None:
 def _wait(number: int) -> None:
     time.sleep(PATIENCE)
     if _Asked.number:
-        _leave(number)
+        _exit(number)
 
 
-def _say() -> None:
+def _print_stopped() -> None:
     """Not by `print`, amid which the signal may have come."""
     if os.getpid() == _Asked.process:
         try:  # noqa: SIM105
@@ -90,7 +90,7 @@ def _say() -> None:
             pass
 
 
-def _leave(number: int) -> None:
+def _exit(number: int) -> None:
     if os.getpid() == _Asked.process:
         try:  # noqa: SIM105
             sys.stdout.flush()

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from unlabeled.app.cli.main import composed, is_choice
 from unlabeled.commands import quoted
-from unlabeled.errors import UserError, nearest
+from unlabeled.errors import UserError, suggest
 
 TYPES: dict[str, Any] = {  # of keys that no constructor takes
     "seed": int,
@@ -138,7 +138,7 @@ def check_values(config: DictConfig, words: Sequence[str] = ()) -> None:
     begun = config.get("resume") not in (None, "auto")  # by the words of then, whose readers may be gone
     for key in () if begun else map(str, config):
         if key not in known and f"${{{key}" not in text:
-            raise UserError(f"there is no key {key}, and nothing reads it: {nearest(key, known)}")
+            raise UserError(f"there is no key {key}, and nothing reads it: {suggest(key, known)}")
     unknown = set()
     for path, node, key, wanted, ours in _values(config):
         value = _plain(node, key)
@@ -212,7 +212,7 @@ def _values(config: DictConfig) -> Iterator[tuple[str, DictConfig, str, Any, boo
                     continue
                 if name not in takes and not more:
                     who = taker.rpartition(".")[2]
-                    raise UserError(f"there is no key {at}: {who} refuses {name}; {nearest(name, takes)}")
+                    raise UserError(f"there is no key {at}: {who} refuses {name}; {suggest(name, takes)}")
                 wanted = NARROWER.get(at) or (takes if taker else TYPES).get(at if not taker else name, Any)
                 yield at, node, name, wanted, taker.startswith("unlabeled.") or not taker
                 child = node._get_node(name)

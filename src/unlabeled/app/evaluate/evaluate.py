@@ -21,16 +21,16 @@ from unlabeled.app.cli.main import explain
 from unlabeled.app.cli.terminal import show as show_tables
 from unlabeled.app.cli.terminal import tables
 from unlabeled.app.cli.types import check_values
-from unlabeled.app.evaluate.provenance import described
+from unlabeled.app.evaluate.provenance import describe
 from unlabeled.app.evaluate.publish import publish
-from unlabeled.app.evaluate.target import EvaluationTarget, checkpointed, collected
-from unlabeled.app.run.build import quiet
+from unlabeled.app.evaluate.target import EvaluationTarget, checkpoint_target, folder_target
+from unlabeled.app.run.build import silence_lightning
 from unlabeled.app.run.checkpoint import locate
-from unlabeled.app.run.folders import new_folder, stamp
+from unlabeled.app.run.folders import new_folder, timestamp
 from unlabeled.app.run.plan import resolve, result_of
 from unlabeled.app.run.secrets import redact
 from unlabeled.distributed.processes import launch
-from unlabeled.errors import UserError, told
+from unlabeled.errors import UserError, error_line
 from unlabeled.evaluation.figures.drawing import Album, curves_svg, titled
 from unlabeled.evaluation.figures.evaluation import draw_figures
 from unlabeled.evaluation.metric import Evaluator, Metric
@@ -38,13 +38,13 @@ from unlabeled.evaluation.ranks import Elsewhere, Ranks
 from unlabeled.evaluation.report.page import render
 from unlabeled.evaluation.report.verdicts import ARROWS, heading
 from unlabeled.evaluation.study import Study
-from unlabeled.files import strict, write, write_json
+from unlabeled.files import finite_json, write, write_json
 from unlabeled.seeding import seed_noise
 
 
 def evaluate(config: DictConfig) -> None:
     """Measure a checkpoint, or a folder of samples; writes evaluation.json and pictures, prints a table."""
-    signals.work()
+    signals.stop_cleanly()
     hydra = HydraConfig.get()
     given = list(hydra.overrides.task)
     job: dict[str, Any] = {"name": " ".join(given)}
@@ -54,18 +54,18 @@ def evaluate(config: DictConfig) -> None:
             raise UserError("say checkpoint=RUN (see --help), or samples=FOLDER reference=FOLDER")
         if config.samples is not None and config.reference is None:
             raise UserError("say reference=FOLDER too: the real images that the samples are held against")
-        refuse_idle(given, "checkpoint" if config.samples is None else "samples")
+        check_unused_keys(given, "checkpoint" if config.samples is None else "samples")
         folder = output_folder(config)
-        log.into(folder, anew=True)
+        log.write_to(folder, anew=True)
         plain = resolve(config) | {"overrides": given}
         if config.devices > 1:
-            spread(plain, folder)
+            run_processes(plain, folder)
         else:
             measure(plain, folder, Ranks())
         content = json.loads((folder / "evaluation.json").read_text())
         job |= {"folder": str(folder), "evaluation": content}
         if failed := content.get("failed"):
-            raise UserError(f"{failures(failed)} (the other numbers are written)")
+            raise UserError(f"{failure_line(failed)} (the other numbers are written)")
     except Exception as error:
         job["error"] = explain(error)
         raise
@@ -75,25 +75,25 @@ def evaluate(config: DictConfig) -> None:
             write_json(Path(hydra.sweep.dir) / f"{hydra.job.num}.json", job)
 
 
-IDLE = {"checkpoint": ("size", "channels", "reference", "data.batch_size"), "samples": ("weights",)}
-ONLY = {
+UNUSED = {"checkpoint": ("size", "channels", "reference", "data.batch_size"), "samples": ("weights",)}
+FOLDER_KEYS = {
     "data": ("root", "packed"),
     "evaluation": ("extractor", "extractor_weights"),
 }  # keys that folders have a use for
 
 
-def refuse_idle(words: list[str], mode: str) -> None:
+def check_unused_keys(words: list[str], mode: str) -> None:
     """Refuse what would change nothing: keys of the other mode, and of what is not measured on folders."""
     for word in words:
         key, _, value = word.lstrip("+~").partition("=")
         group, _, below = key.partition(".")
-        used = ONLY.get(group.partition("@")[0], (below,)) if mode == "samples" else (below,)
-        if value != "null" and (key in IDLE[mode] or below not in used):
+        used = FOLDER_KEYS.get(group.partition("@")[0], (below,)) if mode == "samples" else (below,)
+        if value != "null" and (key in UNUSED[mode] or below not in used):
             rest = f"; of {group} it takes {' and '.join(used)} alone" if below not in used else ""
             raise UserError(f"{word}: {key} has no effect with {mode}=...{rest}: leave it out")
 
 
-def spread(config: dict[str, Any], folder: Path) -> None:
+def run_processes(config: dict[str, Any], folder: Path) -> None:
     """`measure`, by several processes."""
     file = folder / "evaluate.yaml"
     file.write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
@@ -111,16 +111,16 @@ def measure(config: dict[str, Any], folder: Path, ranks: Ranks) -> None:
     What is measured is in evaluation.json before anything is drawn, and after each evaluator. One that fails is named
     there, and takes nothing else with it.
     """
-    quiet()
+    silence_lightning()
     device = choose_device(config["device"])
-    subject = (checkpointed if config["checkpoint"] else collected)(config, device, ranks)
+    subject = (checkpoint_target if config["checkpoint"] else folder_target)(config, device, ranks)
     study = subject.study
     found: dict[str, list[Metric]] = {}
     failed: dict[str, str] = {}
     due = {name: evaluator for name, evaluator in subject.evaluators.items() if evaluator.applies(study)}
     for i, (name, evaluator) in enumerate(due.items(), 1):
         seed_noise(config["seed"])
-        numbers, problem = ranks.together(partial(measured, evaluator, study))
+        numbers, problem = ranks.together(partial(measure_one, evaluator, study))
         if problem:
             failed[name] = problem
         else:
@@ -128,17 +128,17 @@ def measure(config: dict[str, Any], folder: Path, ranks: Ranks) -> None:
         if ranks.is_main and found:
             save(folder, config, subject, found, failed, [*list(due)[i:], "pictures"])
     if failed and not found:
-        raise UserError(failures(failed))
+        raise UserError(failure_line(failed))
     pictures = draw_figures(study, config["evaluation"]["pictures"])
     if ranks.is_main:
-        curves = kept_pictures(folder, subject, pictures)
+        curves = save_pictures(folder, subject, pictures)
         content = save(folder, config, subject, found, failed)
         write(folder / "report.html", render(content, pictures, curves))
         publish(subject.home, content, folder / "report.html")
         show(folder, subject, [number for several in found.values() for number in several], list(pictures))
 
 
-def failures(failed: dict[str, str]) -> str:
+def failure_line(failed: dict[str, str]) -> str:
     """Which evaluators failed, and why, in one line."""
     names: dict[str, list[str]] = {}
     for name, why in failed.items():
@@ -146,7 +146,7 @@ def failures(failed: dict[str, str]) -> str:
     return "; ".join(f"{', '.join(each)} failed: {why}" for why, each in names.items())
 
 
-def measured(evaluator: Evaluator, study: Study) -> list[Metric]:
+def measure_one(evaluator: Evaluator, study: Study) -> list[Metric]:
     """Its numbers. A bug leaves its traceback on the screen."""
     try:
         return evaluator.measure(study)
@@ -166,18 +166,18 @@ def save(
     unfinished: Sequence[str] = (),  # what is still to come: evaluators, pictures
 ) -> dict[str, Any]:
     """evaluation.json, and its content."""
-    content: dict[str, Any] = redact(described(config, subject, found))
+    content: dict[str, Any] = redact(describe(config, subject, found))
     content |= {"failed": failed} if failed else {}
     content |= {"unfinished": list(unfinished)} if unfinished else {}
     write_json(folder / "evaluation.json", content)
-    return strict(content)
+    return finite_json(content)
 
 
-def kept_pictures(folder: Path, subject: EvaluationTarget, pictures: Album) -> str:
+def save_pictures(folder: Path, subject: EvaluationTarget, pictures: Album) -> str:
     """Writes the pictures, and gives the run's curves as an <svg>. What fails is a note."""
     metrics, drawn = subject.home / "metrics.csv", list(pictures.items())
     for name, picture in drawn:
-        pictures.draw(name, partial(saved, picture, f"{heading(name)}: {subject.title}", folder / f"{name}.png"))
+        pictures.draw(name, partial(save_titled, picture, f"{heading(name)}: {subject.title}", folder / f"{name}.png"))
     for name in pictures.failed:
         (folder / f"{name}.png").unlink(missing_ok=True)  # an earlier evaluation's
     curves = ""
@@ -186,12 +186,12 @@ def kept_pictures(folder: Path, subject: EvaluationTarget, pictures: Album) -> s
             with open(metrics, newline="") as file:
                 curves = curves_svg(list(csv.DictReader(file)), result_of(subject.home).get("monitor"))
     except Exception as error:
-        pictures.failed["curves"] = told(error)
+        pictures.failed["curves"] = error_line(error)
     subject.study.notes.extend(pictures.notes())
     return curves
 
 
-def saved(picture: Image, title: str, file: Path) -> Image:
+def save_titled(picture: Image, title: str, file: Path) -> Image:
     """The picture below its title, which is in the file too."""
     page = titled(picture, title)
     page.save(file)
@@ -203,7 +203,7 @@ def show(folder: Path, subject: EvaluationTarget, numbers: list[Metric], picture
     console = Console(highlight=False)
     if numbers:
         console.print(subject.title, soft_wrap=True, markup=False)
-        show_tables(console, tables(*listed(numbers), console.width, wraps=(2,), left=(0, 1, 2)))
+        show_tables(console, tables(*number_table(numbers), console.width, wraps=(2,), left=(0, 1, 2)))
     else:
         console.print("no number of this version applies to what this method can do")
     eyes = subject.study.extractor
@@ -219,7 +219,7 @@ def show(folder: Path, subject: EvaluationTarget, numbers: list[Metric], picture
     console.print(f"page      {folder / 'report.html'}", soft_wrap=True)
 
 
-def listed(numbers: list[Metric]) -> tuple[list[str], list[list[str]]]:
+def number_table(numbers: list[Metric]) -> tuple[list[str], list[list[str]]]:
     """(heads, rows) of the table: a number's value, with an arrow to where it is better, and what stands beside it."""
     rows = []
     for number in numbers:
@@ -245,7 +245,7 @@ def output_folder(config: DictConfig) -> Path:
     if config.output is not None:
         folder = Path(config.output)
     elif config.checkpoint is None:
-        return new_folder(Path("outputs") / "evaluations", f"{Path(config.samples).name}-{stamp()}")
+        return new_folder(Path("outputs") / "evaluations", f"{Path(config.samples).name}-{timestamp()}")
     else:
         file = locate(config.checkpoint)
         folder = (file.parent.parent if file.parent.name == "checkpoints" else file.parent) / "evaluation"

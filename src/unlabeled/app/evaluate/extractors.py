@@ -21,7 +21,7 @@ from unlabeled.app.cli.main import composed
 from unlabeled.app.run.checkpoint import load
 from unlabeled.app.run.plan import resolve
 from unlabeled.batches import Images, Paired, Unpaired, to_uint8
-from unlabeled.errors import UserError, nearest
+from unlabeled.errors import UserError, suggest
 from unlabeled.evaluation.features.extraction import subset
 from unlabeled.evaluation.features.extractors import CLIP, Cells, DINOv2, Extractor, Inception, Trained, sha256
 from unlabeled.evaluation.metrics.finetune import known
@@ -30,7 +30,8 @@ from unlabeled.evaluation.stats.linear import percent
 
 LAYOUT = 2  # raise it when classifiers that were trained before should not count any more
 FEWEST, MOST = 25_000, 200_000  # images that a classifier is trained on: 20 epochs, within these
-SAME = ("_target_", "source", "classes", "val", "test", "split_seed")  # settings: equal ones hold out equal images
+# settings: equal ones hold out equal images
+SPLIT_SETTINGS = ("_target_", "source", "classes", "val", "test", "split_seed")
 PIXELS = 8e5  # pixels a second that it is trained on, on one core
 
 
@@ -80,12 +81,12 @@ def choose(
         raise UserError(f"{key}_weights is a file of {', '.join(FILES)}: say which as {key}=...")
     if name == "none":
         return None
-    shop = Shop(run, data, cache, device, trusted_packages, ranks, key)
+    shop = ExtractorFinder(run, data, cache, device, trusted_packages, ranks, key)
     with isolate_rng():  # networks draw their first weights, also when others are loaded into them
         return shop.at_hand(notes) if name == "auto" else shop.asked_for(name, weights)
 
 
-class Shop:
+class ExtractorFinder:
     """Where extractors for one data set come from."""
 
     def __init__(
@@ -122,7 +123,7 @@ class Shop:
         elif path.exists() or os.sep in name or name.endswith(".ckpt"):
             extractor = self.trained(path)
         else:
-            raise UserError(f"{self.key}={name}: there is no such run, nor name: {nearest(name, NAMES)}")
+            raise UserError(f"{self.key}={name}: there is no such run, nor name: {suggest(name, NAMES)}")
         extractor.check(self.data.shape)
         return extractor
 
@@ -193,7 +194,7 @@ class Shop:
             facts |= {} if reached is None else {"val_accuracy": reached}
         channels, height, width = run["data"]["shape"]
         extractor = Trained(method, f"{model}-{data}", (channels, height, width), facts)
-        if own or all(run["data"].get(key) == self.settings.get(key) for key in SAME):
+        if own or all(run["data"].get(key) == self.settings.get(key) for key in SPLIT_SETTINGS):
             self.check_accuracy(extractor)
         return extractor
 

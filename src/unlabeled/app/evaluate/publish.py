@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from unlabeled.app.run.build import finish, loggers_of
+from unlabeled.app.run.build import close_loggers, loggers_of
 from unlabeled.app.run.checkpoint import check_targets
 from unlabeled.app.run.plan import config_of
 from unlabeled.errors import UserError
@@ -25,7 +25,7 @@ def publish(home: Path, content: dict[str, Any], report: Path) -> None:
     loggers: list[Any] = []
     try:
         config = config_of(home)
-        config = moved(config, config["run"], str(home))
+        config = relocated(config, config["run"], str(home))
         ours = {k: v for k, v in (config.get("logger") or {}).items() if v["_target_"].startswith("unlabeled.loggers.")}
         check_targets(ours, ("unlabeled.loggers",))
         loggers += [logger for logger in loggers_of(config | {"logger": ours}) if not isinstance(logger, CSV)]
@@ -38,14 +38,14 @@ def publish(home: Path, content: dict[str, Any], report: Path) -> None:
         first = f"{type(error).__name__}: {error}".splitlines()[0]
         print(f"note: the run's loggers were not told of this evaluation: {first}", file=sys.stderr)
     finally:
-        finish(loggers)
+        close_loggers(loggers)
 
 
-def moved(tree: Any, old: str, new: str) -> Any:
+def relocated(tree: Any, old: str, new: str) -> Any:
     """A run's config as if the run had always lain in its new place."""
     if isinstance(tree, dict):
-        return {key: moved(value, old, new) for key, value in tree.items()}
+        return {key: relocated(value, old, new) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [moved(value, old, new) for value in tree]
+        return [relocated(value, old, new) for value in tree]
     inside = isinstance(tree, str) and (tree == old or tree.startswith(f"{old}/"))
     return new + tree[len(old) :] if inside else tree

@@ -11,12 +11,12 @@ from omegaconf import OmegaConf
 
 from unlabeled.app.cli.main import composed, options
 from unlabeled.app.evaluate.extractors import choose
-from unlabeled.app.run.changes import on_other_data
+from unlabeled.app.run.changes import with_other_data
 from unlabeled.app.run.checkpoint import load
 from unlabeled.app.run.plan import resolve
 from unlabeled.batches import Points
 from unlabeled.capabilities import Reconstructs, Samples, Translates
-from unlabeled.errors import UserError, nearest
+from unlabeled.errors import UserError, suggest
 from unlabeled.evaluation.metrics.distribution import Folders
 from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.sampler import give
@@ -33,15 +33,16 @@ class EvaluationTarget(NamedTuple):
     home: Path  # where the run lies
 
 
-def checkpointed(config: dict[str, Any], device: str, ranks: Ranks) -> EvaluationTarget:
+def checkpoint_target(config: dict[str, Any], device: str, ranks: Ranks) -> EvaluationTarget:
     """A checkpoint's method on the data that it was trained on, or on what `data` replaces."""
     trusted_packages = tuple(config["trusted_packages"])
     method, run, facts = load(config["checkpoint"], config["weights"], device, trusted_packages, config["data"])
-    now = on_other_data(run, config["data"])
+    now = with_other_data(run, config["data"])
     settings = now["data"]
-    data = ready(settings)
+    data = prepared_data(settings)
     chosen, cache = config["evaluation"], Path(data.packed) / "evaluation"
-    other = elsewhere(chosen["probe_data"], settings) if chosen["probe_data"] else None  # before anything takes time
+    # refused before anything takes time
+    other = probe_settings(chosen["probe_data"], settings) if chosen["probe_data"] else None
 
     def untrained() -> Any:
         torch.manual_seed(mix(config["seed"], 7) % 2**32)
@@ -77,7 +78,7 @@ def checkpointed(config: dict[str, Any], device: str, ranks: Ranks) -> Evaluatio
     if other:
         study.transfer = Study(
             method,
-            ready(other),
+            prepared_data(other),
             split=chosen["split"],
             seed=config["seed"],
             codes=chosen["codes"],
@@ -95,7 +96,7 @@ def checkpointed(config: dict[str, Any], device: str, ranks: Ranks) -> Evaluatio
     return EvaluationTarget(study, evaluators, title, run, facts, home)
 
 
-def collected(config: dict[str, Any], device: str, ranks: Ranks) -> EvaluationTarget:
+def folder_target(config: dict[str, Any], device: str, ranks: Ranks) -> EvaluationTarget:
     """The images of the folder `samples` beside those of the folder `reference`, whoever made them."""
     folders = {key: Path(config[key]).expanduser() for key in ("samples", "reference")}
     sources = {
@@ -107,7 +108,7 @@ def collected(config: dict[str, Any], device: str, ranks: Ranks) -> EvaluationTa
     settings: dict[str, Any] = {"_target_": "unlabeled.data.kinds.images.ImageData", "shape": shape, "batch_size": 100}
     root = config["data"]["root"] or os.environ.get("UNLABELED_DATA", "data")
     settings |= {"root": root, "packed": config["data"]["packed"], "val": 0.0, "test": 0.0}
-    samples, data = (ready(settings | {"source": source}) for source in sources.values())
+    samples, data = (prepared_data(settings | {"source": source}) for source in sources.values())
     chosen, cache = config["evaluation"], Path(data.packed) / "evaluation"
     method = SimpleNamespace(device=torch.device(device))
     study = Study(method, data, "train", config["seed"], cache=cache, ranks=ranks)
@@ -136,19 +137,19 @@ def collected(config: dict[str, Any], device: str, ranks: Ranks) -> EvaluationTa
     )
 
 
-def ready(settings: dict[str, Any]) -> Any:
+def prepared_data(settings: dict[str, Any]) -> Any:
     data = instantiate(settings, _convert_="all")
     data.prepare_data()
     return data
 
 
-def elsewhere(name: str, home: dict[str, Any]) -> dict[str, Any]:
+def probe_settings(name: str, home: dict[str, Any]) -> dict[str, Any]:
     """Settings of the data set `name`, or of the folder `name`, with images of the shape that the method takes."""
     folder, known = Path(name).expanduser(), options("data")
     if name in ("folder", "two_folders"):
         raise UserError(f"evaluation.probe_data={name}: which folder? say evaluation.probe_data=FOLDER, ./FOLDER")
     if name not in known and not folder.is_dir():
-        raise UserError(f"evaluation.probe_data={name}: no data set nor folder has this name: {nearest(name, known)}")
+        raise UserError(f"evaluation.probe_data={name}: no data set nor folder has this name: {suggest(name, known)}")
     config = composed("train", [f"data={name if name in known else 'folder'}"])
     if name not in known:
         config.data.source.path = str(folder)

@@ -21,18 +21,17 @@ from unlabeled.app.run.precision import precision
 from unlabeled.app.run.secrets import redact
 from unlabeled.callbacks.checkpoints import AtomicIO, Checkpoints
 from unlabeled.callbacks.measures import Measures
-from unlabeled.callbacks.own import OwnBuffers
 from unlabeled.callbacks.pace import Budget
+from unlabeled.callbacks.rank_buffers import RankBuffers
 from unlabeled.callbacks.records import Records
 from unlabeled.callbacks.trainer import callback, callbacks
 from unlabeled.capabilities import SamplesClasses
+from unlabeled.commands import without_places
 from unlabeled.distributed.processes import environment
 from unlabeled.errors import UserError
 from unlabeled.loggers.actions import close, go_on
 from unlabeled.loggers.csv import CSV
 from unlabeled.seeding import mix
-
-WHERE = ("run", "output", "resume", "data_root", "data_packed")  # overrides that tell nothing of what is trained
 
 
 def build(config: dict[str, Any]) -> tuple[Any, Any]:
@@ -45,7 +44,7 @@ def build(config: dict[str, Any]) -> tuple[Any, Any]:
     torch.manual_seed(seed)
     method = instantiate(fused(config), _convert_="all")
     restrict_classes(method, data)
-    try_optimizers(method)
+    check_optimizers(method)
     accelerate(method, config)
     return data, method
 
@@ -56,7 +55,7 @@ def restrict_classes(method: Any, data: Any) -> None:
         method.labels.restrict(present)
 
 
-def try_optimizers(method: Any) -> None:
+def check_optimizers(method: Any) -> None:
     """Refuse settings that an optimizer refuses, by their name: `model.optimizer.lr=-1`."""
     for name, part in vars(method).items():
         if isinstance(part, partial) and isinstance(part.func, type) and issubclass(part.func, Optimizer):
@@ -71,7 +70,7 @@ def make_trainer(config: dict[str, Any], method: Any, **settings: Any) -> Traine
     given, plugins = precision(config["trainer"] | settings)
     trainer = instantiate(
         given,
-        callbacks=[*instantiate(config["callbacks"], _convert_="all").values(), OwnBuffers()],
+        callbacks=[*instantiate(config["callbacks"], _convert_="all").values(), RankBuffers()],
         logger=loggers_of(config),
         profiler=given.get("profiler") or NoProfiler(),
         plugins=[AtomicIO(), environment(), *plugins],
@@ -102,7 +101,7 @@ def provide_extractors(trainer: Trainer, config: dict[str, Any], data: Any) -> N
 
 def loggers_of(config: dict[str, Any]) -> list[Any]:
     """The loggers that a resolved config names, under the run's own name, group and tags where none are given."""
-    named = identity(config)
+    named = run_identity(config)
     loggers = []
     for settings in (config.get("logger") or {}).values():
         own = {key: named[key] for key in ("name", "group") if key in settings and settings[key] is None}
@@ -112,21 +111,21 @@ def loggers_of(config: dict[str, Any]) -> list[Any]:
     return loggers
 
 
-def identity(config: dict[str, Any]) -> dict[str, Any]:
+def run_identity(config: dict[str, Any]) -> dict[str, Any]:
     """What a run is called: jobs of a sweep by their number and overrides, in one group."""
     names, folder = config["names"], Path(config["run"])
     home = config["model"]["_target_"].split(".")
     family = [home[2]] if home[:2] == ["unlabeled", "methods"] else []
-    told = [word for word in names.get("overrides", []) if word.partition("=")[0] not in WHERE]
+    words = without_places(names.get("overrides", []))
     sweep = names.get("sweep")
     return {
-        "name": f"{folder.name.split('-')[0]} {' '.join(told)}"[:120] if sweep else folder.name,
+        "name": f"{folder.name.split('-')[0]} {' '.join(words)}"[:120] if sweep else folder.name,
         "group": sweep,
         "tags": list(dict.fromkeys([names["model"], names["data"], *family])),
     }
 
 
-def catch_up(loggers: list[Any], folder: Path, batches: int) -> None:
+def rewind_loggers(loggers: list[Any], folder: Path, batches: int) -> None:
     """Bring the loggers of a resumed run to the batch that it goes on from."""
     for logger in loggers:
         if isinstance(logger, CSV):
@@ -136,7 +135,7 @@ def catch_up(loggers: list[Any], folder: Path, batches: int) -> None:
         go_on(logger, batches, rows)
 
 
-def finish(loggers: list[Any]) -> None:
+def close_loggers(loggers: list[Any]) -> None:
     """Close what a later job of the same process would otherwise go on writing into, and say where it is seen."""
     failed = sys.exc_info()[0] is not None
     for logger in loggers:
@@ -145,7 +144,7 @@ def finish(loggers: list[Any]) -> None:
             print(f"dashboard    {where}")
 
 
-def quiet() -> None:
+def silence_lightning() -> None:
     """Lightning's advertisements and advice about what is done here on purpose."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from hydra.utils import get_object, instantiate
 
-from unlabeled.app.run.changes import on_other_data
+from unlabeled.app.run.changes import with_other_data
 from unlabeled.callbacks.checkpoints import keep
 from unlabeled.errors import UserError
 from unlabeled.files import FORMAT
 
 TRUSTED = ("unlabeled", "torch.nn", "torch.optim")
-SPOILT = "damaged.ckpt"  # what last.ckpt is called where it was
+DAMAGED = "damaged.ckpt"  # what last.ckpt is called where it was
 
 
 class Damaged(UserError):
@@ -39,7 +39,7 @@ def locate(path: str | Path) -> Path:
     raise UserError(f"no such checkpoint: {path}: give a run's folder (outputs/...), or a .ckpt file")
 
 
-def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+def open_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     """A checkpoint's content, by weights-only loading.
 
     Raises UserError where the file is damaged (Damaged), none of ours, or holds anything but plain values and tensors.
@@ -55,7 +55,7 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
             f"{path} holds more than tensors and plain values, and is not opened: it could run code"
         ) from error
     except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError, NotImplementedError) as error:
-        others = [other.name for other in sorted(path.parent.glob("*.ckpt")) if other.name not in (path.name, SPOILT)]
+        others = [other.name for other in sorted(path.parent.glob("*.ckpt")) if other.name not in (path.name, DAMAGED)]
         beside = f": beside it lies {' and '.join(others)}" if others else ""
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise Damaged(f"{path} is damaged or not whole ({reason}): take another one{beside}") from error
@@ -71,7 +71,7 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
 
 def check_targets(node: Any, trusted_packages: tuple[str, ...]) -> None:
     """Refuse a config that would call anything but classes and functions of the trusted packages."""
-    found = list(foreign(node, trusted_packages))
+    found = list(untrusted_targets(node, trusted_packages))
     if found:
         given = [package for package in trusted_packages if package not in TRUSTED]
         packages = dict.fromkeys([*given, *(home.split(".")[0] for _, home in found)])
@@ -80,7 +80,7 @@ def check_targets(node: Any, trusted_packages: tuple[str, ...]) -> None:
         )
 
 
-def trusting(config: dict[str, Any]) -> list[str]:
+def trust_overrides(config: dict[str, Any]) -> list[str]:
     """The word that evaluate.py needs to open a run's checkpoints, where it needs one."""
     packages = packages_of(config)
     return [f"trusted_packages=[{','.join(packages)}]"] if packages else []
@@ -88,10 +88,11 @@ def trusting(config: dict[str, Any]) -> list[str]:
 
 def packages_of(config: dict[str, Any]) -> list[str]:
     """The packages beside the trusted ones that a run's config calls."""
-    return list(dict.fromkeys(home.split(".")[0] for _, home in foreign([config["model"], config["data"]], TRUSTED)))
+    found = untrusted_targets([config["model"], config["data"]], TRUSTED)
+    return list(dict.fromkeys(home.split(".")[0] for _, home in found))
 
 
-def foreign(node: Any, trusted_packages: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def untrusted_targets(node: Any, trusted_packages: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Classes and functions that a config names, and where they are defined, which is in no trusted package."""
     if isinstance(node, dict):
         target = node.get("_target_")
@@ -100,10 +101,10 @@ def foreign(node: Any, trusted_packages: tuple[str, ...]) -> Iterator[tuple[str,
             if not any(home == package or home.startswith(f"{package}.") for package in trusted_packages):
                 yield str(target), home
         for value in node.values():
-            yield from foreign(value, trusted_packages)
+            yield from untrusted_targets(value, trusted_packages)
     elif isinstance(node, list | tuple):
         for value in node:
-            yield from foreign(value, trusted_packages)
+            yield from untrusted_targets(value, trusted_packages)
 
 
 def _home(target: Any, trusted_packages: tuple[str, ...]) -> str:
@@ -125,41 +126,41 @@ def _home(target: Any, trusted_packages: tuple[str, ...]) -> str:
     return found.__module__
 
 
-def whole(folder: Path) -> tuple[dict[str, Any], Damaged | None]:
+def resumable(folder: Path) -> tuple[dict[str, Any], Damaged | None]:
     """What a run goes on from: its last.ckpt, or previous.ckpt and what is wrong with last.ckpt. Changes nothing.
 
     Raises Damaged where neither is whole.
     """
     last, previous = (folder / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt"))
     try:
-        return read(last), None
+        return open_checkpoint(last), None
     except Damaged as error:
         if not previous.is_file():
             raise Damaged(f"{error}; there is no previous.ckpt to go on from: start the run anew elsewhere") from error
         try:
-            return read(previous), error
+            return open_checkpoint(previous), error
         except Damaged:
             raise Damaged(f"{last} and {previous.name} are both damaged: start the run anew elsewhere") from error
 
 
-def newest(folder: Path) -> dict[str, Any]:
+def repair_last(folder: Path) -> dict[str, Any]:
     """What a run goes on from, under the name last.ckpt: where that is damaged or gone, previous.ckpt takes its place.
 
     The damaged file stays, under another name. Raises Damaged where neither is whole, and then changes nothing.
     """
-    content, damage = whole(folder)
+    content, damage = resumable(folder)
     if damage:
-        last, previous, spoilt = (folder / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt", SPOILT))
+        last, previous, spoilt = (folder / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt", DAMAGED))
         if last.exists():
             keep(last, spoilt)
         keep(previous, last)
-        why = f"{last} is damaged (now {SPOILT})" if spoilt.exists() else f"{last} is gone"
-        where = f"going on from {previous.name}, after batch {batches(content)}"
+        why = f"{last} is damaged (now {DAMAGED})" if spoilt.exists() else f"{last} is gone"
+        where = f"going on from {previous.name}, after batch {batches_done(content)}"
         print(f"note: {why}: {where}", file=sys.stderr, flush=True)
     return content
 
 
-def batches(content: dict[str, Any]) -> int:
+def batches_done(content: dict[str, Any]) -> int:
     """How many a run had done."""
     return content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"]
 
@@ -203,9 +204,9 @@ def load(
     `data`: other values for keys of the run's data, which the method is to take.
     """
     file = locate(path)
-    content = read(file)
+    content = open_checkpoint(file)
     trained = content["config"]
-    config = on_other_data(trained, data) if data else trained
+    config = with_other_data(trained, data) if data else trained
     check_targets([config["model"], config["data"]], (*TRUSTED, *trusted_packages))
     method = instantiate(config["model"], _convert_="all")
     state = content["state_dict"]

@@ -29,7 +29,7 @@ def new_folder(parent: str | Path, name: str) -> Path:
     raise UserError(f"too many runs named {name} under {parent}: say output=FOLDER")
 
 
-def made(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Make the folder that a user named."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def made(folder: Path) -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Refuse a folder that another process trains in; one that ends, however it ends, gives it free."""
     lock = FileLock(folder / ".lock")
     try:
@@ -54,7 +54,7 @@ def alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def kept(folder: Path, batches: int) -> Callable[..., None]:
+def restore_on_failure(folder: Path, batches: int) -> Callable[..., None]:
     """For ExitStack.push: a run that goes on after `batches`, and fails before it trains, leaves files as they were."""
     last = folder / "checkpoints" / "last.ckpt"
     files = [folder / name for name in ("config.yaml", "metrics.csv", "result.json")]
@@ -83,7 +83,7 @@ def _rows_after(path: Path, before: bytes | None, batches: int) -> bool:
     return now != before and newest.isdigit() and int(newest) > batches
 
 
-def stamp() -> str:
+def timestamp() -> str:
     return time.strftime("%Y-%m-%d_%H-%M-%S")
 
 

@@ -54,14 +54,14 @@ def precision(trainer: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
     accelerator = trainer["accelerator"]
     device = {"gpu": "cuda", "auto": "cuda" if torch.cuda.is_available() else "cpu"}.get(accelerator, accelerator)
     if name.startswith("bf16") and device == "cpu" and emulates_bfloat16():
-        say_slow()
+        warn_slow()
     if name != "16-mixed":
         return trainer | {"precision": name}, []
     return trainer | {"precision": None}, [LossScaling(device)]
 
 
 @rank_zero_only
-def say_slow() -> None:
+def warn_slow() -> None:
     why = "this processor has no instructions for bfloat16, and convolutions in it take some 20 times as long"
     print(f"note: {why} as in float32: say trainer.precision=32-true", file=sys.stderr, flush=True)
 

@@ -16,29 +16,42 @@ from rich.console import Console
 from unlabeled import commands
 from unlabeled.app.cli import log, signals
 from unlabeled.app.cli.terminal import show, tables
-from unlabeled.app.run.build import build, catch_up, finish, make_trainer, provide_extractors, quiet
-from unlabeled.app.run.checkpoint import batches, check_content, check_weights, read, trusting
+from unlabeled.app.run.build import (
+    build,
+    close_loggers,
+    make_trainer,
+    provide_extractors,
+    rewind_loggers,
+    silence_lightning,
+)
+from unlabeled.app.run.checkpoint import batches_done, check_content, check_weights, open_checkpoint, trust_overrides
 from unlabeled.app.run.checks import devices
-from unlabeled.app.run.plan import begun, failed, prepare, result_of, told_end
+from unlabeled.app.run.plan import end_is_recorded, has_checkpoint, prepare, record_failure, result_of
 from unlabeled.app.run.secrets import pass_to_children
 from unlabeled.callbacks.checkpoints import Checkpoints
-from unlabeled.callbacks.pace import Budget, Over
+from unlabeled.callbacks.pace import Budget, BudgetSpent
 from unlabeled.callbacks.pruning import Pruning
 from unlabeled.callbacks.records import Diverged, Records
 from unlabeled.callbacks.trainer import callback, callbacks
 from unlabeled.commands import command, quoted
-from unlabeled.distributed.processes import broadcast_from_rank0, is_peer_failure, launch, saved_first, together
-from unlabeled.errors import UserError, told
+from unlabeled.distributed.processes import (
+    broadcast_from_rank0,
+    is_peer_failure,
+    launch,
+    process_group,
+    save_before_requeue,
+)
+from unlabeled.errors import UserError, error_line
 from unlabeled.evaluation.figures.drawing import code_width, curves, inverts
 from unlabeled.evaluation.report.order import ordered
-from unlabeled.files import FULL, write_json
+from unlabeled.files import DISK_FULL, write_json
 
 CURVES = Path("pictures") / "curves.png"
 
 
 def train(config: DictConfig) -> float | None:
     """Train as the config says; returns the monitored quantity where there is one (for sweepers)."""
-    signals.work()
+    signals.stop_cleanly()
     with ExitStack() as held:
         start = broadcast_from_rank0(lambda: prepare(config, held))
         return run(start["config"], start["how"])
@@ -46,7 +59,7 @@ def train(config: DictConfig) -> float | None:
 
 def run(plain: dict[str, Any], how: str) -> float | None:
     """A resolved config, in its folder: by one process, one a device, or those started together."""
-    folder, group = Path(plain["run"]), together()
+    folder, group = Path(plain["run"]), process_group()
     if how == "over":
         print(f"over already: {folder}")
         result = result_of(folder)
@@ -54,32 +67,32 @@ def run(plain: dict[str, Any], how: str) -> float | None:
             draw_curves(folder, result.get("monitor"))  # it was killed when its numbers were written
         return result.get("objective")
     if how == "new":
-        log.into(folder, head=group is None or group.rank == 0)
+        log.write_to(folder, head=group is None or group.rank == 0)
     try:
-        with saved_first(), room(folder):
+        with save_before_requeue(), explain_full_disk(folder):
             if devices(plain) > 1 and group is None:
                 instantiate(plain["data"], _convert_="all").prepare_data()  # once, not by every process
-                return spread(plain, resume=how == "resumed")
+                return run_processes(plain, resume=how == "resumed")
             return fit(plain, resume=how == "resumed")
     except Exception as error:
         if group is None or group.rank == 0:
-            failed(folder, plain["names"], error)
+            record_failure(folder, plain["names"], error)
         raise
 
 
 @contextmanager
-def room(folder: Path) -> Iterator[None]:
+def explain_full_disk(folder: Path) -> Iterator[None]:
     """A full disk is one line."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL:
             raise
-        then = commands.resume(folder) if begun(folder) else "start it again"
+        then = commands.resume(folder) if has_checkpoint(folder) else "start it again"
         raise UserError(f"cannot write into {folder}: {error.strerror}; make room, and {then}") from error
 
 
-def spread(config: dict[str, Any], resume: bool = False) -> float | None:
+def run_processes(config: dict[str, Any], resume: bool = False) -> float | None:
     """`fit`, by one process a device."""
     run = config["run"]
     stopped = f"stopped; to go on: {commands.resume(run)}"
@@ -90,40 +103,40 @@ def spread(config: dict[str, Any], resume: bool = False) -> float | None:
             launch(devices(config), "unlabeled.app.run.worker", run, *flags, what=run, stopped=stopped)
     finally:
         if log.size(Path(run)) > before:  # otherwise nothing was trained, and the folder stays as it was
-            log.into(Path(run), head=False)
+            log.write_to(Path(run), head=False)
     return result_of(Path(run)).get("objective")
 
 
-class Begins(Callback):
+class StartLog(Callback):
     """The log of a run that goes on: from the first batch, since a resume that is refused changes nothing."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def on_train_batch_start(self, trainer: Trainer, method: Any, batch: Any, batch_idx: int) -> None:
-        log.into(self.folder, head=trainer.is_global_zero)
+        log.write_to(self.folder, head=trainer.is_global_zero)
 
 
 def fit(config: dict[str, Any], resume: bool = False) -> float | None:
     """Run a resolved config in its folder, in this process."""
-    quiet()
+    silence_lightning()
     folder = Path(config["run"])
     data, method = build(config)
     trainer = make_trainer(config, method)
-    trainer.callbacks.append(Begins(folder))  # type: ignore[attr-defined]
+    trainer.callbacks.append(StartLog(folder))  # type: ignore[attr-defined]
     provide_extractors(trainer, config, data)
     checkpoints = callback(trainer, Checkpoints)
     loggers = trainer.loggers
     if resume:
-        content = read(checkpoints.last)
+        content = open_checkpoint(checkpoints.last)
         check_weights(content, method, checkpoints.last)
         if trainer.is_global_zero:
             check_content(content, data)
-        catch_up(loggers, folder, batches(content))
+        rewind_loggers(loggers, folder, batches_done(content))
     try:
         trainer.fit(method, datamodule=data, ckpt_path=checkpoints.last if resume else None, weights_only=True)
-    except Over:
-        if trainer.is_global_zero and told_end(folder, trainer.fit_loop.total_batch_idx + 1):
+    except BudgetSpent:
+        if trainer.is_global_zero and end_is_recorded(folder, trainer.fit_loop.total_batch_idx + 1):
             raise  # otherwise it was killed before it could tell
     except RuntimeError as error:
         if not is_peer_failure(error):
@@ -142,7 +155,7 @@ def fit(config: dict[str, Any], resume: bool = False) -> float | None:
             + "try a lower learning rate, or callbacks.clip.norm=1"
         ) from error
     finally:
-        finish(loggers)
+        close_loggers(loggers)
     if not trainer.is_global_zero:
         return None
     return report(config, folder, trainer, method)
@@ -156,7 +169,7 @@ def draw_curves(folder: Path, monitor: str | None) -> None:
             with open(metrics, newline="") as file:
                 curves(list(csv.DictReader(file)), folder / CURVES, monitor)
     except Exception as error:
-        print(f"note: the picture curves could not be drawn: {told(error)}", file=sys.stderr, flush=True)
+        print(f"note: the picture curves could not be drawn: {error_line(error)}", file=sys.stderr, flush=True)
 
 
 def report(
@@ -204,6 +217,6 @@ def report(
     kept = " and ".join(path.name for path in (checkpoints.best, checkpoints.last) if path.exists())
     console.print(f"checkpoints  {checkpoints.folder} ({kept})", soft_wrap=True)
     console.print(f"pictures     {folder / 'pictures'}", soft_wrap=True)
-    measure = command("evaluate", quoted("checkpoint", folder), *trusting(config))
+    measure = command("evaluate", quoted("checkpoint", folder), *trust_overrides(config))
     console.print(f"next         {measure}", soft_wrap=True, markup=False)
     return objective if objective is None or math.isfinite(objective) else None

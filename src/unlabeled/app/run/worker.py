@@ -13,12 +13,12 @@ from unlabeled.app.run.train import fit
 from unlabeled.errors import Interrupted, UserError
 
 
-@log.kept()
+@log.recorded()
 def main(folder: Path) -> int:
     """Returns the exit status."""
     keep_freed_memory()
     if "--resume" not in sys.argv:
-        log.into(folder, head=False)
+        log.write_to(folder, head=False)
     config = receive_from_parent(resolve(OmegaConf.load(folder / "config.yaml")))
     try:
         fit(config, resume="--resume" in sys.argv)

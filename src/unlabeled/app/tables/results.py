@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlabeled.commands import command, quoted
+from unlabeled.commands import command, quoted, without_places
 from unlabeled.configs import CONF
 from unlabeled.errors import UserError
 from unlabeled.evaluation.report.page import line, training_command
@@ -31,8 +31,7 @@ First what says most about each run beside what was published, if it was; then a
 is to be held against. Of several runs: the mean, and after ± the standard deviation over them; of one run, ± is the
 standard error over images, where there is one."""
 
-WHERE = ("run=", "output=", "resume=", "data_root=", "data_packed=")  # overrides that change no number
-OF_EVALUATION = ("checkpoint=", "output=", "device", "data.", "~evaluation")  # none changes a number shown
+UNSHOWN = ("data.", "~evaluation")  # words of evaluate.py that change none of the numbers shown
 VARIED = ("seed=", "data.class_subset=")
 
 
@@ -42,13 +41,13 @@ class Run(NamedTuple):
 
     @property
     def command(self) -> list[str]:
-        return shlex.split(training_command(self.evaluation["provenance"], WHERE))
+        return shlex.split(training_command(self.evaluation["provenance"]))
 
     @property
     def evaluated(self) -> list[str]:
         """The words of evaluate.py that matter."""
         words = self.evaluation["provenance"].get("overrides") or []
-        return [word for word in words if not word.startswith(OF_EVALUATION)]
+        return [word for word in without_places(words) if not word.startswith(UNSHOWN)]
 
     @property
     def checkpoint(self) -> str:
@@ -65,7 +64,7 @@ class Run(NamedTuple):
         return file if file and file.exists() else None
 
 
-def read(folder: Path) -> Run:
+def read_run(folder: Path) -> Run:
     """evaluation.json and result.json."""
     file = folder / "evaluation.json"
     inside = file.exists()
@@ -227,7 +226,7 @@ def _row(*cells: str) -> str:
 
 
 def main(words: Sequence[str]) -> None:
-    groups = grouped([read(Path(folder)) for folder in words if folder != "--headers"])
+    groups = grouped([read_run(Path(folder)) for folder in words if folder != "--headers"])
     if not groups:
         raise UserError("name the runs: python -m unlabeled.app.tables.results RUN [RUN ...]")
     if "--headers" in words:

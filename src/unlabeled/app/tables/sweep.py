@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from unlabeled.app.cli.main import JobStatus
 from unlabeled.app.cli.terminal import show, tables
 from unlabeled.evaluation.report.order import ordered
-from unlabeled.files import alike_cut, write_json
+from unlabeled.files import without_shared_folders, write_json
 
 
 class Compare(Callback):
@@ -88,7 +88,7 @@ def _short(values: list[str]) -> list[str]:
             return value
 
     short = [rounded(value) for value in values]
-    return alike_cut(short if len(set(short)) == len(set(values)) else values)
+    return without_shared_folders(short if len(set(short)) == len(set(values)) else values)
 
 
 class CompareEvaluations(Callback):

@@ -44,7 +44,7 @@ def seal(folder: Path) -> None:
         (folder / SEAL).write_text(Files.below(folder).digest())
 
 
-def counted(name: str, places: Iterable[tuple[Path, str, int, int]], then: str) -> None:
+def check_counts(name: str, places: Iterable[tuple[Path, str, int, int]], then: str) -> None:
     """Raises UserError where a folder holds another number of something than was published.
 
     places: (folder, of what, how many are there, how many were published); then: what to do.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from unlabeled.data.packing import RawImages
-from unlabeled.data.sources.archive import Archive, counted
+from unlabeled.data.sources.archive import Archive, check_counts
 from unlabeled.errors import UserError
 
 
@@ -31,7 +31,7 @@ class CIFAR10(Archive):
         images = np.concatenate([batch["data"] for batch in batches])  # (N, 3072): red, green, blue planes
         labels = np.concatenate([np.asarray(batch[self.labels]) for batch in batches])
         place = (root / self.folder, f"{split} images", len(images), self.counts[split])
-        counted(self.name, [place], f"remove {root / self.folder} to have it fetched")
+        check_counts(self.name, [place], f"remove {root / self.folder} to have it fetched")
         return RawImages(images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from unlabeled.data.content import Files
 from unlabeled.data.packing import RawImages, Unreadable
-from unlabeled.data.sources.pictures import Search, is_grey, lazily, natural, search, upright_size
+from unlabeled.data.sources.pictures import Search, is_grey, lazy_pictures, natural_key, search, upright_size
 from unlabeled.errors import UserError
 from unlabeled.files import folder
 
@@ -149,10 +149,28 @@ class Pictures:
 
 def numbered(names: Iterable[str]) -> tuple[str, ...]:
     """Names of classes in the order of their numbers."""
-    return tuple(sorted({name for name in names if name}, key=natural))
+    return tuple(sorted({name for name in names if name}, key=natural_key))
 
 
-class Folder:
+class OwnFiles:
+    """A source whose files lie where the user put them, and are known by their content."""
+
+    def files(self) -> dict[str, Path]:
+        """Every picture, by a name of its own."""
+        raise NotImplementedError
+
+    def prepare(self, root: Path) -> None:
+        pass
+
+    def fingerprint(self, root: Path) -> Files:
+        return self._content
+
+    @cached_property
+    def _content(self) -> Files:
+        return Files(self.files())
+
+
+class Folder(OwnFiles):
     """Any folder of images, with or without train, val and test in it, with or without classes in those."""
 
     name = "folder"
@@ -171,21 +189,14 @@ class Folder:
     def class_names(self, root: Path) -> tuple[str, ...]:
         return self.pictures.names
 
-    def prepare(self, root: Path) -> None:
-        pass
-
-    def fingerprint(self, root: Path) -> Files:
-        return self._content
-
-    @cached_property
-    def _content(self) -> Files:
-        return Files(self.pictures.files)
+    def files(self) -> dict[str, Path]:
+        return self.pictures.files
 
     def read(self, root: Path, split: str) -> RawImages:
-        return RawImages(lazily(self.pictures.splits[split]), self.pictures.labels(split), whole=False)
+        return RawImages(lazy_pictures(self.pictures.splits[split]), self.pictures.labels(split), whole=False)
 
 
-class AllPictures:
+class AllPictures(OwnFiles):
     """All images of a folder and of the folders in it as one split without classes."""
 
     name = "folder"
@@ -230,21 +241,14 @@ class AllPictures:
                     return False
         return True
 
-    def prepare(self, root: Path) -> None:
-        pass
-
-    def fingerprint(self, root: Path) -> Files:
-        return self._content
-
-    @cached_property
-    def _content(self) -> Files:
-        return Files({"/".join(self.pictures.inside(path)): path for path in self.paths})
+    def files(self) -> dict[str, Path]:
+        return {"/".join(self.pictures.inside(path)): path for path in self.paths}
 
     def read(self, root: Path, split: str) -> RawImages:
-        return RawImages(lazily(self.paths), np.full(len(self.paths), -1), whole=False)
+        return RawImages(lazy_pictures(self.paths), np.full(len(self.paths), -1), whole=False)
 
 
-class TwoFolders:
+class TwoFolders(OwnFiles):
     """Two folders of images that have nothing to do with each other picture by picture."""
 
     name = "two_folders"
@@ -261,18 +265,10 @@ class TwoFolders:
         a, b = (pictures.left for pictures in self.domains.values())
         return {why: [*a.get(why, []), *b.get(why, [])] for why in {**a, **b}}
 
-    def prepare(self, root: Path) -> None:
-        pass
-
-    def fingerprint(self, root: Path) -> Files:
-        return self._content
-
-    @cached_property
-    def _content(self) -> Files:
-        each = self.domains.items()
-        return Files({f"{domain}/{name}": path for domain, found in each for name, path in found.files.items()})
+    def files(self) -> dict[str, Path]:
+        return {f"{domain}/{n}": path for domain, found in self.domains.items() for n, path in found.files.items()}
 
     def read(self, root: Path, split: str) -> RawImages:
         part, domain = split.split("_")
         paths = self.domains[domain].splits[part]
-        return RawImages(lazily(paths), np.full(len(paths), -1), whole=False)
+        return RawImages(lazy_pictures(paths), np.full(len(paths), -1), whole=False)

@@ -11,7 +11,7 @@ import numpy as np
 from unlabeled.data.content import Files
 from unlabeled.data.download.archives import File, fetch
 from unlabeled.data.packing import RawImages
-from unlabeled.data.sources.archive import counted
+from unlabeled.data.sources.archive import check_counts
 from unlabeled.errors import UserError
 
 
@@ -54,7 +54,7 @@ class MNIST:
         folder = root / self.folder
         images = read_idx(folder / f"{part}-images-idx3-ubyte", 3)
         labels = read_idx(folder / f"{part}-labels-idx1-ubyte", 1)
-        counted(
+        check_counts(
             self.name,
             [
                 (folder, f"{split} {what}", len(found), self.counts[split])

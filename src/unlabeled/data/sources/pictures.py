@@ -57,9 +57,9 @@ def search(folder: Path) -> Search:
             real = os.path.realpath(link)
             if os.path.isdir(real):
                 waiting.append(str(link))
-            elif _named_so(link.name) and os.path.isfile(real):
+            elif _is_picture(link.name) and os.path.isfile(real):
                 take(link, real)
-            elif _named_so(link.name):
+            elif _is_picture(link.name):
                 left.setdefault("link to nothing", []).append(link)
             continue
         place = waiting.pop()
@@ -80,12 +80,12 @@ def search(folder: Path) -> Search:
                 heappush(links, Path(entry.path))
             elif entry.is_dir():
                 waiting.append(entry.path)
-            elif _named_so(entry.name) and entry.is_file():
+            elif _is_picture(entry.name) and entry.is_file():
                 take(Path(entry.path), os.path.join(real, entry.name))
     return Search(sorted(found, key=lambda path: path.parts), left)
 
 
-def _named_so(name: str) -> bool:
+def _is_picture(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
@@ -94,7 +94,7 @@ def find(folder: Path) -> list[Path]:
     return search(folder).found
 
 
-def natural(name: str) -> tuple[tuple[tuple[str, int], ...], str]:
+def natural_key(name: str) -> tuple[tuple[tuple[str, int], ...], str]:
     """What to sort names by so that numbers in them stand in their order: 2 before 10."""
     parts = re.split(r"([0-9]+)", name)  # words and numbers in turns
     return tuple(zip(parts[::2], [*map(int, parts[1::2]), -1], strict=True)), name
@@ -165,7 +165,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(scaled.round(), 0, 255).astype(np.uint8))
 
 
-def lazily(
+def lazy_pictures(
     paths: Iterable[Path],
     then: Callable[[Image.Image], Image.Image] | None = None,  # done to each when it is read
 ) -> Iterator[Callable[[], Image.Image]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from unlabeled.data.packing import RawImages
-from unlabeled.data.sources.archive import Archive, counted
+from unlabeled.data.sources.archive import Archive, check_counts
 from unlabeled.errors import UserError
 
 
@@ -33,7 +33,7 @@ class STL10(Archive):
         if split == "train":
             parts["unlabeled"] = more = self._images(folder / "unlabeled_X.bin")
         places = [(folder, f"{part} images", len(found), self.counts[part]) for part, found in parts.items()]
-        counted(self.name, places, f"remove {folder} to have it fetched")
+        check_counts(self.name, places, f"remove {folder} to have it fetched")
         if split == "test":
             return RawImages(labelled, labels)
         everything = (image for images in (labelled, more) for image in images)  # never in memory at once

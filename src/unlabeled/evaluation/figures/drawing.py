@@ -24,7 +24,7 @@ from unlabeled.capabilities import (
     Translates,
     TranslatesBack,
 )
-from unlabeled.errors import told
+from unlabeled.errors import error_line
 from unlabeled.evaluation.report.order import ordered
 
 
@@ -41,7 +41,7 @@ class Album(dict[str, Image.Image]):
             made = make()
         except Exception as error:
             self.pop(name, None)
-            self.failed[name] = told(error)
+            self.failed[name] = error_line(error)
             return
         if made is not None:
             self[name] = made

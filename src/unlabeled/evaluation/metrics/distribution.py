@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unlabeled.batches import Images, Paired, Unpaired
 from unlabeled.capabilities import Reconstructs, Samples, Translates, TranslatesBack
-from unlabeled.errors import UserError, nearest
+from unlabeled.errors import UserError, suggest
 from unlabeled.evaluation.features.extraction import Stream, subset
 from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.metrics.comparison import METRICS, compare
@@ -29,7 +29,7 @@ class Distribution:
     def __init__(self, metrics: Sequence[str] | None = None, reference: str = "train"):
         for name in metrics or ():
             if name not in METRICS:
-                raise UserError(f"evaluation.evaluators.distribution.metrics: {name}: {nearest(name, METRICS)}")
+                raise UserError(f"evaluation.evaluators.distribution.metrics: {name}: {suggest(name, METRICS)}")
         self.metrics, self.reference = metrics, reference
 
     def applies(self, study: Any) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from unlabeled.errors import UserError, several
+from unlabeled.errors import UserError, require_several
 from unlabeled.methods.gan.gan import GAN
 
 
@@ -31,7 +31,7 @@ class EBGAN(GAN):
         seen = self.augmentation(fake)
         codes = self.discriminator.features(seen)  # type: ignore[operator]
         loss = self.objective.generator(self.discriminator.score(codes, seen))  # type: ignore[operator]
-        several(codes, "the pulling-away term")
+        require_several(codes, "the pulling-away term")
         alike = likeness(codes.float())
         self.record(generator_loss=loss, pulling_away=alike)
         return loss + self.pulling_away * alike

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unlabeled.batches import Images
 from unlabeled.distributions.posterior import Drawn
-from unlabeled.errors import UserError, several
+from unlabeled.errors import UserError, require_several
 from unlabeled.losses.total_correlation import Aggregate, pairwise_log_normal
 from unlabeled.methods.vae.vae import VAE
 
@@ -48,7 +48,7 @@ class BetaTCVAE(VAE):
         """Mutual information, total correlation and dimension-wise KL in nats, estimated from one batch of `images`."""
         if drawn.gaussian is None:
             raise UserError("model=beta_tcvae needs q(z|x) of every code and image in closed form: posterior=gaussian")
-        several(drawn.z, "the total correlation")
+        require_several(drawn.z, "the total correlation")
         aggregate = self.estimator(pairwise_log_normal(drawn.z, *drawn.gaussian), images)
         log_prior = self.prior.log_prob(drawn.z, self.infer)
         information = drawn.log_q - aggregate.log_q

@@ -10,7 +10,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from unlabeled.errors import UserError, several
+from unlabeled.errors import UserError, require_several
 
 
 class NoMinibatch(nn.Identity):
@@ -41,7 +41,7 @@ class MinibatchDiscrimination(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         if self.training:
-            several(features, "minibatch discrimination")
+            require_several(features, "minibatch discrimination")
         m = self.project(features.flatten(1)).unflatten(1, (self.kernels, self.dims))  # (B, kernels, dims)
         apart = (m[:, None] - m[None]).abs().sum(3)  # (B, B, kernels)
         near = (-apart).exp().sum(1) - 1  # without itself, whose distance is 0

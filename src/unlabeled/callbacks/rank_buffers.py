@@ -8,7 +8,7 @@ from torch import distributed
 from torch.nn.modules.batchnorm import _NormBase
 
 
-class OwnBuffers(Callback):
+class RankBuffers(Callback):
     """The buffers that ranks do not share, as image pools: a checkpoint holds those of every rank.
 
     Not running statistics, of which only the first rank's are used. On another number of ranks all go on with the

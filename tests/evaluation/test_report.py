@@ -528,19 +528,26 @@ def test_the_last_checkpoint_is_a_result_of_its_own(tmp_path: Path, capsys: Any)
     assert "| 1. vae on digits | mig 10 |" in text and "| 2. vae on digits, last | mig 14 |" in text
     assert "\npython evaluate.py checkpoint=RUN/checkpoints/last.ckpt\n" in text and str(tmp_path) not in text
 
+    found["numbers"][0]["value"] = 10.0  # as the best has it
+    (last / "evaluation.json").write_text(json.dumps(found))
+    results.main([str(last), str(folder)])
+    assert "mig 10 |" in (text := capsys.readouterr().out) and "last" not in text
+    results.main([str(last)])
+    assert "| 1. vae on digits, last | mig 10 |" in capsys.readouterr().out
+
 
 def test_an_experiment_says_what_it_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """The published numbers choose what is told; what the file said before goes, the recipe stays."""
     monkeypatch.setattr(results, "CONF", tmp_path)
-    file = tmp_path / "experiment" / "small.yaml"
-    file.parent.mkdir()
+    file = tmp_path / "experiment" / "mnist" / "small.yaml"
+    file.parent.mkdir(parents=True)
     file.write_text(
         "# @package _global_\n# A small one\n# Published: mig 34.2\n# Reached: long ago\n#   mig 1\nseed: 3\n"
     )
     folder = run_folder(
         tmp_path,
         "a",
-        overrides=["experiment=small", "budget.epochs=2"],
+        overrides=["experiment=mnist/small", "budget.epochs=2"],
         numbers=[number("mig", 12.5), number("dci", 1.0)],
     )
     results.main(["--headers", str(folder)])
@@ -553,4 +560,4 @@ def test_an_experiment_says_what_it_reached(tmp_path: Path, monkeypatch: pytest.
     results.main(["--headers", str(folder)])
     assert file.read_text().splitlines() == rows
     results.main([str(folder)])
-    assert "| 1. small | mig 12.5 | mig 34.2 |" in capsys.readouterr().out
+    assert "| 1. mnist/small | mig 12.5 | mig 34.2 |" in capsys.readouterr().out

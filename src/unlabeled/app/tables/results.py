@@ -89,6 +89,15 @@ def grouped(runs: Sequence[Run]) -> list[list[Run]]:
     return list(groups.values())
 
 
+def distinct(groups: Sequence[list[Run]]) -> list[list[Run]]:
+    """Those without the last checkpoints of runs that say what their best ones say: often they are the same."""
+    kinds = [(varied(group), group[0].evaluated) for group in groups]
+    values = [[(number["name"], number["value"]) for number in numbers(group)] for group in groups]
+    best = [(*both, v) for group, both, v in zip(groups, kinds, values, strict=True) if group[0].checkpoint == "RUN"]
+    triples = zip(groups, kinds, values, strict=True)
+    return [group for group, both, v in triples if group[0].checkpoint == "RUN" or (*both, v) not in best]
+
+
 def numbers(group: Sequence[Run]) -> list[dict[str, Any]]:
     """As tables show them; of several runs the mean of each."""
     if len(group) == 1:
@@ -127,6 +136,11 @@ def comments(file: Path) -> list[str]:
     """The first lines, down to the first that is none."""
     rows = file.read_text().splitlines()
     return rows[: next(i for i, row in enumerate(rows) if not row.startswith("#"))]
+
+
+def recipe(file: Path) -> str:
+    """What a user types after `experiment=`."""
+    return file.relative_to(CONF / "experiment").with_suffix("").as_posix()
 
 
 def reached(group: Sequence[Run]) -> list[dict[str, Any]]:
@@ -195,7 +209,7 @@ def headers(groups: Sequence[Sequence[Run]]) -> None:
         file = group[0].experiment
         if file is None:
             continue
-        own = [f"experiment={file.stem}", *VARIED]
+        own = [f"experiment={recipe(file)}", *VARIED]
         first = group[0]
         others = [word for word in first.command[2:] if not word.startswith(tuple(own))] + first.evaluated
         others = [Path(first.checkpoint).name, *others] if first.checkpoint != "RUN" else others
@@ -226,7 +240,7 @@ def _row(*cells: str) -> str:
 
 
 def main(words: Sequence[str]) -> None:
-    groups = grouped([read_run(Path(folder)) for folder in words if folder != "--headers"])
+    groups = distinct(grouped([read_run(Path(folder)) for folder in words if folder != "--headers"]))
     if not groups:
         raise UserError("name the runs: python -m unlabeled.app.tables.results RUN [RUN ...]")
     if "--headers" in words:
@@ -235,7 +249,8 @@ def main(words: Sequence[str]) -> None:
     for i, group in enumerate(groups, 1):
         names, file = group[0].evaluation["provenance"]["names"], group[0].experiment
         other = "" if group[0].checkpoint == "RUN" else f", {Path(group[0].checkpoint).stem}"
-        titles.append(f"{i}. {file.stem if file else names['model'] + ' on ' + names['data']}{other}")
+        name = recipe(file) if file else f"{names['model']} on {names['data']}"
+        titles.append(f"{i}. {name}{other}")
     first = _row("result", "reached", "published", "budget, wall time", "hardware", "weights")
     lines = [HEAD, "", first, "| --- " * 6 + "|"]
     lines += [summary(*pair) for pair in zip(titles, groups, strict=True)]

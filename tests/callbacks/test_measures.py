@@ -267,9 +267,7 @@ def test_a_resumed_run_that_watches_something_else_starts_its_best_anew(
 
 def test_two_processes_record_what_one_finds(resolve: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     """Blocks of 100 and 44 validation images: uneven shares."""
-    evaluators = {
-        name: {"_target_": f"unlabeled.evaluation.metrics.{name.lower()}.{name}"} for name in ("Reconstruction",)
-    }
+    evaluators = {"Reconstruction": {"_target_": "unlabeled.evaluation.metrics.reconstruction.Reconstruction"}}
     config = resolve(
         "model=vae",
         "data=digits",

@@ -16,7 +16,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from unlabeled.callbacks.measures import Measures
 from unlabeled.callbacks.pace import batches_per_step
 from unlabeled.callbacks.records import Diverged, Records
-from unlabeled.callbacks.trainer import callback, callbacks, is_ending
+from unlabeled.callbacks.trainer import callback, callbacks, data_of, is_ending
 from unlabeled.commands import resume
 from unlabeled.distributed.sharded import all_finite
 from unlabeled.errors import Interrupted, UserError
@@ -213,7 +213,7 @@ class Checkpoints(Checkpoint):
     def on_save_checkpoint(self, trainer: Trainer, method: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["format"] = FORMAT
         checkpoint["config"] = self.config
-        checkpoint["data"] = dict(getattr(trainer.datamodule, "keys", {}))  # type: ignore[attr-defined]
+        checkpoint["data"] = dict(data_of(trainer).keys)
 
     def _save(self, trainer: Trainer, path: Path) -> None:
         callback(trainer, Records).check(trainer)

@@ -11,9 +11,10 @@ from lightning import Callback, Trainer
 
 from unlabeled.callbacks.pace import Budget
 from unlabeled.callbacks.records import Records
-from unlabeled.callbacks.trainer import callback, is_ending
+from unlabeled.callbacks.trainer import callback, data_of, is_ending
 from unlabeled.errors import UserError
-from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.features.extractors import Extractor
+from unlabeled.evaluation.metric import Evaluator, Metric
 from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.study import Study
 from unlabeled.files import write_json
@@ -30,12 +31,12 @@ class Measures(Callback):
 
     def __init__(
         self,
-        evaluators: Mapping[str, Any],  # name -> Evaluator (evaluation/number.py)
+        evaluators: Mapping[str, Evaluator],
         folder: str,
         every: int = 5,  # epochs
         samples: int = 2500,  # images to draw, for evaluators that draw
         codes: int = 5000,  # images of a split to encode at most
-        extractor: Any = None,  # an Extractor (evaluation/extractors.py), or a name that `choose` finds one for
+        extractor: Extractor | str | None = None,  # or a name that `choose` finds one for
         extractor_weights: str | None = None,
     ):
         if every < 1:
@@ -46,7 +47,7 @@ class Measures(Callback):
         self.samples, self.codes = samples, codes
         self.extractor, self.extractor_weights = extractor, extractor_weights
         # (name, weights, place, notes) -> Extractor or None; set by the one who starts the run, called by all ranks
-        self.choose: Callable[[str, str | None, Ranks, list[str]], Any] | None = None
+        self.choose: Callable[[str, str | None, Ranks, list[str]], Extractor | None] | None = None
         self.notes: list[str] = []  # why there is no extractor
         self.measured = False  # whether the newest validation was measured
         self.epochs = 0  # done at the newest measurement
@@ -57,7 +58,7 @@ class Measures(Callback):
         return Ranks(trainer.global_rank, trainer.world_size, self._group)
 
     def study(self, trainer: Trainer, method: Any) -> Study:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         study = Study(
             method,
             data,

@@ -8,6 +8,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
+from unlabeled.callbacks.trainer import data_of, loader_of
 from unlabeled.errors import UserError
 from unlabeled.seeding import seed_noise
 
@@ -73,7 +74,7 @@ class Budget(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, method: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go on at the row that the epoch had come to, with the batches that there are now."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         loader, loops = data.train_dataloader(), checkpoint["loops"]["fit_loop"]
         self.done = read_counts(checkpoint)
         loader.row = self.done.rows
@@ -91,7 +92,7 @@ class Budget(Callback):
 
     def _end(self, trainer: Trainer) -> int:
         """How many batches the whole run has."""
-        loader: Any = trainer.train_dataloader
+        loader = loader_of(trainer)
         whole, left = len(loader), loader.steps_left
         ends = []
         if self.limits["epochs"] is not None:
@@ -125,7 +126,7 @@ class Budget(Callback):
                 parameter.grad.mul_(whole / self._gathered)
 
     def on_train_batch_end(self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        loader: Any = trainer.train_dataloader
+        loader = loader_of(trainer)
         rows = min(loader.step, len(loader.table) - self.done.rows)
         self.done.batches += 1
         self.done.examples += rows

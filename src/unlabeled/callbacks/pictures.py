@@ -6,9 +6,10 @@ from typing import Any
 
 from lightning import Callback, Trainer
 from lightning.pytorch.utilities import move_data_to_device
+from PIL.Image import Image
 
 from unlabeled.batches import Images, Points
-from unlabeled.callbacks.trainer import is_ending
+from unlabeled.callbacks.trainer import data_of, is_ending
 from unlabeled.capabilities import Samples
 from unlabeled.evaluation.figures.drawing import Album, draw, grid, titled
 from unlabeled.evaluation.figures.points import draw_points, strip
@@ -50,9 +51,8 @@ class Pictures(Callback):
             return
         self._drawn = share + 1
         seed_noise(0)
-        batch = next(iter(trainer.datamodule.loader("val", self.images)))  # type: ignore[attr-defined]
-        batch = move_data_to_device(batch, method.device)
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
+        batch = move_data_to_device(next(iter(data.loader("val", self.images))), method.device)
         names = getattr(data, "class_names", ())
         drawn = draw_points(method, data) if data.batch is Points else draw(method, batch, names)
         for name, image in drawn.items():
@@ -89,7 +89,7 @@ class NearestImages(Callback):
 
     def on_validation_end(self, trainer: Trainer, method: Any) -> None:
         over = is_ending(trainer) and trainer.is_global_zero and not trainer.sanity_checking
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if not (over and self.searched and isinstance(method, Samples) and data.batch is Images):
             return
         from unlabeled.evaluation.figures.evaluation import copies, nearest_training  # start-up need not wait for these
@@ -98,7 +98,7 @@ class NearestImages(Callback):
         album, held = Album(), []
         done = trainer.fit_loop.total_batch_idx + 1
 
-        def make() -> Any:
+        def make() -> Image:
             held.append(copies(Study(method, data, split="val", codes=self.searched)))
             title = f"nearest training images: {self.folder.parent.name}, batch {done:,}"
             return titled(nearest_training(held[0]), title)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.callbacks.pace import Budget
 from unlabeled.callbacks.records import Records
-from unlabeled.callbacks.trainer import callback, callbacks, noun
+from unlabeled.callbacks.trainer import callback, callbacks, data_of
 
 
 class Progress(ProgressBar):
@@ -38,7 +38,7 @@ class Progress(ProgressBar):
         self._first, self._seen = self._budget.done.batches, self._budget.done.examples
         self._began = time.monotonic()
         self._printed = -1
-        self._noun = noun(trainer)
+        self._noun = data_of(trainer).noun
         if trainer.is_global_zero and sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns:
             self._bar = tqdm(
                 total=self._limit, initial=self._first, unit="batch", dynamic_ncols=True, mininterval=0.2, leave=False

@@ -8,7 +8,7 @@ from lightning import Callback, Trainer
 from torch import Tensor, distributed
 
 from unlabeled.callbacks.pace import Budget
-from unlabeled.callbacks.trainer import callback, is_ending, noun
+from unlabeled.callbacks.trainer import callback, data_of, is_ending
 from unlabeled.errors import UserError
 
 
@@ -111,7 +111,7 @@ class Records(Callback):
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
         examples = callback(trainer, Budget).done.examples
         for logger in trainer.loggers:
-            logger.log_metrics(values | {"epoch": trainer.current_epoch, noun(trainer): examples}, step=batches)
+            logger.log_metrics(values | {"epoch": trainer.current_epoch, data_of(trainer).noun: examples}, step=batches)
 
 
 def _drain(method: Any, rows: int, means: dict[str, list[Mean]], batch: int = 0, epoch: int = 0) -> None:

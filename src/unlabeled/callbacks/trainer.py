@@ -4,6 +4,8 @@ from typing import TypeVar
 
 from lightning import Callback, Trainer
 
+from unlabeled.data.loader import ShuffledLoader
+from unlabeled.data.protocols import DataModule
 from unlabeled.errors import UserError
 
 C = TypeVar("C", bound=Callback)
@@ -26,6 +28,11 @@ def is_ending(trainer: Trainer) -> bool:
     return trainer.should_stop
 
 
-def noun(trainer: Trainer) -> str:
-    """What the rows of the data are called: images, points, ..."""
-    return getattr(trainer.datamodule, "noun", "examples")  # type: ignore[attr-defined]
+def data_of(trainer: Trainer) -> DataModule:
+    """The data that is trained on."""
+    return trainer.datamodule  # type: ignore[attr-defined]
+
+
+def loader_of(trainer: Trainer) -> ShuffledLoader:
+    """The training batches."""
+    return trainer.train_dataloader  # type: ignore[return-value]

@@ -88,8 +88,8 @@ class ShuffledLoader:
         return min(len(self.table), len(self) * self.step)
 
     @property
-    def left(self) -> int:
-        """Steps of the epoch at hand from `row` on."""
+    def steps_left(self) -> int:
+        """Steps of the current epoch from `row` on."""
         if not self.row:
             return len(self)
         end = len(self.table) if self.most is None else self.epoch_rows
@@ -103,9 +103,9 @@ class ShuffledLoader:
 
     def __iter__(self) -> Iterator[Any]:
         # Runs at the first next(), so that asking twice for an iterator skips nothing.
-        if not self.left:
+        if not self.steps_left:
             self.epoch, self.row = self.epoch + 1, 0
-        epoch, left = self.epoch, self.left
+        epoch, left = self.epoch, self.steps_left
         steps = self._order()[self.row :].split(self.step)[:left]
         for number, rows in enumerate(steps, len(self) - left):
             self.row += len(rows)

@@ -13,6 +13,7 @@ from lightning import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from unlabeled.data.loader import Loader, ShuffledLoader, Table, WholePass
+from unlabeled.data.protocols import Named
 from unlabeled.errors import UserError
 from unlabeled.files import folder
 from unlabeled.seeding import mix
@@ -25,10 +26,12 @@ class TableData(LightningDataModule):
 
     batch: ClassVar[type]  # the kind of batch, see batches.py
     noun: ClassVar[str] = "examples"  # what lines and tables call its rows
+    shape: tuple[int, ...]  # of one example
+    source: Named
 
     def __init__(
         self,
-        source: Any,  # where rows come from; it has a name
+        source: Named,
         root: str | Path,  # where the original files lie, or go
         batch_size: int,  # per process
         classes: int | None = None,  # number of classes; None where there are no class labels
@@ -47,7 +50,7 @@ class TableData(LightningDataModule):
         self.split_seed, self.seed = split_seed, seed
         self.augment = augment
         self.keys: dict[str, str] = {}  # split of the source -> key of its content
-        self.place = (0, 0)  # (epoch, row of it) at which training begins; of a resumed run callbacks/pace.py says so
+        self.start = (0, 0)  # (epoch, row of it) at which training begins; callbacks/pace.py sets it for a resumed run
 
     @property
     def device(self) -> torch.device:
@@ -79,7 +82,7 @@ class TableData(LightningDataModule):
             most = None
         kind = WholePass if whole else ShuffledLoader
         loader = kind(table, self.batch_size, mix(self.seed, 1), self.augment, rank, world, most)
-        loader.epoch, loader.row = self.place
+        loader.epoch, loader.row = self.start
         return loader
 
     def val_dataloader(self) -> Loader:

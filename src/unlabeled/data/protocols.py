@@ -1,19 +1,24 @@
-"""What a data set's source, and the data module built on it, have to offer."""
+"""What the sources of data sets, and the data modules built on them, offer."""
 
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from unlabeled.data.content import Files
+from unlabeled.data.loader import Loader, ShuffledLoader, Table
 
 Raw = TypeVar("Raw", covariant=True)
 
 
-class Source(Protocol[Raw]):
-    """The files of a data set. Raw: one split as it is read, as RawImages (packing.py)."""
+class Named(Protocol):
+    """Where examples come from."""
 
     @property
     def name(self) -> str:
         """What a user types after `data=`."""
+
+
+class Source(Named, Protocol[Raw]):
+    """The files of a data set. Raw: one split as it is read, as RawImages (packing.py)."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -27,3 +32,27 @@ class Source(Protocol[Raw]):
 
     def read(self, root: Path, split: str) -> Raw:
         """One split's examples and labels. Raises UserError for files that are not whole."""
+
+
+class DataModule(Protocol):
+    """A data set as the program and callbacks use it, whatever its kind."""
+
+    batch: ClassVar[type]  # the kind of batch, see batches.py
+    noun: ClassVar[str]  # what its rows are called
+    shape: tuple[int, ...]  # of one example
+    classes: int | None
+    keys: dict[str, str]  # split of the source -> key of its content
+    root: Path
+    packed: Path
+    start: tuple[int, int]  # (epoch, row of it) at which training begins
+
+    @property
+    def source(self) -> Named: ...
+
+    def prepare_data(self) -> None: ...
+
+    def table(self, split: str) -> Table: ...
+
+    def loader(self, split: str, batch_size: int | None = None) -> Loader: ...
+
+    def train_dataloader(self) -> ShuffledLoader: ...

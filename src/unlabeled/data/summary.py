@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,8 +11,11 @@ from unlabeled.data.labels import FEW, class_name
 from unlabeled.data.packed import SPLITS
 from unlabeled.data.packing import describe_files
 
+if TYPE_CHECKING:
+    from unlabeled.data.kinds.images import PackedImages
 
-def summary(data: Any) -> str:
+
+def summary(data: "PackedImages") -> str:
     """Images of each split, classes with their counts, images that training and test share, and what was left out."""
     suffixes = [suffix for suffix in ("", "_a", "_b") if f"train{suffix}" in data.source.splits]
     parts = [part for suffix in suffixes for part in split_parts(data, suffix)]
@@ -26,7 +29,7 @@ def summary(data: Any) -> str:
     return f"data={data.source.name}: {'; '.join(parts)}"
 
 
-def left_out(data: Any) -> str:
+def left_out(data: "PackedImages") -> str:
     """What is not among the images, and why."""
     left = [f"{first_paths(paths)} ({why})" for why, paths in getattr(data.source, "left", {}).items()]
     broken = [file for split in data.source.splits for file in data.pack(split).left]
@@ -36,23 +39,21 @@ def left_out(data: Any) -> str:
     return "; ".join(left)
 
 
-def split_parts(data: Any, suffix: str) -> list[str]:
+def split_parts(data: "PackedImages", suffix: str) -> list[str]:
     """How many images each split has, and how many of those held out are equal to a training image."""
     images = {}
     for split in SPLITS:
         own, rows = data.divide(split, suffix)
         found = data.pack(own).images.numpy()
-        images[split] = (found, range(len(found)) if rows is None else rows.tolist())
+        images[split] = (found, list(range(len(found))) if rows is None else rows.tolist())
     sizes = ", ".join(f"{len(rows):,} {split}" for split, (_, rows) in images.items() if len(rows))
     total = sum(len(rows) for _, rows in images.values())
     parts = [f"{total:,} images{' of ' + suffix[1:] if suffix else ''}: {sizes}"]
-    pixels, rows = images["train"]
-    seen = {hash(pixels[row].tobytes()) for row in rows}
+    hashes = {split: [hash(pixels[row].tobytes()) for row in rows] for split, (pixels, rows) in images.items()}
+    training = set(hashes["train"])
     for split in ("val", "test"):
-        pixels, rows = images[split]
-        again = sum(hash(pixels[row].tobytes()) in seen for row in rows)
-        if again:
-            parts.append(f"{again:,} of the {split} images are equal to a training image")
+        if repeated := sum(one in training for one in hashes[split]):
+            parts.append(f"{repeated:,} of the {split} images are equal to a training image")
     return parts
 
 

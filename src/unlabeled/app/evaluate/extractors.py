@@ -64,7 +64,7 @@ def choose(
     name: str,  # one of NAMES, or a checkpoint: a run's folder or a .ckpt file
     weights: str | None,  # a file, for those of FILES
     run: dict[str, Any],  # `run["data"]` is what `data` was made from; `run["names"]["data"]`, if there, its name
-    data: Any,  # prepared
+    data: Any,  # a prepared PackedImages; of PointData none fits
     cache: Path,  # where a classifier that is trained for it is kept
     device: str,
     trusted_packages: tuple[str, ...],

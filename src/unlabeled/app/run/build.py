@@ -27,6 +27,7 @@ from unlabeled.callbacks.records import Records
 from unlabeled.callbacks.trainer import callback, callbacks
 from unlabeled.capabilities import SamplesClasses
 from unlabeled.commands import without_places
+from unlabeled.data.module import TableData
 from unlabeled.distributed.processes import environment
 from unlabeled.errors import UserError
 from unlabeled.loggers.actions import close, go_on
@@ -34,7 +35,7 @@ from unlabeled.loggers.csv import CSV
 from unlabeled.seeding import mix
 
 
-def build(config: dict[str, Any]) -> tuple[Any, Any]:
+def build(config: dict[str, Any]) -> tuple[TableData, Any]:
     """(data, method), the same initial weights on every rank."""
     data = instantiate(config["data"], _convert_="all")
     data.prepare_data()
@@ -87,7 +88,7 @@ def make_trainer(config: dict[str, Any], method: Any, **settings: Any) -> Traine
     return trainer
 
 
-def provide_extractors(trainer: Trainer, config: dict[str, Any], data: Any) -> None:
+def provide_extractors(trainer: Trainer, config: dict[str, Any], data: TableData) -> None:
     """What is measured during training sees images through an extractor; it is found when all ranks are there."""
     from unlabeled.app.evaluate.extractors import choose  # which trains one itself, by this module
 

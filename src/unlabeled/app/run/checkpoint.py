@@ -14,6 +14,7 @@ from hydra.utils import get_object, instantiate
 
 from unlabeled.app.run.changes import with_other_data
 from unlabeled.callbacks.checkpoints import keep
+from unlabeled.data.protocols import DataModule
 from unlabeled.errors import UserError
 from unlabeled.files import FORMAT
 
@@ -179,7 +180,7 @@ def check_weights(content: dict[str, Any], method: Any, file: Path) -> None:
         )
 
 
-def check_content(content: dict[str, Any], data: Any) -> None:
+def check_content(content: dict[str, Any], data: DataModule) -> None:
     """Say so where a run goes on with other data than it was trained on, in the same place or another."""
     then = content.get("data") or {}
     wrong = [split for split in then if split in data.keys and data.keys[split] != then[split]]

@@ -44,6 +44,7 @@ class ImageTable:
 class PackedImages(PackedData):
     """Data sets of images of one size, of one domain or two."""
 
+    shape: tuple[int, int, int]
     noun = "images"
 
     def __init__(

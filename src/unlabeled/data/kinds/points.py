@@ -37,6 +37,7 @@ class PointTable:
 class PointData(TableData):
     """So many points of a mixture for each split, drawn by `split_seed`: nothing is fetched and nothing packed."""
 
+    source: Mixture
     batch = Points
     noun = "points"
 

@@ -1,4 +1,4 @@
-"""What a DataModule hands a method. One type per kind of supervision.
+"""Batches that data modules give to methods, one type a kind of supervision.
 
 Images are float tensors (B, C, H, W) in [-1, 1] everywhere between data and evaluation.
 """
@@ -24,14 +24,14 @@ class Points(NamedTuple):
 
 
 class Unpaired(NamedTuple):
-    """Images of two domains that have nothing to do with each other row by row."""
+    """Images of two domains whose rows are unrelated."""
 
     a: Tensor  # (B, C, H, W) in [-1, 1]
     b: Tensor  # (B, C, H, W) in [-1, 1]
 
 
 class Paired(NamedTuple):
-    """Images of two domains; row i of b is what row i of a should become."""
+    """Images of two domains; row i of b is the translation of row i of a."""
 
     a: Tensor  # (B, C, H, W) in [-1, 1]
     b: Tensor  # (B, C, H, W) in [-1, 1]

@@ -1,6 +1,7 @@
-"""What a trained method can do. Evaluation and callbacks know methods only through these.
+"""Capabilities of trained methods, the only view that evaluation and callbacks have of them.
 
-A missing capability is an absent method. Every call expects evaluation mode and no gradient.
+A method lacks a capability by not having its function. x is a batch of the method's kind of examples, images
+(B, C, H, W) in [-1, 1] for most. Every call expects evaluation mode and no gradient.
 """
 
 from typing import Protocol, runtime_checkable
@@ -11,11 +12,11 @@ from torch import Tensor
 @runtime_checkable
 class Samples(Protocol):
     def sample(self, n: int) -> Tensor:
-        """n images (n, C, H, W) in [-1, 1]."""
+        """n examples of the method's kind: images (n, C, H, W) in [-1, 1]."""
 
 
 class SeenClasses(Protocol):
-    """The classes that training images have: they alone are drawn."""
+    """The classes of the training data, the only ones that are sampled."""
 
     seen: Tensor  # int64 (k,), ascending
 
@@ -29,19 +30,19 @@ class SamplesClasses(Protocol):
     labels: SeenClasses
 
     def sample_class(self, y: Tensor) -> Tensor:
-        """An image (C, H, W) in [-1, 1] of each of the classes y, int64 (n,), 0 to K - 1."""
+        """An example of each of the classes y, int64 (n,), 0 to K - 1: images (n, C, H, W) in [-1, 1]."""
 
 
 @runtime_checkable
 class Encodes(Protocol):
     def encode(self, x: Tensor) -> Tensor:
-        """Features (B, D) of images (B, C, H, W). Deterministic: a posterior's mean, never a draw."""
+        """Features (B, D) of examples x (B, ...). Deterministic: a posterior's mean, never a draw."""
 
 
 @runtime_checkable
 class Decodes(Protocol):
     def decode(self, z: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [-1, 1] of codes (B, D). Deterministic."""
+        """Examples (B, ...) of codes (B, D). Deterministic."""
 
 
 @runtime_checkable
@@ -53,18 +54,18 @@ class SamplesPrior(Protocol):
 @runtime_checkable
 class SamplesPosterior(Protocol):
     def sample_posterior(self, x: Tensor) -> Tensor:
-        """A code (B, D) of each image (B, C, H, W), z ~ q(z|x), as `decode` takes them."""
+        """A code (B, D) of each example, z ~ q(z|x), as `decode` takes them."""
 
 
 @runtime_checkable
 class Reconstructs(Protocol):
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Images the shape of x, in [-1, 1]. Deterministic."""
+        """Examples in the shape and range of x. Deterministic."""
 
 
 @runtime_checkable
 class BoundsLikelihood(Protocol):
-    bin_width: float  # width of one 8-bit grey level in the units of the density; 1 for a probability
+    bin_width: float  # width of one grey level in the units of the density; 1 for a probability
 
     def log_likelihood(self, x: Tensor) -> Tensor:
         """Lower bound on log p(x) in nats, (B,)."""
@@ -75,37 +76,37 @@ class ReadsProbabilities(Protocol):
     """A likelihood of black and white pixels."""
 
     def observe(self, x: Tensor) -> Tensor:
-        """What it reads of images x (B, C, H, W), in [-1, 1]."""
+        """The values whose probability is meant, in [-1, 1], of images x (B, C, H, W)."""
 
     def highest(self, x: Tensor) -> Tensor:
-        """The log p(x|z) in nats (B,) that none exceeds, of images as `observe` gives them: 0 where none is grey."""
+        """Upper bound (B,) of log p(x|z) in nats, of images from `observe`: 0 where no pixel is grey."""
 
 
 @runtime_checkable
 class ElboTerms(Protocol):
     def elbo_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """log p(x|z) for a draw z ~ q(z|x), and KL(q(z|x) || p(z)), each (B,), in nats; no weight of training's."""
+        """log p(x|z) for a draw z ~ q(z|x), and KL(q(z|x) || p(z)), each (B,), in nats, without training weights."""
 
 
 @runtime_checkable
 class WeighsSamples(Protocol):
     def observe(self, x: Tensor) -> Tensor:
-        """The image whose likelihood is meant, in [-1, 1]: where grey is drawn, the draw. Of itself, itself."""
+        """The example whose likelihood is meant: the draw where grey levels are drawn. Idempotent."""
 
     def log_weights(self, x: Tensor, k: int) -> Tensor:
-        """log p(x, z) - log q(z|x) in nats for k draws z ~ q(z|x) of each image: (k, B)."""
+        """log p(x, z) - log q(z|x) in nats for k draws z ~ q(z|x) of each example: (k, B)."""
 
 
 @runtime_checkable
 class Classifies(Protocol):
     def classify(self, x: Tensor) -> Tensor:
-        """Logits (B, classes) of images (B, C, H, W)."""
+        """Logits (B, classes) of examples."""
 
 
 @runtime_checkable
 class ClassifiesCodes(Protocol):
     def classify_codes(self, h: Tensor) -> Tensor:
-        """Logits (B, classes) of codes (B, D) as `encode` gives them: with them `classify` need not encode again."""
+        """Logits (B, classes) of codes (B, D) from `encode`, without encoding again."""
 
 
 @runtime_checkable
@@ -113,7 +114,7 @@ class Clusters(Protocol):
     clusters: int  # K
 
     def assign(self, x: Tensor) -> Tensor:
-        """The cluster of each image (B, C, H, W): int64 (B,), 0 to K - 1."""
+        """The cluster of each example: int64 (B,), 0 to K - 1."""
 
 
 @runtime_checkable
@@ -143,4 +144,4 @@ class Scores(Protocol):
 @runtime_checkable
 class DrawsFigures(Protocol):
     def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
-        """The method's own pictures of itself at work on images x: title -> (images (n, C, H, W), n captions)."""
+        """The method's own figures for examples x: title -> (images (n, C, H, W), n captions)."""

@@ -11,15 +11,16 @@ from unlabeled.distributed.sharded import gather_shards, local_part, shard_like
 
 
 class WeightAveraging(Callback):
-    """Keeps an exponential moving average of every player's weights, and of its buffers, beside the live ones.
+    """Keeps exponential moving averages of every player's weights and buffers beside the live ones.
 
     Right after a player's step: average <- d average + (1 - d) weight, with d = min(decay, (1 + t) / (10 + t)) after t
-    of its steps, so that the start is forgotten. Validation, pictures and evaluation see the averages; training never.
+    of its steps, so that early weights are forgotten. Validation, pictures and evaluation use the averages; training
+    never.
     """
 
     def __init__(self, decay: float = 0.999):
         self.decay = decay
-        self.average: dict[str, Tensor] = {}  # state-dict name -> average; whatever no player owns is not in it
+        self.average: dict[str, Tensor] = {}  # state-dict name -> average, of what a player owns
         self.steps: list[int] = []  # of each optimizer
         self._live: dict[str, Tensor] | None = None
         self._hooks: list[Any] = []
@@ -43,7 +44,7 @@ class WeightAveraging(Callback):
 
         @torch.no_grad()
         def follow(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-            skipped = getattr(optimizer, "found_inf", None)  # a fused optimizer finds out itself that it overflows
+            skipped = getattr(optimizer, "found_inf", None)  # a fused optimizer detects overflows itself
             if skipped is not None and skipped:
                 return
             self.steps[i] += 1

@@ -12,9 +12,9 @@ from unlabeled.distributed.sharded import local_part
 
 
 class Clip(Callback):
-    """Scale each player's gradient down to at most `norm` (2-norm) before its step; None: leave it.
+    """Scales each player's gradient down to at most `norm` (2-norm) before its step; None: no clipping.
 
-    Here gradients are unscaled also under 16-mixed (app/precision.py); Lightning's own clipping is refused in manual
+    Gradients are unscaled here also under 16-mixed (app/run/precision.py). Lightning refuses its own clipping in manual
     optimization.
     """
 

@@ -1,4 +1,4 @@
-"""What a run tells its loggers before and after training."""
+"""Config, best values and final checkpoint of a run, sent to its loggers."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from unlabeled.loggers.actions import artifact, summary
 
 
 class Dashboards(Callback):
-    """First the config, at the end the final checkpoint (best, else last) and what best.ckpt reached, best/QUANTITY."""
+    """Logs the config first; at the end the final checkpoint (best, else last) and best.ckpt's values, best/QUANTITY."""
 
     def on_fit_start(self, trainer: Trainer, method: Any) -> None:
         for logger in trainer.loggers:

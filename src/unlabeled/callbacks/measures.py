@@ -1,4 +1,4 @@
-"""Numbers of an evaluation while training goes on."""
+"""Evaluation metrics during training."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -22,11 +22,11 @@ from unlabeled.seeding import seed_noise
 
 
 class Measures(Callback):
-    """After every `every` epochs, and after the last: what evaluators find on validation images, test images never.
+    """Runs evaluators on validation examples after every `every` epochs and after the last; never on test examples.
 
-    Recorded as val/NAME, without what stands in the name's brackets: val/fid of fid[inception]. FOLDER/measures.json
-    holds the newest numbers whole, with their facts. Averaged weights are measured where a run keeps them. The noise is
-    the same each time, so that measurements compare.
+    Recorded as val/NAME without the name's brackets: val/fid for fid[inception]. FOLDER/measures.json holds the latest
+    numbers with all facts. Averaged weights are measured where a run keeps them. The noise is the same each time, so
+    that measurements compare.
     """
 
     def __init__(
@@ -34,8 +34,8 @@ class Measures(Callback):
         evaluators: Mapping[str, Evaluator],
         folder: str,
         every: int = 5,  # epochs
-        samples: int = 2500,  # images to draw, for evaluators that draw
-        codes: int = 5000,  # images of a split to encode at most
+        samples: int = 2500,  # to draw, for evaluators that sample
+        codes: int = 5000,  # examples of a split to encode at most
         extractor: Extractor | str | None = None,  # or a name that `choose` finds one for
         extractor_weights: str | None = None,
     ):
@@ -46,13 +46,13 @@ class Measures(Callback):
         self.every = every
         self.samples, self.codes = samples, codes
         self.extractor, self.extractor_weights = extractor, extractor_weights
-        # (name, weights, place, notes) -> Extractor or None; set by the one who starts the run, called by all ranks
+        # (name, weights, ranks, notes) -> Extractor or None; set by the program, called by all ranks
         self.choose: Callable[[str, str | None, Ranks, list[str]], Extractor | None] | None = None
         self.notes: list[str] = []  # why there is no extractor
-        self.measured = False  # whether the newest validation was measured
-        self.epochs = 0  # done at the newest measurement
+        self.measured = False  # whether the latest validation was measured
+        self.epochs = 0  # done at the latest measurement
         self._group: Any = None
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
 
     def ranks(self, trainer: Trainer) -> Ranks:
         return Ranks(trainer.global_rank, trainer.world_size, self._group)
@@ -73,7 +73,7 @@ class Measures(Callback):
         return study
 
     def on_train_start(self, trainer: Trainer, method: Any) -> None:
-        """Find the extractor, and refuse what would never measure anything, before time is spent."""
+        """Find the extractor, and raise UserError where nothing could ever be measured."""
         if trainer.world_size > 1:
             self._group = torch.distributed.new_group(backend="gloo")
         if self.choose and isinstance(self.extractor, str):
@@ -101,7 +101,7 @@ class Measures(Callback):
             if evaluator.applies(study):
                 seed_noise(study.seed)
                 found += evaluator.measure(study)
-        found = study.ranks.gather(found)[0]  # the leader's
+        found = study.ranks.gather(found)[0]  # the main rank's
         numbers = dict(zip(short_names([number.name for number in found]), found, strict=True))
         records = callback(trainer, Records)
         records.higher |= {name for name, number in numbers.items() if number.better == "higher"}
@@ -111,9 +111,9 @@ class Measures(Callback):
 
     def _write(self, numbers: dict[str, Metric], notes: list[str]) -> None:
         for note in notes:
-            if note not in self._told:
+            if note not in self._printed:
                 print(f"note: {note}", file=sys.stderr, flush=True)
-        self._told |= set(notes)
+        self._printed |= set(notes)
         content = {"epoch": self.epochs, "numbers": {k: asdict(n) for k, n in numbers.items()}, "notes": notes}
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "measures.json", content)
@@ -126,6 +126,6 @@ class Measures(Callback):
 
 
 def short_names(names: list[str]) -> list[str]:
-    """fid[inception] -> val/fid; whole where two would be the same."""
+    """fid[inception] -> val/fid; with brackets where two would be equal."""
     bare = [name.partition("[")[0] for name in names]
     return [f"val/{b if bare.count(b) == 1 else name}" for b, name in zip(bare, names, strict=True)]

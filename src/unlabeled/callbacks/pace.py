@@ -14,12 +14,12 @@ from unlabeled.seeding import seed_noise
 
 
 class BudgetSpent(UserError):
-    """The budget was spent before this process took over."""
+    """The budget was spent before this process started."""
 
 
 @dataclass
 class Counts:
-    """What a run has done, as it was counted then: another batch size or number of devices changes none of it."""
+    """What a run has done, unaffected by later changes of batch size or devices."""
 
     epochs: int = 0  # whole ones
     batches: int = 0  # steps of all ranks together
@@ -47,10 +47,10 @@ def limits(
 
 
 class Budget(Callback):
-    """Ends training at the first limit that is reached, and tells the method what share of it is spent.
+    """Ends training at the first limit that is reached, and sets the method's progress.
 
-    The batch that reaches it is the last, or with accumulate=N the last of its group: half a step would be lost.
-    `trainer.global_step` counts every player's step, and is used nowhere.
+    The batch that reaches a limit is the last, or with accumulate=N the last of its group: half a step would be lost.
+    `trainer.global_step` counts every player's steps and is never used.
     """
 
     def __init__(
@@ -62,18 +62,18 @@ class Budget(Callback):
     ):
         self.limits = limits(epochs, batches, examples, images)
         self.done = Counts()
-        self.limit = 0  # in batches, known once the data are
-        self.earlier = 0.0  # seconds of training before this process took over
+        self.limit = 0  # in batches, known when training starts
+        self.earlier = 0.0  # seconds of training in earlier processes
         self._began = 0.0
-        self._gathered = 0  # batches of the group at hand
+        self._gathered = 0  # batches of the current group
 
     @property
     def seconds(self) -> float:
-        """Of training, over all the processes that the run went through."""
+        """Seconds of training, over all processes of the run."""
         return self.earlier + time.monotonic() - self._began
 
     def on_load_checkpoint(self, trainer: Trainer, method: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Go on at the row that the epoch had come to, with the batches that there are now."""
+        """Resume at the row that the epoch had reached, with the current batch size."""
         data = data_of(trainer)
         loader, loops = data.train_dataloader(), checkpoint["loops"]["fit_loop"]
         self.done = read_counts(checkpoint)
@@ -91,7 +91,7 @@ class Budget(Callback):
         self.limit = self._end(trainer)
 
     def _end(self, trainer: Trainer) -> int:
-        """How many batches the whole run has."""
+        """The number of batches of the whole run."""
         loader = loader_of(trainer)
         whole, left = len(loader), loader.steps_left
         ends = []
@@ -103,7 +103,7 @@ class Budget(Callback):
         if examples is not None:
             wanted = examples - self.done.examples
             here = min(left * loader.step, len(loader.table) - self.done.rows)
-            each = min(loader.step, len(loader.table))  # of every batch but perhaps an epoch's last
+            each = min(loader.step, len(loader.table))  # rows of every batch, except perhaps an epoch's last
             epochs, rest = divmod(max(0, wanted - here), loader.epoch_rows)
             ends.append(left + epochs * whole + -(-rest // each) if wanted > here else -(-wanted // each))
         more = min(ends)
@@ -117,7 +117,7 @@ class Budget(Callback):
         method.steps = self.done.steps
 
     def on_before_optimizer_step(self, trainer: Trainer, method: LightningModule, optimizer: Optimizer) -> None:
-        """Each batch's gradient is divided by how many a group has: correct that of a group with fewer."""
+        """Rescale the gradient of an incomplete group, whose batches were divided by the size of a whole one."""
         whole = batches_per_step(trainer)
         if self._gathered == whole:
             return
@@ -142,7 +142,7 @@ class Budget(Callback):
         return {"seconds": self.seconds, "done": asdict(self.done)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.earlier = state["seconds"]  # what was done is known already
+        self.earlier = state["seconds"]  # `done` was read in on_load_checkpoint
 
 
 def batches_per_step(trainer: Trainer) -> int:
@@ -151,7 +151,7 @@ def batches_per_step(trainer: Trainer) -> int:
 
 
 def read_counts(checkpoint: Mapping[str, Any]) -> Counts:
-    """What a run had done when its checkpoint was written."""
+    """The counts of a run when its checkpoint was written."""
     done = checkpoint["callbacks"].get("Budget", {}).get("done")
     if done is None or "examples" not in done:
         raise UserError("the checkpoint's run did not count its examples yet: go on with the version that wrote it")
@@ -159,7 +159,7 @@ def read_counts(checkpoint: Mapping[str, Any]) -> Counts:
 
 
 def check_budget_left(limits: Mapping[str, int | None], done: Counts) -> None:
-    """Raise Over where a limit is reached."""
+    """Raise BudgetSpent where a limit is reached."""
     reached = {key: limit for key, limit in limits.items() if limit is not None and done.of(key) >= limit}
     if reached:
         said = " and ".join(f"{done.of(key)} of {limit} {key}" for key, limit in reached.items())
@@ -169,9 +169,9 @@ def check_budget_left(limits: Mapping[str, int | None], done: Counts) -> None:
 
 
 def _set_progress(loops: dict[str, Any], done: Counts, within: int) -> None:
-    """Tell Lightning's loops where a run is: it takes a budget that ends within an epoch for that epoch's end.
+    """Set the progress of Lightning's loops, which take a budget that ends within an epoch for that epoch's end.
 
-    `within`: batches of the epoch at hand, as there are now, that are behind.
+    `within`: batches done of the current epoch, at the current batch size.
     """
     begun, passed = done.epochs + (within > 0), done.epochs - (within == 0)
     for progress in loops["epoch_progress"].values():
@@ -186,7 +186,7 @@ def _set_progress(loops: dict[str, Any], done: Counts, within: int) -> None:
 
 
 class Noise(Callback):
-    """Batch t of a run draws the same noise whatever happened before; every rank draws its own."""
+    """Seeds the noise by batch number and rank, so that batch t draws the same noise in a resumed run."""
 
     def __init__(self, seed: int):
         self.seed = seed

@@ -1,4 +1,4 @@
-"""Pictures in the run folder while training goes on, and in every logger that shows images."""
+"""Pictures during training, in the run folder and in loggers that show images."""
 
 import sys
 from pathlib import Path
@@ -19,7 +19,7 @@ from unlabeled.seeding import seed_noise
 
 
 def print_notes(album: Album, before: set[str]) -> set[str]:
-    """Says which pictures could not be drawn, each line once in a run."""
+    """Print which pictures could not be drawn, each line once a run; returns the lines printed so far."""
     for note in album.notes():
         if note not in before:
             print(f"note: {note}", file=sys.stderr, flush=True)
@@ -27,12 +27,11 @@ def print_notes(album: Album, before: set[str]) -> set[str]:
 
 
 class Pictures(Callback):
-    """After validation, at most `count` times over the run: pictures of the method at work on validation images.
+    """Draws pictures of the method on validation examples after validation, at most `count` times over the run.
 
-    FOLDER/samples.png, ... are the newest; FOLDER/history/samples/batch-000100.png, ... all. The same images and the
-    same noise each time, so that pictures compare; the newest, and what loggers get, hold their title. Of data that
-    are points, the density that the generator has come to, and FOLDER/density_over_time.png has ten of them side by
-    side.
+    FOLDER/samples.png, ... are the latest; FOLDER/history/samples/batch-000100.png, ... all. Examples and noise are the
+    same each time, so that pictures compare; the latest ones, and those for loggers, have a title. For points they show
+    the generator's density, and FOLDER/density_over_time.png has ten of them side by side.
     """
 
     def __init__(self, folder: str, count: int = 10, images: int = 64):
@@ -40,7 +39,7 @@ class Pictures(Callback):
         self.count = count
         self.images = images
         self._drawn = 0
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
 
     def on_validation_end(self, trainer: Trainer, method: Any) -> None:
         if trainer.sanity_checking or not trainer.is_global_zero:
@@ -68,7 +67,7 @@ class Pictures(Callback):
             drawn.draw("density_over_time", lambda: strip(frames))
         if "density_over_time" in drawn:
             drawn["density_over_time"].save(self.folder / "density_over_time.png")
-        self._told = print_notes(drawn, self._told)
+        self._printed = print_notes(drawn, self._printed)
 
     def state_dict(self) -> dict[str, int]:
         return {"drawn": self._drawn}
@@ -78,9 +77,10 @@ class Pictures(Callback):
 
 
 class NearestImages(Callback):
-    """At the end, of a method that samples: a table of its samples, the training images nearest to them, and how near.
+    """Logs, at the end, a table of samples, the training images nearest to them, and their relative distances.
 
-    1: as near as validation images usually have their nearest. FOLDER/nearest_training_images.png shows some.
+    Distance 1 is the usual distance of a validation image to its nearest. FOLDER/nearest_training_images.png shows
+    some.
     """
 
     def __init__(self, folder: str, searched: int = 50_000):
@@ -88,11 +88,11 @@ class NearestImages(Callback):
         self.searched = searched  # training images at most; 0: no table
 
     def on_validation_end(self, trainer: Trainer, method: Any) -> None:
-        over = is_ending(trainer) and trainer.is_global_zero and not trainer.sanity_checking
+        is_last = is_ending(trainer) and trainer.is_global_zero and not trainer.sanity_checking
         data = data_of(trainer)
-        if not (over and self.searched and isinstance(method, Samples) and data.batch is Images):
+        if not (is_last and self.searched and isinstance(method, Samples) and data.batch is Images):
             return
-        from unlabeled.evaluation.figures.evaluation import copies, nearest_training  # start-up need not wait for these
+        from unlabeled.evaluation.figures.evaluation import copies, nearest_training  # not imported at start-up
         from unlabeled.evaluation.study import Study
 
         album, held = Album(), []

@@ -1,4 +1,4 @@
-"""One line of progress for the whole run; where output is no terminal, some twenty lines of KEY=VALUE."""
+"""One line of progress for the whole run; some twenty lines of KEY=VALUE where the output is no terminal."""
 
 import os
 import sys
@@ -18,8 +18,8 @@ from unlabeled.callbacks.trainer import callback, callbacks, data_of
 class Progress(ProgressBar):
     """Epoch, time left, examples per second, and the newest of the recorded quantities.
 
-    First comes what best.ckpt is chosen by, then the rest in the order in which the method records them; a terminal
-    gets as many as it is wide for.
+    The quantity that best.ckpt is chosen by comes first, then the others in the order in which the method records them,
+    as many as a terminal is wide for.
     """
 
     def __init__(self, shown: int = 6):
@@ -77,7 +77,7 @@ class Progress(ProgressBar):
         return (self._budget.done.examples - self._seen) / (time.monotonic() - self._began)
 
     def _quantities(self) -> dict[str, float]:
-        """The newest values, what best.ckpt is chosen by first; without learning rates and gradients."""
+        """The latest values, the monitored one first; without learning rates and gradients."""
         latest = self._records.latest if self._records else {}
         names = sorted(
             (n for n in latest if not n.endswith("/lr") and "/gradient_norm" not in n),
@@ -86,7 +86,7 @@ class Progress(ProgressBar):
         return {name: latest[name] for name in names}
 
     def _line(self) -> str:
-        """For a terminal: whole quantities only."""
+        """The line for a terminal, cut between quantities."""
         room = os.get_terminal_size(sys.stderr.fileno()).columns - 60  # epoch, bar, count and times
         line = f"{self._pace():.0f} {self._noun}/s"
         for name, value in list(self._quantities().items())[: self.shown]:

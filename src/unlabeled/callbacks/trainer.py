@@ -1,4 +1,4 @@
-"""Questions that callbacks and the program ask of a trainer."""
+"""Accessors of a trainer's callbacks, data and state."""
 
 from typing import TypeVar
 

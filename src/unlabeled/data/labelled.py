@@ -1,4 +1,4 @@
-"""Data modules of examples with class labels: names of classes, a subset of them, few labels."""
+"""Data modules of labelled examples: class names, a subset of classes, few labels."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -25,22 +25,22 @@ class LabelledTable(Table, Protocol):
 class LabelledData(PackedData):
     """Examples with labels that unsupervised methods ignore.
 
-    With `num_labels` training sees the classes of so many examples and -1 for all others, and comes across the labelled
-    ones so often that they are `labelled_share` of its batches: an epoch is every other example once. Evaluation, on
-    training examples too, sees every label there is.
+    With `num_labels` training sees that many labels, and -1 for all other examples. Labelled examples are repeated
+    until they are `labelled_share` of an epoch, which has every other example once. Evaluation sees all labels, also
+    those of training examples.
     """
 
     def __init__(
         self,
         *common: Any,  # see PackedData
-        class_names: Sequence[str] | None = None,  # the classes by number; None: as the source calls them, if it does
+        class_names: Sequence[str] | None = None,  # by number; None: the source's own names, if any
         class_subset: int
         | str
         | Sequence[int | str]
         | None = None,  # classes whose examples train and val keep; test keeps all
         num_labels: int | None = None,  # labels that training sees, as many of each class; None: all there are
         label_seed: int = 0,  # decides which these are
-        labelled_share: float = 0.5,  # of the examples that training comes across, where `num_labels` is given
+        labelled_share: float = 0.5,  # of an epoch, where `num_labels` is given
         **named: Any,
     ):
         super().__init__(*common, **named)
@@ -96,13 +96,13 @@ class LabelledData(PackedData):
 
     @property
     def source_names(self) -> tuple[str, ...]:
-        """What the source calls its classes, by its own numbers; () where they have no names."""
+        """The source's own class names, by its own numbers; () where they have none."""
         names = getattr(self.source, "class_names", None)
         return tuple(names(self.root)) if names else ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What the classes are called, by number; () where they have no names."""
+        """Class names by number; () where they have none."""
         return self.given_names or self.source_names
 
     @cached_property
@@ -114,7 +114,7 @@ class LabelledData(PackedData):
 
     def pack(self, split: str) -> Packed:
         if split not in self._packs and self.given_names and self.source_names not in ((), self.given_names):
-            # another folder than the one whose classes were counted: its numbers are its own
+            # another folder than the one whose classes were counted numbers its classes differently
             number = {name: i for i, name in enumerate(self.given_names)}
             known = [number.get(name, -1) for name in self.source_names]
             relabelled = torch.tensor([*known, -1])  # the last of label -1
@@ -126,12 +126,12 @@ class LabelledData(PackedData):
 
     @property
     def factors(self) -> dict[str, int] | None:
-        """Where examples are drawn from known factors, the labels' columns: name -> number of values."""
+        """The known factors that examples are drawn from, by the labels' columns: name -> number of values."""
         return getattr(self.source, "factors", None)
 
     @property
     def attributes(self) -> tuple[str, ...] | None:
-        """Where labels are attributes that examples have or have not: the columns' names."""
+        """Names of the labels' columns, where they are binary attributes."""
         return getattr(self.source, "attributes", None)
 
     def table(self, split: str) -> LabelledTable:

@@ -1,6 +1,6 @@
-"""The DataModule that all kinds of data share: it states facts (shape, number of classes) and hands out batches.
+"""The base of all data modules, which hold facts (shape, number of classes) and make loaders.
 
-A class for each kind of batch stands in data/kinds/; which data set it is, is its source's business (data/sources/).
+Each kind of batch has a subclass in data/kinds/; its source (data/sources/) reads a particular data set.
 """
 
 import sys
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 class TableData(LightningDataModule):
-    """What all kinds share: loaders of the rows of tables."""
+    """Loaders of tables."""
 
     batch: ClassVar[type]  # the kind of batch, see batches.py
     noun: ClassVar[str] = "examples"  # what lines and tables call its rows
@@ -32,13 +32,13 @@ class TableData(LightningDataModule):
     def __init__(
         self,
         source: Named,
-        root: str | Path,  # where the original files lie, or go
+        root: str | Path,  # folder of the original files
         batch_size: int,  # per process
         classes: int | None = None,  # number of classes; None where there are no class labels
         epochs: int | None = None,  # a usual length of training on this data, which budget.epochs reads
-        packed: str | Path | None = None,  # where what is made of the data goes; default: root/packed
-        split_seed: int = 0,  # decides which rows a split has; apart from `seed`, so that seeds share a split
-        seed: int = 0,  # decides the order of batches
+        packed: str | Path | None = None,  # folder of packed data; default: root/packed
+        split_seed: int = 0,  # of the splits; separate from `seed`, so that runs share them
+        seed: int = 0,  # of the order of batches
         augment: Callable[[Any], Any] | None = None,  # batch -> batch, on training batches only
     ):
         super().__init__()
@@ -54,12 +54,12 @@ class TableData(LightningDataModule):
 
     @property
     def device(self) -> torch.device:
-        """Where batches are wanted."""
+        """The device of batches."""
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     def table(self, split: str) -> Table:
         """The rows of "train", "val" or "test". They never overlap."""
-        raise NotImplementedError  # a kind's business; the base is never instantiated
+        raise NotImplementedError
 
     def loader(self, split: str, batch_size: int | None = None) -> Loader:
         """A split in order, for evaluation: every row once over all ranks."""
@@ -70,7 +70,7 @@ class TableData(LightningDataModule):
         return self.table("train")
 
     def train_dataloader(self) -> ShuffledLoader:
-        """What training reads: every row once, in order, if the method says `one_pass = True` of its class."""
+        """Training batches: every row once, in order, for methods whose class has `one_pass = True`."""
         whole = self.trainer is not None and getattr(self.trainer.lightning_module, "one_pass", False)
         table = self.table("train") if whole else self.training()
         rank, world = self._place()
@@ -104,6 +104,6 @@ class TableData(LightningDataModule):
 
 
 def print_note(line: str) -> None:
-    """One process says it."""
+    """Print a note, from the main process only."""
     if not getattr(rank_zero_only, "rank", 0):
         print(f"note: {line}", file=sys.stderr, flush=True)

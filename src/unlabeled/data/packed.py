@@ -23,11 +23,11 @@ class PackedData(TableData):
     def __init__(
         self,
         source: Source,
-        root: str | Path,  # where the original files lie, or go
+        root: str | Path,  # folder of the original files
         batch_size: int,  # per process
-        val: float = 0.1,  # part of train that becomes val, where the source has no val of its own
-        test: float = 0.2,  # part that becomes test, where the source has no test of its own
-        device_gib: float = 4.0,  # GiB: splits move to the accelerator whole until this is used up
+        val: float = 0.1,  # share of train for val, where the source has no val split
+        test: float = 0.2,  # share of train for test, where the source has no test split
+        device_gib: float = 4.0,  # GiB of the accelerator that whole splits may fill
         **common: Any,  # see TableData
     ):
         super().__init__(source, root, batch_size, **common)
@@ -62,7 +62,7 @@ class PackedData(TableData):
         return self._packs[split]
 
     def resident(self, packed: Packed) -> dict[str, Tensor]:
-        """The arrays without the labels, on the training device as long as the budget lasts, else as they are."""
+        """The arrays without the labels, on the training device while `device_gib` suffices, else unchanged."""
         if packed.key not in self._resident:
             arrays = {name: array for name, array in packed.arrays.items() if name != "labels"}
             taken = sum(array.nbytes for held in [*self._resident.values(), arrays] for array in held.values())
@@ -78,7 +78,7 @@ class PackedData(TableData):
         return order[m:].sort().values, order[:m].sort().values
 
     def divide(self, split: str, suffix: str = "") -> tuple[str, Tensor | None]:
-        """(source split, rows) that make up our split; suffix is "_a" or "_b" where there are two domains."""
+        """(source split, rows) of our split; suffix is "_a" or "_b" where there are two domains."""
         if split not in SPLITS:
             raise UserError(f"no split {split!r}: say train, val or test")
         own = f"{split}{suffix}"

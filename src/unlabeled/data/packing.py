@@ -32,11 +32,11 @@ class RawImages(NamedTuple):
     images: np.ndarray | Iterable[Picture]  # uint8 (N, H, W) or (N, H, W, 3); or one by one, of any sizes
     labels: np.ndarray  # (N,) class index, (N, A) attributes in {0, 1} or (N, F) factors, int64; -1 where unknown
     # N = len(labels) = number of images
-    whole: bool = True  # no image may be missing; False: those that cannot be read are left out
+    whole: bool = True  # False: images that cannot be read may be left out
 
 
 class Unreadable(UserError):
-    """A file that is no whole picture."""
+    """A picture file that cannot be read."""
 
     def __init__(self, path: Path, reason: str):
         super().__init__(f"cannot read the image {path} ({reason}): remove or replace it")
@@ -106,13 +106,13 @@ def _refuse(title: str, broken: dict[int, Unreadable], count: int, whole: bool) 
 
 
 def describe_files(files: Sequence[tuple[str, str]], most: int = 5) -> str:
-    """Files and what is wrong with them, the first few by name."""
+    """Files with the reasons, the first few by name."""
     more = f" and {len(files) - most} more" * (len(files) > most)
     return ", ".join(f"{path} ({reason})" for path, reason in files[:most]) + more
 
 
 def left_out(place: Path) -> tuple[tuple[str, str], ...]:
-    """(path, reason) of each file that could not be read when it was packed."""
+    """(path, reason) of each file that could not be read."""
     file = place / LEFT_OUT
     return tuple((path, reason) for path, reason in json.loads(file.read_text())) if file.is_file() else ()
 
@@ -120,7 +120,7 @@ def left_out(place: Path) -> tuple[tuple[str, str], ...]:
 def _fitted(
     images: np.ndarray | Iterable[Picture], shape: tuple[int, int, int]
 ) -> Iterator[np.ndarray | list[np.ndarray | Unreadable]]:
-    """Chunks, in order: of images (C, H, W) uint8, or of what is wrong with them."""
+    """Chunks, in order, of images (C, H, W) uint8 or the errors in their place."""
     channels, height, width = shape
     native = {1: (height, width), 3: (height, width, 3)}[channels]
     if isinstance(images, np.ndarray) and images.shape[1:] == native:
@@ -129,7 +129,7 @@ def _fitted(
             yield chunk[:, None] if channels == 1 else chunk.transpose(0, 3, 1, 2)
         return
     pictures = iter(images)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow decodes and scales outside Python's lock
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow releases Python's lock
         while some := list(islice(pictures, CHUNK)):
             yield list(pool.map(lambda picture: _try(picture, shape), some))
 

@@ -1,4 +1,4 @@
-"""What the sources of data sets, and the data modules built on them, offer."""
+"""Protocols of data sources and data modules."""
 
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
@@ -25,13 +25,13 @@ class Source(Named, Protocol[Raw]):
         """ "train", and perhaps "val", "test"; with two domains "train_a", "train_b", "test_a", ..."""
 
     def prepare(self, root: Path) -> None:
-        """See that the files lie under `root`, whole: download, verify, extract. Raises UserError."""
+        """Make the files available under `root`: download, verify, extract. Raises UserError."""
 
     def fingerprint(self, root: Path) -> str | Files:
-        """Changes when the content does: checksums of archives that were verified, or the files themselves."""
+        """An identity of the content: checksums of verified archives, or the files themselves."""
 
     def read(self, root: Path, split: str) -> Raw:
-        """One split's examples and labels. Raises UserError for files that are not whole."""
+        """One split's examples and labels. Raises UserError for incomplete files."""
 
 
 class DataModule(Protocol):

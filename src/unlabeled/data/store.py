@@ -1,7 +1,7 @@
-"""Named arrays on disk, made once and memory-mapped ever after.
+"""Store of named arrays on disk, made once and memory-mapped afterwards.
 
-The folder's name is a key of everything that its arrays depend on. It appears under that name only when it is whole:
-an interrupted packing leaves nothing that passes for finished, and a folder that was damaged later is made again.
+A folder's name is a key of everything that its arrays depend on. It gets that name only once it is complete, so that an
+interrupted packing leaves nothing that looks finished; a folder that is damaged later is made again.
 """
 
 import os
@@ -43,7 +43,7 @@ class Packed(NamedTuple):
 def place(
     folder: Path,
     key: str,
-    load: Callable[[Path], T],  # opens a packed folder; raises anything where it is not whole
+    load: Callable[[Path], T],  # opens a packed folder; raises any error where it is incomplete
     read: Callable[[], Callable[[Path], None]],  # opens the source; returns what writes its arrays into a folder
     title: str,  # of error lines
 ) -> tuple[T, bool]:
@@ -64,7 +64,7 @@ def place(
 
 
 def _fault(target: Path, load: Callable[[Path], Any]) -> str | None:
-    """What is wrong with a packed folder; "" where there is none yet, None where it is whole."""
+    """The fault of a packed folder; "" where there is none yet, None where it is complete."""
     try:
         load(target)
     except Exception as error:  # random bytes make numpy raise nearly anything
@@ -82,7 +82,7 @@ def _make(target: Path, load: Callable[[Path], Any], write: Callable[[Path], Non
         ) from error
     try:
         write(unfinished)
-        for path in unfinished.iterdir():  # a name that appears before its content would pass for whole after a crash
+        for path in unfinished.iterdir():  # otherwise a crash could leave the name without the content
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
         os.chmod(unfinished, 0o755)
@@ -98,7 +98,7 @@ def _make(target: Path, load: Callable[[Path], Any], write: Callable[[Path], Non
 
 
 def _rename(finished: Path, target: Path, load: Callable[[Path], Any]) -> None:
-    """Give the folder its name, which a damaged one may have, or a whole one of another process."""
+    """Give the folder its name, replacing a damaged folder; another process may have made a complete one meanwhile."""
     for _ in range(3):  # in between another process may do the same
         try:
             os.rename(finished, target)

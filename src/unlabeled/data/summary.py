@@ -1,4 +1,4 @@
-"""What was found when a data set was packed, in one line."""
+"""One-line summary of a packed data set."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def summary(data: "PackedImages") -> str:
-    """Images of each split, classes with their counts, images that training and test share, and what was left out."""
+    """Images of each split, classes with their counts, duplicates between training and test, and files left out."""
     suffixes = [suffix for suffix in ("", "_a", "_b") if f"train{suffix}" in data.source.splits]
     parts = [part for suffix in suffixes for part in split_parts(data, suffix)]
     labels = torch.cat([data.pack(split).labels for split in data.source.splits])
-    if suffixes == [""] and labels.ndim == 1 and (labels >= 0).any():  # domains are known by their names
+    if suffixes == [""] and labels.ndim == 1 and (labels >= 0).any():  # domains have no labels
         own, rows = data.divide("train")
         y = data.pack(own).labels
         parts += class_parts(labels, y if rows is None else y[rows], getattr(data, "class_names", ()))
@@ -30,7 +30,7 @@ def summary(data: "PackedImages") -> str:
 
 
 def left_out(data: "PackedImages") -> str:
-    """What is not among the images, and why."""
+    """Files and folders left out, with the reasons."""
     left = [f"{first_paths(paths)} ({why})" for why, paths in getattr(data.source, "left", {}).items()]
     broken = [file for split in data.source.splits for file in data.pack(split).left]
     if broken:
@@ -40,7 +40,7 @@ def left_out(data: "PackedImages") -> str:
 
 
 def split_parts(data: "PackedImages", suffix: str) -> list[str]:
-    """How many images each split has, and how many of those held out are equal to a training image."""
+    """The sizes of the splits, and the number of held-out images that equal a training image."""
     images = {}
     for split in SPLITS:
         own, rows = data.divide(split, suffix)
@@ -58,7 +58,7 @@ def split_parts(data: "PackedImages", suffix: str) -> list[str]:
 
 
 def class_parts(labels: Tensor, trained: Tensor, names: Sequence[str]) -> list[str]:
-    """Classes and how many images they have; labels: of all images, and of those in training."""
+    """Classes and their numbers of images; labels: of all images; trained: of training images."""
     found, counts = labels[labels >= 0].unique(return_counts=True)
     if len(found) <= FEW and names:
         each = ", ".join(f"{class_name(c, names)} {n:,}" for c, n in zip(found.tolist(), counts.tolist(), strict=True))

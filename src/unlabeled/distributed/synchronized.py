@@ -1,4 +1,4 @@
-"""Batch norm over the joined batch of several processes, on devices that torch.nn.SyncBatchNorm does not know."""
+"""Batch norm over the joint batch of several processes, on devices that torch.nn.SyncBatchNorm does not support."""
 
 from typing import Any
 

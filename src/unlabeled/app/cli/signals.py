@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM: one line, and status 130 or 143, at every moment of the program.
+"""Handlers of Ctrl-C and SIGTERM: one line and status 130 or 143, at every moment of the program.
 
-Imports next to nothing: what comes before `listen` is not covered.
+Imports as little as possible, since nothing is handled before `listen`.
 """
 
 import _signal as signal  # `signal` itself imports more
@@ -10,22 +10,22 @@ import sys
 import time
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
-PATIENCE = 10  # seconds to put away what is half made
+TIMEOUT = 10  # seconds for cleaning up unfinished files
 
 
 class Stopped(SystemExit):
-    """The program was asked to stop, and has said so."""
+    """The program was asked to stop, and has printed that."""
 
 
 class _Asked:
     number = 0  # of the signal
-    process = 0  # who listens: not its forks
+    process = 0  # the process that listens; its forks do not
 
 
 def listen() -> None:
-    """From here on a signal ends the program at once: while it imports and composes, nothing is half made.
+    """From here on a signal ends the program at once: imports and composition leave nothing unfinished.
 
-    An exception would not do: who imports a module may swallow it, or make another one of it.
+    An exception would not do: code that imports a module may swallow or replace it.
     """
     _Asked.number, _Asked.process = 0, os.getpid()
     for number in NUMBERS:
@@ -33,14 +33,14 @@ def listen() -> None:
 
 
 def stop_cleanly() -> None:
-    """From here on what is half made is put away first. Does nothing where another program than ours listens."""
+    """From here on unfinished files are removed first. Does nothing where another program handles the signals."""
     for number in NUMBERS:
         if signal.getsignal(number) is exit_at_once:
             signal.signal(number, raise_stopped)
 
 
 class Listening:
-    """`listen`, and afterwards whoever listened before."""
+    """`listen` within a block, and the former handlers after it."""
 
     def __enter__(self) -> None:
         self.before = {number: signal.getsignal(number) for number in NUMBERS}
@@ -54,7 +54,7 @@ class Listening:
 
 
 def reraise() -> None:
-    """Raise Stopped again where somebody has made another exception of it."""
+    """Raise Stopped again where other code has replaced it by its own exception."""
     if _Asked.number:
         raise Stopped(128 + _Asked.number) from None
 
@@ -65,24 +65,24 @@ def exit_at_once(number: int, frame: object) -> None:
 
 
 def raise_stopped(number: int, frame: object) -> None:
-    """Raise Stopped. A second signal, or PATIENCE seconds, end the program as it is."""
+    """Raise Stopped. A second signal, or TIMEOUT seconds, end the program as it is."""
     if _Asked.number or os.getpid() != _Asked.process:
         _exit(number)
     _Asked.number = number
     _print_stopped()
-    sys.unraisablehook = lambda _: None  # it may be raised where nobody can catch it
-    _thread.start_new_thread(_wait, (number,))  # not a Timer: the signal may have come amid threading's own work
+    sys.unraisablehook = lambda _: None  # Stopped may be raised where no code can catch it
+    _thread.start_new_thread(_wait, (number,))  # no Timer: the signal may have interrupted threading itself
     raise Stopped(128 + number)
 
 
 def _wait(number: int) -> None:
-    time.sleep(PATIENCE)
+    time.sleep(TIMEOUT)
     if _Asked.number:
         _exit(number)
 
 
 def _print_stopped() -> None:
-    """Not by `print`, amid which the signal may have come."""
+    """Without `print`, which the signal may have interrupted."""
     if os.getpid() == _Asked.process:
         try:  # noqa: SIM105
             os.write(2, b"stopped\n")

@@ -1,4 +1,4 @@
-"""Sweeps over models that have not all the same keys: a job whose words make no config fails alone, with its line."""
+"""Sweeps over models with different keys: a job whose overrides make no valid config fails alone, with one line."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +13,9 @@ CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 
 
 def isolate_job_errors(explain: Callable[[BaseException, list[str]], str], is_choice: Callable[[str], bool]) -> None:
-    """Have Hydra go on where a config cannot be composed: the job finds why under `refused`.
+    """Make Hydra continue where a config cannot be composed: the job finds the reason under `refused`.
 
-    The sweep's own config, in which nothing is chosen yet, need not know the keys that jobs alone have.
+    The sweep's own config, in which nothing is chosen yet, need not have the keys that only jobs have.
     """
     load_all, load_one = ConfigLoaderImpl.load_configuration, ConfigLoaderImpl.load_sweep_config
     if getattr(load_one, "keeps_others", False):

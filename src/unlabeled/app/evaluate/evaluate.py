@@ -1,4 +1,4 @@
-"""One evaluation: open a checkpoint, find out what it can do, measure that, and leave numbers, pictures and a page."""
+"""One evaluation of a checkpoint: its numbers, pictures and report page."""
 
 import csv
 import json
@@ -79,11 +79,11 @@ UNUSED = {"checkpoint": ("size", "channels", "reference", "data.batch_size"), "s
 FOLDER_KEYS = {
     "data": ("root", "packed"),
     "evaluation": ("extractor", "extractor_weights"),
-}  # keys that folders have a use for
+}  # keys that apply to folders of samples
 
 
 def check_unused_keys(words: list[str], mode: str) -> None:
-    """Refuse what would change nothing: keys of the other mode, and of what is not measured on folders."""
+    """Refuse keys without effect: those of the other mode, and those of metrics that folders do not have."""
     for word in words:
         key, _, value = word.lstrip("+~").partition("=")
         group, _, below = key.partition(".")
@@ -106,10 +106,10 @@ def run_processes(config: dict[str, Any], folder: Path) -> None:
 
 @torch.no_grad()
 def measure(config: dict[str, Any], folder: Path, ranks: Ranks) -> None:
-    """Measure, as one of `place.world` processes; the leader writes and prints.
+    """Measure, as one of `ranks.world` processes; the main one writes and prints.
 
-    What is measured is in evaluation.json before anything is drawn, and after each evaluator. One that fails is named
-    there, and takes nothing else with it.
+    evaluation.json is written after each evaluator, before anything is drawn. An evaluator that fails is named there,
+    and the others go on.
     """
     silence_lightning()
     device = choose_device(config["device"])
@@ -147,7 +147,7 @@ def failure_line(failed: dict[str, str]) -> str:
 
 
 def measure_one(evaluator: Evaluator, study: Study) -> list[Metric]:
-    """Its numbers. A bug leaves its traceback on the screen."""
+    """An evaluator's numbers. A bug prints its traceback."""
     try:
         return evaluator.measure(study)
     except (UserError, Elsewhere):
@@ -163,7 +163,7 @@ def save(
     subject: EvaluationTarget,
     found: dict[str, list[Metric]],
     failed: dict[str, str],  # evaluator -> why
-    unfinished: Sequence[str] = (),  # what is still to come: evaluators, pictures
+    unfinished: Sequence[str] = (),  # evaluators and pictures that are still to come
 ) -> dict[str, Any]:
     """evaluation.json, and its content."""
     content: dict[str, Any] = redact(describe(config, subject, found))
@@ -174,7 +174,7 @@ def save(
 
 
 def save_pictures(folder: Path, subject: EvaluationTarget, pictures: Album) -> str:
-    """Writes the pictures, and gives the run's curves as an <svg>. What fails is a note."""
+    """Write the pictures, and return the run's curves as an <svg>. A failure is a note."""
     metrics, drawn = subject.home / "metrics.csv", list(pictures.items())
     for name, picture in drawn:
         pictures.draw(name, partial(save_titled, picture, f"{heading(name)}: {subject.title}", folder / f"{name}.png"))
@@ -192,14 +192,14 @@ def save_pictures(folder: Path, subject: EvaluationTarget, pictures: Album) -> s
 
 
 def save_titled(picture: Image, title: str, file: Path) -> Image:
-    """The picture below its title, which is in the file too."""
+    """The picture with its title on top, also as a file."""
     page = titled(picture, title)
     page.save(file)
     return page
 
 
 def show(folder: Path, subject: EvaluationTarget, numbers: list[Metric], pictures: list[str]) -> None:
-    """The table, what was left out, and where everything is."""
+    """Print the table, the notes, and the paths of the results."""
     console = Console(highlight=False)
     if numbers:
         console.print(subject.title, soft_wrap=True, markup=False)
@@ -220,7 +220,7 @@ def show(folder: Path, subject: EvaluationTarget, numbers: list[Metric], picture
 
 
 def number_table(numbers: list[Metric]) -> tuple[list[str], list[list[str]]]:
-    """(heads, rows) of the table: a number's value, with an arrow to where it is better, and what stands beside it."""
+    """(heads, rows) of the table: a number's value, an arrow in the better direction, and its baseline."""
     rows = []
     for number in numbers:
         beside = number.facts.get("baseline_value")
@@ -241,7 +241,7 @@ def choose_device(name: str) -> str:
 
 
 def output_folder(config: DictConfig) -> Path:
-    """Where numbers and pictures go: RUN/evaluation, or `output`; for folders of samples a new one in outputs/."""
+    """The folder of numbers and pictures: RUN/evaluation, or `output`; for folders of samples a new one in outputs/."""
     if config.output is not None:
         folder = Path(config.output)
     elif config.checkpoint is None:

@@ -1,4 +1,4 @@
-"""Where numbers come from: what is written beside them."""
+"""Provenance of an evaluation's numbers."""
 
 import platform
 from dataclasses import asdict

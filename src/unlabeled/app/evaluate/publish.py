@@ -1,4 +1,4 @@
-"""An evaluation, sent to the loggers of the run that it is of."""
+"""Publishing of an evaluation to the loggers of its run."""
 
 import sys
 from pathlib import Path
@@ -13,9 +13,9 @@ from unlabeled.loggers.csv import CSV
 
 
 def publish(home: Path, content: dict[str, Any], report: Path) -> None:
-    """Numbers as evaluation/NAME, and the page. A logger that fails costs a note, not the evaluation.
+    """Send the numbers, as evaluation/NAME, and the page. A logger that fails leaves a note.
 
-    The run's own config.yaml says which loggers, and nothing that a checkpoint carries.
+    The loggers are those of the run's own config.yaml, never those of a checkpoint.
     """
     file = home / "config.yaml"
     if not file.is_file():
@@ -42,7 +42,7 @@ def publish(home: Path, content: dict[str, Any], report: Path) -> None:
 
 
 def relocated(tree: Any, old: str, new: str) -> Any:
-    """A run's config as if the run had always lain in its new place."""
+    """A run's config with the run's new folder in place of the old one."""
     if isinstance(tree, dict):
         return {key: relocated(value, old, new) for key, value in tree.items()}
     if isinstance(tree, list):

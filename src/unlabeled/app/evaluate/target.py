@@ -1,4 +1,4 @@
-"""What an evaluation is of: a checkpoint on its data, or somebody's samples beside real images."""
+"""Targets of an evaluation: a checkpoint on its data, or a folder of samples beside real images."""
 
 import os
 from pathlib import Path
@@ -26,15 +26,15 @@ from unlabeled.seeding import mix
 
 class EvaluationTarget(NamedTuple):
     study: Study
-    evaluators: dict[str, Any]  # by the names that they have in conf/evaluation
+    evaluators: dict[str, Any]  # by their names in conf/evaluation
     title: str
     run: dict[str, Any]  # the config that it was trained with
     facts: dict[str, Any]  # about the weights, or the folder
-    home: Path  # where the run lies
+    home: Path  # the run's folder
 
 
 def checkpoint_target(config: dict[str, Any], device: str, ranks: Ranks) -> EvaluationTarget:
-    """A checkpoint's method on the data that it was trained on, or on what `data` replaces."""
+    """A checkpoint's method on the data that it was trained on, with the keys in `data` replaced."""
     trusted_packages = tuple(config["trusted_packages"])
     method, run, facts = load(config["checkpoint"], config["weights"], device, trusted_packages, config["data"])
     now = with_other_data(run, config["data"])
@@ -97,7 +97,7 @@ def checkpoint_target(config: dict[str, Any], device: str, ranks: Ranks) -> Eval
 
 
 def folder_target(config: dict[str, Any], device: str, ranks: Ranks) -> EvaluationTarget:
-    """The images of the folder `samples` beside those of the folder `reference`, whoever made them."""
+    """The images of the folder `samples` beside those of the folder `reference`."""
     folders = {key: Path(config[key]).expanduser() for key in ("samples", "reference")}
     sources = {
         key: {"_target_": "unlabeled.data.sources.folder.AllPictures", "path": str(path), "key": key}
@@ -144,7 +144,7 @@ def prepared_data(settings: dict[str, Any]) -> Any:
 
 
 def probe_settings(name: str, home: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the data set `name`, or of the folder `name`, with images of the shape that the method takes."""
+    """Settings of the data set or folder `name`, in the shape that the method takes."""
     folder, known = Path(name).expanduser(), options("data")
     if name in ("folder", "two_folders"):
         raise UserError(f"evaluation.probe_data={name}: which folder? say evaluation.probe_data=FOLDER, ./FOLDER")
@@ -158,10 +158,10 @@ def probe_settings(name: str, home: dict[str, Any]) -> dict[str, Any]:
 
 
 def common_shape(folders: dict[str, Any], size: int | None, channels: int | None) -> tuple[int, int, int]:
-    """(C, H, W) that all images have, as a person sees them; folders: sources AllPictures, by the key that names them.
+    """(C, H, W) of all images, upright; folders: AllPictures sources by the key that names them.
 
-    Where sizes differ, `size` says to what square images are brought. Images are grey where no image of either folder
-    has a colour, however they are saved, unless `channels` says otherwise.
+    Where sizes differ, images are scaled to squares of `size`. They are grey where no image of either folder has a
+    colour, however it is saved, unless `channels` says otherwise.
     """
     if channels not in (None, 1, 3):
         raise UserError(f"channels={channels}: 1 (grey) or 3 (colours); without it, grey where no image has a colour")

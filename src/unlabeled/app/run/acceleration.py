@@ -1,4 +1,4 @@
-"""Switches of how fast a step is, not of what it computes: compile, channels_last, matmul_precision, fused."""
+"""Switches that change a step's speed, not its result: compile, channels_last, matmul_precision, fused."""
 
 import inspect
 from typing import Any

@@ -1,4 +1,4 @@
-"""A resolved config made into objects: data, method, trainer, loggers."""
+"""Construction of data, method, trainer and loggers from a resolved config."""
 
 import logging
 import random
@@ -51,13 +51,13 @@ def build(config: dict[str, Any]) -> tuple[TableData, Any]:
 
 
 def restrict_classes(method: Any, data: Any) -> None:
-    """Where a method draws classes, it draws those that training images have."""
+    """Let a method that samples classes sample those of the training images only."""
     if isinstance(method, SamplesClasses) and (present := data.training_classes()) is not None:
         method.labels.restrict(present)
 
 
 def check_optimizers(method: Any) -> None:
-    """Refuse settings that an optimizer refuses, by their name: `model.optimizer.lr=-1`."""
+    """Raise UserError, by the key, for settings that an optimizer refuses: `model.optimizer.lr=-1`."""
     for name, part in vars(method).items():
         if isinstance(part, partial) and isinstance(part.func, type) and issubclass(part.func, Optimizer):
             try:
@@ -67,7 +67,7 @@ def check_optimizers(method: Any) -> None:
 
 
 def make_trainer(config: dict[str, Any], method: Any, **settings: Any) -> Trainer:
-    """The Trainer that a resolved config describes; `settings` go over the config's own."""
+    """The Trainer of a resolved config; `settings` replace the config's own."""
     given, plugins = precision(config["trainer"] | settings)
     trainer = instantiate(
         given,
@@ -89,8 +89,8 @@ def make_trainer(config: dict[str, Any], method: Any, **settings: Any) -> Traine
 
 
 def provide_extractors(trainer: Trainer, config: dict[str, Any], data: TableData) -> None:
-    """What is measured during training sees images through an extractor; it is found when all ranks are there."""
-    from unlabeled.app.evaluate.extractors import choose  # which trains one itself, by this module
+    """Give `Measures` a function that finds its extractor once all ranks have started."""
+    from unlabeled.app.evaluate.extractors import choose  # it imports this module to train one
 
     cache, device = Path(data.packed) / "evaluation", str(trainer.strategy.root_device)
     key = "callbacks.measures.extractor"
@@ -101,7 +101,7 @@ def provide_extractors(trainer: Trainer, config: dict[str, Any], data: TableData
 
 
 def loggers_of(config: dict[str, Any]) -> list[Any]:
-    """The loggers that a resolved config names, under the run's own name, group and tags where none are given."""
+    """The loggers of a resolved config, with the run's name, group and tags where none are given."""
     named = run_identity(config)
     loggers = []
     for settings in (config.get("logger") or {}).values():
@@ -113,7 +113,7 @@ def loggers_of(config: dict[str, Any]) -> list[Any]:
 
 
 def run_identity(config: dict[str, Any]) -> dict[str, Any]:
-    """What a run is called: jobs of a sweep by their number and overrides, in one group."""
+    """Name, group and tags of a run: jobs of a sweep are named by number and overrides, in one group."""
     names, folder = config["names"], Path(config["run"])
     home = config["model"]["_target_"].split(".")
     family = [home[2]] if home[:2] == ["unlabeled", "methods"] else []
@@ -127,7 +127,7 @@ def run_identity(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def rewind_loggers(loggers: list[Any], folder: Path, batches: int) -> None:
-    """Bring the loggers of a resumed run to the batch that it goes on from."""
+    """Set the loggers of a resumed run back to the batch that it continues from."""
     for logger in loggers:
         if isinstance(logger, CSV):
             logger.truncate(batches)
@@ -137,7 +137,7 @@ def rewind_loggers(loggers: list[Any], folder: Path, batches: int) -> None:
 
 
 def close_loggers(loggers: list[Any]) -> None:
-    """Close what a later job of the same process would otherwise go on writing into, and say where it is seen."""
+    """Close the loggers, which a later job of this process would otherwise write to, and print their addresses."""
     failed = sys.exc_info()[0] is not None
     for logger in loggers:
         where = close(logger, failed)
@@ -146,7 +146,7 @@ def close_loggers(loggers: list[Any]) -> None:
 
 
 def silence_lightning() -> None:
-    """Lightning's advertisements and advice about what is done here on purpose."""
+    """Silence Lightning's advertisements, and its advice against what is done here on purpose."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
     for text in (".*num_workers.*", ".*does not have many workers.*", ".*TracerWarning.*", ".*LeafSpec.*"):

@@ -1,4 +1,4 @@
-"""A run whose config is not what it was: what changed, and whether it may; and on other data than it was trained on."""
+"""Changes of a run's config: on resuming, and for evaluation on other data."""
 
 import copy
 import math
@@ -14,9 +14,9 @@ from unlabeled.errors import UserError, suggest
 
 Leaves = dict[tuple[str, ...], Any]
 
-CHANGEABLE = ("trainer", "logger", "callbacks")  # leave a run's past as it was
+CHANGEABLE = ("trainer", "logger", "callbacks")  # a run keeps its past whatever they are
 SOURCES = ("data.source.path", "data.source.a", "data.source.b")  # folders that may move; other files there are noted
-EVALUATE_KEYS = ("root", "packed")  # keys of data that evaluate.py has itself
+EVALUATE_KEYS = ("root", "packed")  # keys of data that evaluate.py has of its own
 # keys of data that no evaluation sees
 TRAINING_ONLY = ("epochs", "batch_size", "augment", "num_labels", "label_seed", "labelled_share", "seed")
 OF_COMMAND = ("names", "resume", "allow_config_change", "changes")  # of the command, not of the run
@@ -24,14 +24,14 @@ ABSENT = object()
 
 
 def flatten(node: Any, at: tuple[str, ...] = ()) -> Leaves:
-    """Nested dictionaries as one; lists are values."""
+    """The values of nested dictionaries by their paths; lists are values."""
     if not isinstance(node, dict) or not node:
         return {at: node}
     return {place: value for key, child in node.items() for place, value in flatten(child, (*at, str(key))).items()}
 
 
 def differences(before: Leaves, after: Leaves) -> dict[tuple[str, ...], tuple[Any, Any]]:
-    """What differs, as (before, after); NOTHING where one has no such key."""
+    """The values that differ, as (before, after); ABSENT where one has no such key."""
     found = {place: (before.get(place, ABSENT), after.get(place, ABSENT)) for place in {**before, **after}}
     return {place: pair for place, pair in found.items() if pair[0] != pair[1] and place[0] not in OF_COMMAND}
 
@@ -39,12 +39,12 @@ def differences(before: Leaves, after: Leaves) -> dict[tuple[str, ...], tuple[An
 def apply_changes(
     config: dict[str, Any], before: list[str], after: list[str], run: str, data: dict[str, Any] | None = None
 ) -> None:
-    """Change a resolved config by what other words, or another place of the run's folder, make of every key.
+    """Set the keys of a resolved config that other overrides, or another run folder, change.
 
-    `data`: values that come after the words, by their keys.
+    `data`: values by their keys, set after the overrides.
     """
 
-    def meant(words: list[str], run: str, data: dict[str, Any]) -> Leaves:
+    def composed_with(words: list[str], run: str, data: dict[str, Any]) -> Leaves:
         fresh = composed("train", words)
         fresh.run = run
         for key, value in data.items():
@@ -53,7 +53,9 @@ def apply_changes(
 
     if before == after and run == config["run"] and not data:
         return
-    for place, (_, value) in differences(meant(before, config["run"], {}), meant(after, run, data or {})).items():
+    for place, (_, value) in differences(
+        composed_with(before, config["run"], {}), composed_with(after, run, data or {})
+    ).items():
         if value is ABSENT:
             _remove(config, place)
             continue
@@ -67,9 +69,9 @@ def apply_changes(
 
 
 def with_other_data(run: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """A run's config as it would be with `data`, other values for keys of its data, {"source": {"path": ...}}.
+    """A run's config with `data`, new values for keys of its data: {"source": {"path": ...}}.
 
-    Raises UserError for a key that its data do not have, or that no evaluation sees.
+    Raises UserError for a key that its data do not have, or that has no effect on evaluation.
     """
     if not isinstance(data, dict):
         raise UserError(f"data={data}: say which key of the run's data is another: data.KEY=VALUE")
@@ -103,7 +105,7 @@ def with_other_data(run: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]
 
 
 def _asked(node: dict[str, Any], at: str) -> dict[str, Any]:
-    """Values by their keys; what is to be built anew is a value."""
+    """Values by their keys; a group with a _target_ is one value."""
     found: dict[str, Any] = {}
     for key, value in node.items():
         inside = isinstance(value, dict) and value and "_target_" not in value
@@ -112,7 +114,7 @@ def _asked(node: dict[str, Any], at: str) -> dict[str, Any]:
 
 
 def _keys(node: dict[str, Any], at: str) -> dict[str, Any]:
-    """All keys of nested dictionaries, and what they hold."""
+    """All keys of nested dictionaries, with their values."""
     found = {f"{at}{key}": value for key, value in node.items()}
     for key, value in node.items():
         found |= _keys(value, f"{at}{key}.") if isinstance(value, dict) else {}
@@ -120,7 +122,7 @@ def _keys(node: dict[str, Any], at: str) -> dict[str, Any]:
 
 
 def _expected(key: str, before: Any, value: Any) -> str | None:
-    """What a key takes, where `value` is not like what it held."""
+    """What a key expects, where `value` is of another kind than before."""
     if isinstance(before, dict):
         return None if isinstance(value, dict) else "several keys"
     if key == "data.shape":
@@ -133,7 +135,7 @@ def _expected(key: str, before: Any, value: Any) -> str | None:
 
 
 def _remove(node: dict[str, Any], place: tuple[str, ...]) -> None:
-    """A key, and what only it was there for."""
+    """Remove a key, and the groups that become empty."""
     key, *rest = place
     child = node.get(key)
     if rest and isinstance(child, dict):
@@ -143,7 +145,7 @@ def _remove(node: dict[str, Any], place: tuple[str, ...]) -> None:
 
 
 def check_same_parts(names: dict[str, Any], words: list[str], run: Any, asked: bool) -> None:
-    """Refuse another model or data than the run to go on with has."""
+    """Refuse another model or data than those of the run to resume."""
     for word in words:
         group, _, name = word.partition("=")
         if group in ("model", "data") and names.get(group, name) != name and not asked:
@@ -151,9 +153,9 @@ def check_same_parts(names: dict[str, Any], words: list[str], run: Any, asked: b
 
 
 def check_changes(then: dict[str, Any], now: dict[str, Any], asked: bool) -> list[str]:
-    """What changed since a checkpoint was written, as "KEY=VALUE (was VALUE)".
+    """The changes since a checkpoint was written, as "KEY=VALUE (was VALUE)".
 
-    Raises UserError where it is more than a run may change, and nobody asked for it.
+    Raises UserError for those that a run may not make, unless the user `asked` for them.
     """
     told, refused = [], []
     for place, (before, after) in differences(flatten(then), flatten(now)).items():

@@ -1,4 +1,4 @@
-"""Opening a checkpoint: a resolved config and tensors, and never anybody's code."""
+"""Checkpoints, opened without running code from them: a resolved config and tensors."""
 
 import inspect
 import pickle
@@ -19,15 +19,15 @@ from unlabeled.errors import UserError
 from unlabeled.files import FORMAT
 
 TRUSTED = ("unlabeled", "torch.nn", "torch.optim")
-DAMAGED = "damaged.ckpt"  # what last.ckpt is called where it was
+DAMAGED = "damaged.ckpt"  # new name of a damaged last.ckpt
 
 
 class Damaged(UserError):
-    """A checkpoint file is not there, not whole, or not what was written."""
+    """A checkpoint file is missing, incomplete or damaged."""
 
 
 def locate(path: str | Path) -> Path:
-    """The checkpoint file meant by a run's folder (best, else last) or by a file's own path."""
+    """The checkpoint file of a run's folder (best, else last), or the file itself."""
     path = Path(path)
     if path.is_file():
         return path
@@ -43,7 +43,8 @@ def locate(path: str | Path) -> Path:
 def open_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     """A checkpoint's content, by weights-only loading.
 
-    Raises UserError where the file is damaged (Damaged), none of ours, or holds anything but plain values and tensors.
+    Raises Damaged where the file is damaged, and UserError where it is no checkpoint of Unlabeled or holds anything but
+    plain values and tensors.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -71,7 +72,7 @@ def open_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str,
 
 
 def check_targets(node: Any, trusted_packages: tuple[str, ...]) -> None:
-    """Refuse a config that would call anything but classes and functions of the trusted packages."""
+    """Raise UserError for a config that would call classes or functions outside the trusted packages."""
     found = list(untrusted_targets(node, trusted_packages))
     if found:
         given = [package for package in trusted_packages if package not in TRUSTED]
@@ -82,19 +83,19 @@ def check_targets(node: Any, trusted_packages: tuple[str, ...]) -> None:
 
 
 def trust_overrides(config: dict[str, Any]) -> list[str]:
-    """The word that evaluate.py needs to open a run's checkpoints, where it needs one."""
+    """The override that evaluate.py needs to open a run's checkpoints, if any."""
     packages = packages_of(config)
     return [f"trusted_packages=[{','.join(packages)}]"] if packages else []
 
 
 def packages_of(config: dict[str, Any]) -> list[str]:
-    """The packages beside the trusted ones that a run's config calls."""
+    """The packages that a run's config calls beside the trusted ones."""
     found = untrusted_targets([config["model"], config["data"]], TRUSTED)
     return list(dict.fromkeys(home.split(".")[0] for _, home in found))
 
 
 def untrusted_targets(node: Any, trusted_packages: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Classes and functions that a config names, and where they are defined, which is in no trusted package."""
+    """Classes and functions that a config names outside the trusted packages, with the modules that define them."""
     if isinstance(node, dict):
         target = node.get("_target_")
         if target is not None:
@@ -128,9 +129,9 @@ def _home(target: Any, trusted_packages: tuple[str, ...]) -> str:
 
 
 def resumable(folder: Path) -> tuple[dict[str, Any], Damaged | None]:
-    """What a run goes on from: its last.ckpt, or previous.ckpt and what is wrong with last.ckpt. Changes nothing.
+    """What a run resumes from: last.ckpt, or previous.ckpt and the damage of last.ckpt. Changes nothing.
 
-    Raises Damaged where neither is whole.
+    Raises Damaged where both are damaged.
     """
     last, previous = (folder / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt"))
     try:
@@ -145,9 +146,9 @@ def resumable(folder: Path) -> tuple[dict[str, Any], Damaged | None]:
 
 
 def repair_last(folder: Path) -> dict[str, Any]:
-    """What a run goes on from, under the name last.ckpt: where that is damaged or gone, previous.ckpt takes its place.
+    """The content that a run resumes from; previous.ckpt replaces a damaged or missing last.ckpt.
 
-    The damaged file stays, under another name. Raises Damaged where neither is whole, and then changes nothing.
+    The damaged file gets another name. Raises Damaged where both are damaged, and then changes nothing.
     """
     content, damage = resumable(folder)
     if damage:
@@ -162,12 +163,12 @@ def repair_last(folder: Path) -> dict[str, Any]:
 
 
 def batches_done(content: dict[str, Any]) -> int:
-    """How many a run had done."""
+    """The number of batches that a run had done."""
     return content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"]
 
 
 def check_weights(content: dict[str, Any], method: Any, file: Path) -> None:
-    """Refuse to go on with weights that the method, as it is now, has no place for."""
+    """Raise UserError for weights that do not fit the method as it is now."""
     states = content["state_dict"], method.state_dict()
     then, now = ({name: tuple(value.shape) for name, value in state.items()} for state in states)
     wrong = [name for name in {**then, **now} if then.get(name) != now.get(name)]
@@ -181,7 +182,7 @@ def check_weights(content: dict[str, Any], method: Any, file: Path) -> None:
 
 
 def check_content(content: dict[str, Any], data: DataModule) -> None:
-    """Say so where a run goes on with other data than it was trained on, in the same place or another."""
+    """Print a note where a run resumes with other data than it was trained on."""
     then = content.get("data") or {}
     wrong = [split for split in then if split in data.keys and data.keys[split] != then[split]]
     if wrong:
@@ -202,7 +203,7 @@ def load(
     """(method in evaluation mode, its run's config, facts about the checkpoint).
 
     `weights`: "averaged" takes moving averages where the run kept them, "live" the weights as trained.
-    `data`: other values for keys of the run's data, which the method is to take.
+    `data`: other values for keys of the run's data, which the method must fit.
     """
     file = locate(path)
     content = open_checkpoint(file)
@@ -215,7 +216,7 @@ def load(
     used = "live"
     if weights == "averaged" and averages:
         state, used = state | averages[0], "averaged"
-    if config["model"] != trained["model"]:  # buffers that follow the images' size: positions; images of a pool
+    if config["model"] != trained["model"]:  # buffers of the images' size: positions, image pools
         parameters = dict(method.named_parameters())
         fresh = {name: value for name, value in method.state_dict().items() if name not in parameters}
         state = state | {name: value for name, value in fresh.items() if state[name].shape != value.shape}

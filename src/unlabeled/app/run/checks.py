@@ -1,4 +1,4 @@
-"""What can be refused before anything is fetched or built."""
+"""Checks of a config before anything is fetched or built."""
 
 from collections.abc import Iterator
 from math import prod
@@ -27,7 +27,7 @@ def check(config: DictConfig) -> None:
 
 
 def check_choice(group: str, name: str) -> None:
-    """Refuse base/NAME, which holds what the names of a group have in common and is none of them."""
+    """Refuse base/NAME, which is only a part of other configs."""
     if name.startswith("base/"):
         raise UserError(f"{group}={name} is no {group} of its own, but what others share: take {group}=NAME of --help")
 

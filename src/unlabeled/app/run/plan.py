@@ -1,4 +1,4 @@
-"""What a run is, before it starts: its folder, its resolved config, and whether it is new, resumed or over."""
+"""Preparation of a run: its folder, its resolved config, and whether it is new, resumed or finished."""
 
 import json
 import sys
@@ -30,7 +30,7 @@ from unlabeled.files import FORMAT, write, write_json
 
 
 def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
-    """{"config": resolved, with the run's folder, "how": new, resumed or over}; `held` keeps others from the folder."""
+    """{"config": resolved, with the run's folder, "how": new, resumed or over}; `held` keeps the folder locked."""
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     choices = HydraConfig.get().runtime.choices
     given = [
@@ -47,7 +47,7 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
         check_choice("data", names["data"])
         check_values(config, given)
     except UserError as error:
-        if multirun:  # so that the table tells of it
+        if multirun:  # so that the sweep's table lists it
             record_failure(new_folder(HydraConfig.get().sweep.dir, job), names, error)
         raise
     if config.resume not in (None, "auto"):
@@ -59,7 +59,7 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
         return {"config": resumed(config, folder, words, held), "how": "resumed"}
     if not multirun:
         set_devices(config)
-        check(config)  # a sweep's job has a folder first, so that its failure is in the table
+        check(config)  # a job of a sweep gets its folder first, so that its failure is in the table
         name_classes(config)
     if config.run is None and config.resume == "auto" and not multirun:
         raise UserError("resume=auto must know the run: say run=FOLDER")
@@ -99,9 +99,9 @@ def prepare(config: DictConfig, held: ExitStack) -> dict[str, Any]:
 
 
 def resumed(config: DictConfig, folder: Path, words: list[str], held: ExitStack) -> dict[str, Any]:
-    """The config of the run to go on with, with the few overrides that leave its past as it was.
+    """The config of the run to resume, with the overrides that a resumed run may have.
 
-    Where it is refused, or fails before it trains (`held` ends with an error), the folder is as it was.
+    Where it is refused, or fails before it trains (`held` ends with an error), the folder stays as it was.
     """
     file = folder / "config.yaml"
     if not file.is_file():
@@ -126,13 +126,13 @@ def resumed(config: DictConfig, folder: Path, words: list[str], held: ExitStack)
         print(f"note: changed {line}", file=sys.stderr, flush=True)
     plain = restore(resolve(settled), resolve(config))
     pruning = plain["callbacks"].get("pruning")
-    if pruning and MARK in str(pruning["storage"]):  # by hand, and so without the password of its study
+    if pruning and MARK in str(pruning["storage"]):  # resumed by hand, without its study's password
         pruning["trial"] = None
     return plain
 
 
 def restarted(config: DictConfig, folder: Path, words: list[str]) -> dict[str, Any]:
-    """The config of a run that ended before its first checkpoint and starts anew, with any overrides."""
+    """The config of a run that ended before its first checkpoint and starts again, with any overrides."""
     file = folder / "config.yaml"
     if name := would_overwrite(folder):
         raise UserError(
@@ -151,7 +151,7 @@ def restarted(config: DictConfig, folder: Path, words: list[str]) -> dict[str, A
 
 
 def with_overrides(folder: Path, words: list[str]) -> dict[str, Any]:
-    """The config that a run left in this folder, with what other words make of it."""
+    """The config of the run in this folder, changed by these overrides."""
     config, before = config_of(folder), overrides_of(folder)
     given = {word.partition("=")[0] for word in words}
     after = before if set(words) <= set(before) else [w for w in before if w.partition("=")[0] not in given] + words
@@ -161,8 +161,8 @@ def with_overrides(folder: Path, words: list[str]) -> dict[str, Any]:
 
 
 def revalidated(config: dict[str, Any]) -> DictConfig:
-    """A run's config, whose values and devices are what they may be."""
-    taken = KEYS - set(OF_COMMAND)  # what else there is was read by the interpolations of the run's beginning
+    """A run's config, its values and devices checked."""
+    taken = KEYS - set(OF_COMMAND)  # the other keys were read by interpolations when the run began
     settled = OmegaConf.create({key: value for key, value in config.items() if key in taken})
     check_values(settled)
     settled.update({key: value for key, value in config.items() if key not in taken})
@@ -172,7 +172,7 @@ def revalidated(config: dict[str, Any]) -> DictConfig:
 
 
 def set_devices(config: Any) -> None:
-    """Devices and nodes are those that srun or torchrun started processes for."""
+    """Set devices and nodes to those that srun or torchrun started processes for."""
     group = process_group()
     if group is None:
         if config.trainer.num_nodes != 1:
@@ -187,7 +187,7 @@ def set_devices(config: Any) -> None:
 
 
 def resolve(config: Any) -> dict[str, Any]:
-    """A config as plain values: nothing else may go below this floor, or into a checkpoint."""
+    """A config as plain values, as constructors and checkpoints take it."""
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     return plain  # type: ignore[return-value]
@@ -205,13 +205,13 @@ def result_of(folder: Path, otherwise: dict[str, Any] | None = None) -> dict[str
 
 
 def end_is_recorded(folder: Path, done: int) -> bool:
-    """Whether result.json tells of the run's end after `done` batches: a run can be killed before it does."""
+    """Whether result.json holds the run's end after `done` batches: a run can be killed before it is written."""
     result = result_of(folder, {"error": "none"})
     return "error" not in result and result.get("batches") == done
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the newest training of a run came to its end; where nothing can be gone on from, what is told counts."""
+    """Whether the newest training of a run ended; without a checkpoint to resume from, as result.json says."""
     if "error" in result_of(folder, {"error": "none"}):
         return False
     with suppress(Damaged):
@@ -220,19 +220,19 @@ def is_finished(folder: Path) -> bool:
 
 
 def limits(config: dict[str, Any]) -> dict[str, int | None]:
-    """Of a run's budget."""
+    """The limits of a run's budget."""
     return pace.limits(**(config["callbacks"].get("budget") or {}))
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether there is something to go on from."""
+    """Whether a run can be resumed."""
     return any((folder / "checkpoints" / name).is_file() for name in ("last.ckpt", "previous.ckpt"))
 
 
 def would_overwrite(folder: Path) -> str:
-    """What a run that starts anew in this folder would overwrite: the file's name, "" where there is nothing.
+    """The name of a file that a new run in this folder would overwrite, "" where there is none.
 
-    The best.ckpt of a first epoch alone is nothing: the run was killed before its last.ckpt, and makes both again.
+    The best.ckpt of a first epoch alone does not count: the run was killed before last.ckpt, and makes both again.
     """
     found = sorted((folder / "checkpoints").glob("*.ckpt"))
     if [path.name for path in found] == ["best.ckpt"] and open_checkpoint(found[0])["epoch"] == 0:
@@ -243,7 +243,7 @@ def would_overwrite(folder: Path) -> str:
 
 
 def clear(folder: Path) -> None:
-    """Forget what a run left that ended before its first checkpoint."""
+    """Remove the results of a run that ended before its first checkpoint."""
     if (folder / "config.yaml").is_file():
         print(f"note: the run in {folder} ended before its first checkpoint: it starts anew", file=sys.stderr)
         for name in ("metrics.csv", "result.json"):
@@ -255,7 +255,7 @@ def overrides_of(folder: Path) -> list[str]:
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    """A run's config.yaml. Raises UserError where it is not what a run wrote."""
+    """A run's config.yaml. Raises UserError where it is damaged."""
     file = folder / "config.yaml"
     try:
         config = resolve(OmegaConf.load(file))
@@ -269,7 +269,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 
 def record_failure(folder: Path, names: dict[str, Any], error: Exception) -> None:
-    """Leave word of it, unless the folder holds what was reached before."""
+    """Write the error to result.json, unless that holds earlier results."""
     if "error" in result_of(folder, {"error": "none"}):
-        with suppress(UserError):  # the error at hand says more than a full disk
+        with suppress(UserError):  # the first error says more than a full disk
             write_json(folder / "result.json", {"names": names, "error": redact(explain(error))})

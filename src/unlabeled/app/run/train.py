@@ -1,4 +1,4 @@
-"""One run: fit, and tell what was reached."""
+"""One run: training and its report."""
 
 import csv
 import math
@@ -58,13 +58,13 @@ def train(config: DictConfig) -> float | None:
 
 
 def run(plain: dict[str, Any], how: str) -> float | None:
-    """A resolved config, in its folder: by one process, one a device, or those started together."""
+    """Train a resolved config in its folder: by one process, one a device, or the processes started together."""
     folder, group = Path(plain["run"]), process_group()
     if how == "over":
         print(f"over already: {folder}")
         result = result_of(folder)
         if (group is None or group.rank == 0) and not (folder / CURVES).is_file():
-            draw_curves(folder, result.get("monitor"))  # it was killed when its numbers were written
+            draw_curves(folder, result.get("monitor"))  # it was killed after result.json was written
         return result.get("objective")
     if how == "new":
         log.write_to(folder, head=group is None or group.rank == 0)
@@ -82,7 +82,7 @@ def run(plain: dict[str, Any], how: str) -> float | None:
 
 @contextmanager
 def explain_full_disk(folder: Path) -> Iterator[None]:
-    """A full disk is one line."""
+    """Turn a full disk into a UserError."""
     try:
         yield
     except OSError as error:
@@ -102,13 +102,13 @@ def run_processes(config: dict[str, Any], resume: bool = False) -> float | None:
         with pass_to_children(config):
             launch(devices(config), "unlabeled.app.run.worker", run, *flags, what=run, stopped=stopped)
     finally:
-        if log.size(Path(run)) > before:  # otherwise nothing was trained, and the folder stays as it was
+        if log.size(Path(run)) > before:  # otherwise nothing was trained, and the folder stays unchanged
             log.write_to(Path(run), head=False)
     return result_of(Path(run)).get("objective")
 
 
 class StartLog(Callback):
-    """The log of a run that goes on: from the first batch, since a resume that is refused changes nothing."""
+    """Starts the log of a resumed run at its first batch, since a refused resume must change nothing."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -137,7 +137,7 @@ def fit(config: dict[str, Any], resume: bool = False) -> float | None:
         trainer.fit(method, datamodule=data, ckpt_path=checkpoints.last if resume else None, weights_only=True)
     except BudgetSpent:
         if trainer.is_global_zero and end_is_recorded(folder, trainer.fit_loop.total_batch_idx + 1):
-            raise  # otherwise it was killed before it could tell
+            raise  # otherwise it was killed before result.json
     except RuntimeError as error:
         if not is_peer_failure(error):
             raise
@@ -162,7 +162,7 @@ def fit(config: dict[str, Any], resume: bool = False) -> float | None:
 
 
 def draw_curves(folder: Path, monitor: str | None) -> None:
-    """metrics.csv as a picture. Where that fails, a line says so, and nothing else is lost."""
+    """Draw metrics.csv. A failure is a note."""
     metrics = folder / "metrics.csv"
     try:
         if metrics.is_file():
@@ -178,7 +178,7 @@ def report(
     trainer: Trainer,
     method: Any,
 ) -> float | None:
-    """result.json, the curves, and the last lines on the screen."""
+    """Write result.json, draw the curves, and print the summary."""
     records, checkpoints = callback(trainer, Records), callback(trainer, Checkpoints)
     seconds = callback(trainer, Budget).seconds
     monitor, mode = checkpoints.choice(trainer)
@@ -209,7 +209,7 @@ def report(
             best = [f"{records.best[name]:.4g}" if name in records.best else ""] if records.best else []
             rows.append([name, f"{records.latest[name]:.4g}", *best])
     show(console, tables(heads, rows, console.width))
-    if inverts(method) and trainer.world_size == 1:  # shared out among processes, a network needs them all
+    if inverts(method) and trainer.world_size == 1:  # a sharded network needs all processes
         shape = config["data"]["shape"]
         width = code_width(method.eval(), shape)
         ratio = math.prod(shape) / width

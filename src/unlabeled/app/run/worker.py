@@ -23,7 +23,7 @@ def main(folder: Path) -> int:
     try:
         fit(config, resume="--resume" in sys.argv)
     except Interrupted as stopped:
-        return 128 + stopped.signal_number  # whoever started the processes says so
+        return 128 + stopped.signal_number  # the process that started this one prints it
     except UserError as error:
         if str(error):
             print(f"error: {error}", file=sys.stderr)

@@ -1,8 +1,8 @@
-"""Results from the runs' own files, never typed.
+"""RESULTS.md, written from the runs' own files.
 
     python -m unlabeled.app.tables.results RUN [RUN ...] > RESULTS.md
-    python -m unlabeled.app.tables.results --headers RUN [RUN ...]        what was reached, into each experiment's first
-    lines
+    python -m unlabeled.app.tables.results --headers RUN [RUN ...]        the results, into each
+    experiment's first lines
 
 RUN is a run's folder, or another folder in it that holds an evaluation. Runs that differ in their seed or in
 data.class_subset alone are one result, their numbers the mean.
@@ -27,9 +27,9 @@ from unlabeled.evaluation.report.verdicts import headlines
 HEAD = """# Results
 
 Written by `python -m unlabeled.app.tables.results RUN ...` from the runs' own evaluation.json and result.json.
-First what says most about each run beside what was published, if it was; then all of its numbers, each beside what it
-is to be held against. Of several runs: the mean, and after ± the standard deviation over them; of one run, ± is the
-standard error over images, where there is one."""
+First the headline numbers of each run, beside published ones where there are any; then all of its numbers, each beside
+its baseline. Several runs: the mean, and after ± the standard deviation over them; one run: after ± the standard error
+over images, where there is one."""
 
 UNSHOWN = ("data.", "~evaluation")  # words of evaluate.py that change none of the numbers shown
 VARIED = ("seed=", "data.class_subset=")
@@ -45,20 +45,20 @@ class Run(NamedTuple):
 
     @property
     def evaluated(self) -> list[str]:
-        """The words of evaluate.py that matter."""
+        """The overrides of evaluate.py that matter."""
         words = self.evaluation["provenance"].get("overrides") or []
         return [word for word in without_places(words) if not word.startswith(UNSHOWN)]
 
     @property
     def checkpoint(self) -> str:
-        """What was measured: RUN, whose best it is, or another file of the run."""
+        """The checkpoint measured: RUN stands for its best one, else a file of the run."""
         words = self.evaluation["provenance"].get("overrides") or []
         said = [Path(word.partition("=")[2]) for word in words if word.startswith("checkpoint=")]
         return f"RUN/checkpoints/{said[-1].name}" if said and said[-1].suffix == ".ckpt" else "RUN"
 
     @property
     def experiment(self) -> Path | None:
-        """The file of its recipe."""
+        """The file of its experiment."""
         names = [word.partition("=")[2] for word in self.command if word.startswith("experiment=")]
         file = CONF / "experiment" / f"{names[-1]}.yaml" if names else None
         return file if file and file.exists() else None
@@ -81,7 +81,7 @@ def read_run(folder: Path) -> Run:
 
 
 def grouped(runs: Sequence[Run]) -> list[list[Run]]:
-    """Those that differ in what varies alone, together."""
+    """Runs that differ only in VARIED, together."""
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         same = [word for word in run.command if not word.startswith(VARIED)]
@@ -99,7 +99,7 @@ def distinct(groups: Sequence[list[Run]]) -> list[list[Run]]:
 
 
 def numbers(group: Sequence[Run]) -> list[dict[str, Any]]:
-    """As tables show them; of several runs the mean of each."""
+    """The numbers of a run; of several runs the means."""
     if len(group) == 1:
         return group[0].evaluation["numbers"]
     found: dict[str, list[dict[str, Any]]] = {}
@@ -110,7 +110,7 @@ def numbers(group: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def mean(each: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of one number in several runs: the mean, and of what stands beside it too; its error is the runs' deviation."""
+    """Mean of one number over several runs, and of its baselines; its error is the standard deviation over runs."""
     facts = dict(each[0]["facts"])
     for key, value in facts.items():
         values = [number["facts"].get(key) for number in each]
@@ -124,7 +124,7 @@ def mean(each: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def published(file: Path | None) -> str:
-    """What an experiment's first lines say of it: from "Published:" on."""
+    """The published result in an experiment's first lines, after "Published:"."""
     if file is None:
         return ""
     said = " ".join(row.lstrip("# ") for row in comments(file) if not row.startswith("#  "))
@@ -133,7 +133,7 @@ def published(file: Path | None) -> str:
 
 
 def comments(file: Path) -> list[str]:
-    """The first lines, down to the first that is none."""
+    """The comment lines at the beginning of a file."""
     rows = file.read_text().splitlines()
     return rows[: next(i for i, row in enumerate(rows) if not row.startswith("#"))]
 
@@ -144,12 +144,12 @@ def recipe(file: Path) -> str:
 
 
 def reached(group: Sequence[Run]) -> list[dict[str, Any]]:
-    """The numbers that were published, by name; where none was, those that say most."""
+    """The numbers that were published, by name; else the headline numbers."""
     return [line(number) for number in named(group) or headlines(numbers(group))]
 
 
 def named(group: Sequence[Run]) -> list[dict[str, Any]]:
-    """The numbers whose names stand in what was published."""
+    """The numbers named in the published result."""
     said = published(group[0].experiment)
     return [n for n in numbers(group) if re.search(rf"\b{re.escape(n['name'].split('[')[0])}\b", said)]
 
@@ -168,7 +168,7 @@ def means(group: Sequence[Run]) -> tuple[str, str]:
 
 
 def varied(group: Sequence[Run]) -> str:
-    """The command, what varies as a sweep's list."""
+    """The training command of a group, with VARIED values as a sweep's list."""
     words = group[0].command
     for i, word in enumerate(words):
         if word.startswith(VARIED):
@@ -178,7 +178,7 @@ def varied(group: Sequence[Run]) -> str:
 
 
 def summary(title: str, group: Sequence[Run]) -> str:
-    """One result in a row: what was reached, and by what means."""
+    """A result as a row: its numbers and its cost."""
     provenance = group[0].evaluation["provenance"]
     told = "<br>".join(f"{number['name']} {_value(number)}" for number in reached(group)) or "none applies"
     weights = f"{provenance['weights']}, epoch {provenance['epoch']}"
@@ -187,7 +187,7 @@ def summary(title: str, group: Sequence[Run]) -> str:
 
 
 def section(title: str, group: Sequence[Run]) -> list[str]:
-    """How a result was made, and every number of its evaluation."""
+    """The commands of a result, and every number of its evaluation."""
     lines = ["", f"## {title}", "", "```", varied(group)]
     first = group[0]
     if first.evaluated or first.checkpoint != "RUN":
@@ -203,7 +203,7 @@ def section(title: str, group: Sequence[Run]) -> list[str]:
 
 
 def headers(groups: Sequence[Sequence[Run]]) -> None:
-    """Write into each experiment's first lines what its runs reached, in place of what they said before."""
+    """Replace "Reached" in each experiment's first lines by the results of these runs."""
     told: dict[Path, list[str]] = {}
     for group in groups:
         file = group[0].experiment

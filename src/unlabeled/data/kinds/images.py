@@ -1,4 +1,4 @@
-"""Single images: packed as bytes, taken by index, converted to [-1, 1] where they are needed."""
+"""Single images, packed as bytes and converted to [-1, 1] batch by batch."""
 
 from pathlib import Path
 from typing import Any

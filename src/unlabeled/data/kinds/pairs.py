@@ -1,4 +1,4 @@
-"""Images of two domains, in pairs or without."""
+"""Images of two domains, paired or unpaired."""
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ class PairedTable:
 
 
 class UnpairedTable:
-    """Two domains. An epoch is as long as the larger one; the smaller one starts again, in a new order."""
+    """Two domains. An epoch covers the larger one; the smaller one is repeated in a new order."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class UnpairedTable:
         return torch.stack(columns, 1)
 
     def batch(self, index: Tensor) -> Unpaired:
-        """Rows of both; a flat index (evaluation's) is the same place in both, modulo their lengths."""
+        """Rows of both; a flat index (evaluation's) means the same row of both, modulo their lengths."""
         pair = torch.stack([index, index], 1) if index.ndim == 1 else index
         a = self.rows_a.index_select(0, pair[:, 0] % len(self.rows_a))
         b = self.rows_b.index_select(0, pair[:, 1] % len(self.rows_b))
@@ -64,7 +64,7 @@ class UnpairedTable:
 
 
 class UnpairedData(PackedImages):
-    """Two domains without pairs. Where the source knows pairs of val and test, evaluation gets them."""
+    """Two domains without pairs. Evaluation gets the pairs of val and test where the source knows them."""
 
     batch = Unpaired
 
@@ -78,7 +78,7 @@ class UnpairedData(PackedImages):
 
     @property
     def pairs_known(self) -> bool:
-        """Whether row i of test's a and b are one scene: a translation can be held against the truth."""
+        """Whether rows i of the test split's a and b show the same scene, so that translations have a ground truth."""
         return getattr(self.source, "pairs_known", False)
 
 

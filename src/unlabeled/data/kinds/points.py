@@ -1,4 +1,4 @@
-"""Points that are drawn from a known mixture: what mode collapse is seen and counted on."""
+"""Points drawn from a known mixture, on which mode collapse can be counted."""
 
 import hashlib
 from typing import Any
@@ -35,7 +35,7 @@ class PointTable:
 
 
 class PointData(TableData):
-    """So many points of a mixture for each split, drawn by `split_seed`: nothing is fetched and nothing packed."""
+    """Points of a mixture for each split, drawn by `split_seed`; nothing is fetched or packed."""
 
     source: Mixture
     batch = Points

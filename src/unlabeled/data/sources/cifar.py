@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: archives of Python pickles, read without running what a pickle may ask for."""
+"""CIFAR-10 and CIFAR-100: archives of Python pickles, unpickled without running code from them."""
 
 import pickle
 from pathlib import Path

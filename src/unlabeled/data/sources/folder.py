@@ -1,4 +1,4 @@
-"""A user's own images, as they lie."""
+"""Folders of a user's own images."""
 
 import re
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ def split_of(folder: str) -> str | None:
 
 
 class Pictures:
-    """The splits, classes and pictures of one folder. What holds no picture does not count.
+    """The splits, classes and pictures of one folder. Folders without pictures are ignored.
 
     Splits: folders named train (or training), val (valid, validation, dev) and test (testing), in upper or lower case
     and also with `set`, `data` or `images` behind the name, are the splits
@@ -53,13 +53,13 @@ class Pictures:
         return search(self.path)
 
     def inside(self, path: Path) -> tuple[str, ...]:
-        """Where a picture lies in the folder: the names of folders, and its own."""
+        """A picture's path within the folder: names of folders, and its own."""
         return path.parts[len(self.path.parts) :]
 
     @cached_property
     def folders(self) -> dict[str, str]:
-        """split -> the folder that is it; empty where everything is train."""
-        lie: dict[str, list[tuple[str, ...]]] = {}  # folder -> where its pictures lie in it
+        """split -> its folder; empty where everything is train."""
+        lie: dict[str, list[tuple[str, ...]]] = {}  # folder -> paths of its pictures within it
         for path in self.search.found:
             first, *rest = self.inside(path)
             if rest:
@@ -115,7 +115,7 @@ class Pictures:
 
     @cached_property
     def left(self) -> dict[str, list[Path]]:
-        """Why pictures and folders were left out -> which."""
+        """Reason -> pictures and folders left out for it."""
         beside = self.search.found
         if self.folders:
             beside = [path for path in beside if self.inside(path)[0] not in self.folders.values()]
@@ -153,7 +153,7 @@ def numbered(names: Iterable[str]) -> tuple[str, ...]:
 
 
 class OwnFiles:
-    """A source whose files lie where the user put them, and are known by their content."""
+    """A source whose files are the user's own, identified by their content."""
 
     def files(self) -> dict[str, Path]:
         """Every picture, by a name of its own."""
@@ -171,7 +171,7 @@ class OwnFiles:
 
 
 class Folder(OwnFiles):
-    """Any folder of images, with or without train, val and test in it, with or without classes in those."""
+    """A folder of images, with or without splits and classes as folders in it."""
 
     name = "folder"
 
@@ -229,7 +229,7 @@ class AllPictures(OwnFiles):
         """(height, width) of the images that can be read, upright, each with one that has it."""
         found: dict[tuple[int, int], Path] = {}
         for path in self.paths:
-            with suppress(Unreadable):  # packing tells of it
+            with suppress(Unreadable):  # packing reports it
                 found.setdefault(upright_size(path), path)
         return found
 
@@ -249,7 +249,7 @@ class AllPictures(OwnFiles):
 
 
 class TwoFolders(OwnFiles):
-    """Two folders of images that have nothing to do with each other picture by picture."""
+    """Two folders of unpaired images."""
 
     name = "two_folders"
 

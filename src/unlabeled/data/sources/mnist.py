@@ -1,4 +1,4 @@
-"""MNIST and what is laid out like it: four idx files."""
+"""MNIST and data sets in its format of four idx files."""
 
 import gzip
 import zlib
@@ -18,8 +18,8 @@ from unlabeled.errors import UserError
 class MNIST:
     """Handwritten digits. LeCun et al. 1998, http://yann.lecun.com/exdb/mnist/
 
-    The files lie in ROOT/MNIST/raw, gzipped or not, as torchvision has them; they are read as they are. Gzipped, they
-    are held against their checksums; unzipped, against the published numbers of images, and known by their content.
+    The files lie in ROOT/MNIST/raw, gzipped or not, as torchvision has them; they are read in place. Gzipped
+    files are checked by checksums; unzipped ones by the published numbers of images, and identified by their content.
     """
 
     name = "mnist"

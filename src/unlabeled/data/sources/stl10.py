@@ -1,4 +1,4 @@
-"""STL-10: few labels, many images without."""
+"""STL-10: 5,000 labelled and 100,000 unlabelled training images."""
 
 from pathlib import Path
 

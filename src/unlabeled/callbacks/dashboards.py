@@ -11,7 +11,7 @@ from unlabeled.loggers.actions import artifact, summary
 
 
 class Dashboards(Callback):
-    """Logs the config first; at the end the final checkpoint (best, else last) and best.ckpt's values, best/QUANTITY."""
+    """Logs the config first; at the end the final checkpoint (best, else last) and best.ckpt's values, best/NAME."""
 
     def on_fit_start(self, trainer: Trainer, method: Any) -> None:
         for logger in trainer.loggers:

@@ -24,7 +24,7 @@ from unlabeled.app.run.train import run_processes
 from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.callbacks.measures import Measures, short_names
 from unlabeled.callbacks.records import Records
-from unlabeled.callbacks.trainer import callback
+from unlabeled.callbacks.trainer import callback, callbacks
 from unlabeled.errors import Interrupted, UserError
 from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.ranks import Ranks
@@ -59,8 +59,9 @@ class Sees(Callback):
         self.extractor, self.also = extractor or Eye(), also
 
     def setup(self, trainer: Any, method: Any, stage: str) -> None:
-        self.measures = callback(trainer, Measures)
-        self.measures.choose = self.choose
+        for measures in callbacks(trainer, Measures):
+            measures.choose = self.choose
+            self.measures = measures
         self.records, self.checkpoints = (callback(trainer, kind) for kind in (Records, Checkpoints))
         self.trainer = trainer
 

@@ -108,7 +108,7 @@ def recorded() -> Iterator[None]:
         _log.add("stopped")  # it was printed without the streams
         raise
     except UserError as error:
-        _log.take(f"error: {' '.join(str(error).split())}")
+        _log.add(f"error: {' '.join(str(error).split())}")
         raise
     except Exception:
         for line in traceback.format_exc().splitlines():  # the interpreter prints it, as nobody catches it

@@ -893,7 +893,7 @@ def test_with_other_batches_an_epoch_goes_on_behind_the_rows_that_were_given(sto
     for rank in ranks:
         rank.load_state_dict(before.state_dict())
     rest = (103 - 10 * stop) // (size * world)
-    assert [rank.left for rank in ranks] == [rest] * world
+    assert [rank.steps_left for rank in ranks] == [rest] * world
     seen = [epochs(rank) for rank in ranks]
     if rest:
         step, end = size * world, 10 * stop + rest * size * world

@@ -1,8 +1,15 @@
-"""What training pays for KL(q(z|x) || p(z)), given in nats by dimension (B, D). The reported ELBO knows none of it."""
+"""Weights of KL(q(z|x) || p(z)) in a training loss. The logged ELBO has none of them."""
+
+from typing import Protocol
 
 from torch import Tensor
 
 from unlabeled.errors import UserError
+
+
+class KL(Protocol):
+    def __call__(self, kl: Tensor, progress: float) -> Tensor:
+        """KL in nats by dimension (B, D), and the share of the run -> scalar."""
 
 
 class Weighted:

@@ -1,7 +1,8 @@
-"""Priors p(z) over codes z (..., Z). Each may look at q(z|x) through `infer` (losses.posterior)."""
+"""Priors p(z) over codes z (..., Z). Each may depend on q(z|x) through `infer` (distributions.posterior)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,26 @@ from torch import Tensor, nn
 from unlabeled.distributions.gaussian import kl_to_standard_normal_terms, log_normal
 from unlabeled.distributions.posterior import Drawn, Infer, log_mean_exp
 from unlabeled.errors import UserError
+
+
+class Prior(Protocol):
+    def log_prob(self, z: Tensor, infer: Infer) -> Tensor:
+        """log p(z) in nats, (..., Z) -> (...)."""
+
+    def kl(self, drawn: Drawn, infer: Infer) -> Tensor:
+        """KL(q(z|x) || p(z)) in nats: of each dimension (B, Z), or (B, 1) where only the sum is known."""
+
+    def sample(self, n: int, infer: Infer) -> Tensor:
+        """n codes (n, Z)."""
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+
+class FixedPrior(Protocol):
+    """A prior that does not depend on q(z|x)."""
+
+    def sample(self, n: int) -> Tensor:
+        """n codes (n, Z)."""
 
 
 class StandardNormal(nn.Module):

@@ -1,13 +1,24 @@
 """Adversarial objectives: what the discriminator minimises and what the generator minimises, of scores (B,) or maps.
 
-`signed`: a score above 0 says real, one below it fake. The relativistic ones give the generator's loss of real scores
-too.
+`has_signed_score`: a score above 0 means real, one below 0 fake.
 """
+
+from typing import Protocol
 
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
 from unlabeled.errors import UserError
+
+
+class Objective(Protocol):
+    """Losses of both players, each the mean over the batch."""
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Of scores (B, ...) of real and of fake images."""
+
+    def generator(self, fake: Tensor) -> Tensor:
+        """Of scores (B, ...) of fake images."""
 
 
 class Minimax:
@@ -103,7 +114,17 @@ class Margin:
         return -fake.mean()
 
 
-class RelativisticAverage:
+class Relativistic:
+    """Objectives whose generator's loss is the discriminator's with real and fake exchanged."""
+
+    def generator(self, fake: Tensor) -> Tensor:
+        raise UserError(
+            f"objective={type(self).__name__}: the generator's loss depends on the scores of real images too; take "
+            "model=relativistic_gan, or another objective"
+        )
+
+
+class RelativisticAverage(Relativistic):
     """Jolicoeur-Martineau 2019, https://arxiv.org/abs/1807.00734, section 4.2: more real than the others' mean?
 
     D: -log sigma(D(x) - E D(G(z))) - log(1 - sigma(D(G(z)) - E D(x))); G: the same with real and fake exchanged. The
@@ -113,11 +134,8 @@ class RelativisticAverage:
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return softplus(fake.mean() - real).mean() + softplus(fake - real.mean()).mean()
 
-    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
-        return self.discriminator(fake, real)
 
-
-class RelativisticPairing:
+class RelativisticPairing(Relativistic):
     """Jolicoeur-Martineau 2019, https://arxiv.org/abs/1807.00734, equation 6: is this one more real than that one?
 
     D: -log sigma(D(x) - D(G(z))); G: -log sigma(D(G(z)) - D(x)).
@@ -125,6 +143,3 @@ class RelativisticPairing:
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return softplus(fake - real).mean()
-
-    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
-        return self.discriminator(fake, real)

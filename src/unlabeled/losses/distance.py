@@ -1,10 +1,19 @@
-"""How far a reconstruction is from its image: what an autoencoder minimises, and how its decoder's output is read."""
+"""Distances between images and a decoder's outputs, and the images that outputs stand for."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
+
+
+class Distance(Protocol):
+    def __call__(self, output: Tensor, x: Tensor) -> Tensor:
+        """(B, C, H, W) twice -> (B,)."""
+
+    def image(self, output: Tensor) -> Tensor:
+        """The image in [-1, 1] that an output stands for."""
 
 
 class SquaredError(nn.Module):
@@ -51,7 +60,7 @@ class Perceptual(SquaredError):
     def forward(self, output: Tensor, x: Tensor) -> Tensor:
         output = output.float()
         with torch.no_grad():
-            wanted = self.network(x)
+            target = self.network(x)
         found = self.network(output)
-        distance = sum((a - b).square().flatten(1).mean(1) for a, b in zip(found, wanted, strict=True))
+        distance = sum((a - b).square().flatten(1).mean(1) for a, b in zip(found, target, strict=True))
         return self.scale * (distance + self.pixels * (x - output).square().flatten(1).mean(1))

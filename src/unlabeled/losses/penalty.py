@@ -2,18 +2,25 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from unlabeled.errors import UserError
 
+Score = Callable[[Tensor], Tensor]  # x (B, ...) -> score (B,)
+
+
+class Penalty(Protocol):
+    def __call__(self, discriminator: Score, real: Tensor, fake: Tensor) -> Tensor:
+        """Of real and fake images (B, ...) -> scalar."""
+
 
 class NoPenalty:
     """0."""
 
-    def __call__(self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    def __call__(self, discriminator: Score, real: Tensor, fake: Tensor) -> Tensor:
         return real.new_zeros(())
 
 
@@ -31,7 +38,7 @@ class GradientPenalty:
     def __init__(self, weight: float = 10.0):
         self.weight = expect(weight)
 
-    def __call__(self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    def __call__(self, discriminator: Score, real: Tensor, fake: Tensor) -> Tensor:
         excess = slope(discriminator, between(real, fake)) - 1
         return self.weight * self.cost(excess).mean()
 
@@ -63,7 +70,7 @@ class Dragan:
         self.weight = expect(weight)
         self.spread = spread
 
-    def __call__(self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    def __call__(self, discriminator: Score, real: Tensor, fake: Tensor) -> Tensor:
         real = real.float()
         spread = self.spread * real.flatten(1).std(1).view(-1, *[1] * (real.ndim - 1))
         near = real + spread * torch.rand_like(real)
@@ -81,7 +88,7 @@ class R1:
     def __init__(self, weight: float = 10.0):
         self.weight = expect(weight)
 
-    def __call__(self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    def __call__(self, discriminator: Score, real: Tensor, fake: Tensor) -> Tensor:
         return (
             self.weight
             / 2
@@ -121,7 +128,7 @@ def between(a: Tensor, b: Tensor) -> Tensor:
     return share * a.float() + (1 - share) * b.float()
 
 
-def squared_slope(discriminator: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def squared_slope(discriminator: Score, x: Tensor) -> Tensor:
     """|grad D(x)|^2 of each of x (B, ...), (B,), with a graph; in float32, where squares do not overflow."""
     with torch.autocast(x.device.type, enabled=False), eager(discriminator):
         x = x.detach().float().requires_grad_()
@@ -129,7 +136,7 @@ def squared_slope(discriminator: Callable[[Tensor], Tensor], x: Tensor) -> Tenso
         return gradient.square().flatten(1).sum(1)
 
 
-def slope(discriminator: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def slope(discriminator: Score, x: Tensor) -> Tensor:
     """|grad D(x)| of each of x (B, ...), (B,), with a graph, and no infinite derivative where it is 0."""
     return squared_slope(discriminator, x).clamp(min=1e-12).sqrt()
 

@@ -1,10 +1,10 @@
-"""What an autoencoder pays beside its error: (encoder, decoder, x, z) -> scalar, z = f(x) (B, D) before any noise.
+"""Regularizers of autoencoders: (encoder, decoder, x, z) -> scalar, z = f(x) (B, D) before any noise.
 
 Each is a mean over the batch; units and pixels are summed. Jacobians and gradients are in float32.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,20 +12,25 @@ from torch import Tensor, nn
 from unlabeled.errors import UserError
 
 
+class Regularizer(Protocol):
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+        """Images x (B, C, H, W) and their codes z (B, D) -> scalar."""
+
+
 class NoRegularizer:
     """0."""
 
-    def __call__(self, encoder: Any, decoder: Any, x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         return z.new_zeros(())
 
 
 class Sum:
     """Several of them."""
 
-    def __init__(self, parts: dict[str, Callable[..., Tensor]]):
+    def __init__(self, parts: dict[str, Regularizer]):
         self.parts = parts
 
-    def __call__(self, encoder: Any, decoder: Any, x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         return torch.stack([part(encoder, decoder, x, z) for part in self.parts.values()]).sum()
 
 
@@ -38,7 +43,7 @@ class L1:
     def __init__(self, weight: float = 0.1):
         self.weight = weight
 
-    def __call__(self, encoder: Any, decoder: Any, x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         return self.weight * z.abs().sum(1).mean()
 
 
@@ -55,11 +60,11 @@ class KLSparsity:
             raise UserError(f"regularizer=kl_sparsity: rho={rho} must lie between 0 and 1")
         self.weight, self.rho = weight, rho
 
-    def __call__(self, encoder: Any, decoder: Any, x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         if z.min() < 0 or z.max() > 1:
             raise UserError(
-                "regularizer=kl_sparsity reads a code as shares of time in which units are active, and this one leaves "
-                "[0, 1]: say model.encoder.code._target_=torch.nn.Sigmoid, of a fully connected encoder"
+                "regularizer=kl_sparsity needs codes in [0, 1], the activities of sigmoid units, and these are not: "
+                "say model.encoder.code._target_=torch.nn.Sigmoid, of a fully connected encoder"
             )
         active = z.float().mean(0).clamp(1e-6, 1 - 1e-6)  # a unit that never is: as seldom as float32 tells
         rho = torch.full_like(active, self.rho)
@@ -88,7 +93,7 @@ class ContractiveLayer:
     def __init__(self, weight: float = 0.1):
         self.weight = weight
 
-    def __call__(self, encoder: nn.Module, decoder: Any, x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         linear = [part for part in encoder.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
         sigmoid = [part for part in encoder.modules() if isinstance(part, nn.Sigmoid)]
         if len(linear) != 1 or not isinstance(linear[0], nn.Linear) or len(sigmoid) != 1:
@@ -105,10 +110,10 @@ class Contractive:
 
     def __init__(self, weight: float = 0.1, num_samples: int = 1):
         if num_samples < 1:
-            raise UserError(f"regularizer=contractive: draws={num_samples}: at least 1")
+            raise UserError(f"regularizer=contractive: num_samples={num_samples}: at least 1")
         self.weight, self.num_samples = weight, num_samples
 
-    def __call__(self, encoder: Callable[[Tensor], Tensor], decoder: Any, x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         signs = (random_signs(z) for _ in range(self.num_samples))
         return 4 * self.weight / self.num_samples * squared_products(encoder, x.detach(), signs)
 
@@ -119,7 +124,7 @@ class ContractiveExact:
     def __init__(self, weight: float = 0.1):
         self.weight = weight
 
-    def __call__(self, encoder: Callable[[Tensor], Tensor], decoder: Any, x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         units = torch.eye(z.shape[1], device=z.device)
         return 4 * self.weight * squared_products(encoder, x.detach(), (unit.expand(z.shape) for unit in units))
 
@@ -133,7 +138,7 @@ class CodeNorm:
     def __init__(self, weight: float = 4e-4):
         self.weight = weight
 
-    def __call__(self, encoder: Any, decoder: Any, x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         return self.weight * z.square().sum(1).mean() / 2
 
 
@@ -143,7 +148,7 @@ class DecoderWeights:
     def __init__(self, weight: float = 4e-7):
         self.weight = weight
 
-    def __call__(self, encoder: Any, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         return self.weight * torch.stack([p.square().sum() for p in decoder.parameters()]).sum()
 
 
@@ -156,7 +161,7 @@ class DecoderGradient:
     def __init__(self, weight: float = 4e-7):
         self.weight = weight
 
-    def __call__(self, encoder: Any, decoder: Callable[[Tensor], Tensor], x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         with torch.no_grad():
             signs = random_signs(decoder(z))
         return self.weight * squared_products(decoder, z, [signs])

@@ -1,13 +1,15 @@
 """The only base classes. A method adds an algorithm to them and nothing else."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, ParamSpec, cast
 
 from lightning import LightningModule
 from torch import Tensor
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
+
+P = ParamSpec("P")
 
 
 def constant(progress: float) -> float:
@@ -59,11 +61,11 @@ class Method(LightningModule):
 class Adversarial(Method):
     """Players who take turns. Goodfellow et al. 2014, algorithm 1.
 
-    A subclass writes the order of the turns in `training_step`; `descend` is one turn.
+    A subclass writes the order of the turns in `training_step`; `update` is one turn.
     """
 
     automatic_optimization = False
-    monitor = None
+    monitor: ClassVar[str | None] = None
     accumulate = 1  # batches whose gradients make one step
 
     @property
@@ -71,10 +73,14 @@ class Adversarial(Method):
         """Batches of the whole run before this one; batch_idx would start again each epoch."""
         return self.trainer.fit_loop.total_batch_idx
 
-    def update(self, optimizer: Optimizer, loss: Callable[..., Tensor], *args: Tensor) -> None:
+    def players(self) -> list[Optimizer]:
+        """The players' optimizers, in the order of `configure_optimizers`."""
+        return cast(list[Optimizer], self.optimizers())
+
+    def update(self, optimizer: Optimizer, loss: Callable[P, Tensor], *args: P.args, **kwargs: P.kwargs) -> None:
         """One player's turn: only its own parameters get gradients, then it steps."""
         with self.toggled_optimizer(optimizer):
-            self.manual_backward(loss(*args) / self.accumulate)
+            self.manual_backward(loss(*args, **kwargs) / self.accumulate)
             within = self.trainer.fit_loop.epoch_loop.batch_idx + 1
             if within % self.accumulate == 0 or self.trainer.is_last_batch:  # validation would drop half a step
                 optimizer.step()

@@ -57,10 +57,12 @@ def test_relativistic_losses_are_the_published_ones() -> None:
     discriminator = -log_d(real - fake.mean()).mean() - log_d(-(fake - real.mean())).mean()
     generator = -log_d(fake - real.mean()).mean() - log_d(-(real - fake.mean())).mean()
     torch.testing.assert_close(average.discriminator(real, fake).double(), discriminator)
-    torch.testing.assert_close(average.generator(real, fake).double(), generator)
+    torch.testing.assert_close(average.discriminator(fake, real).double(), generator)
     pairing = adversarial.RelativisticPairing()
     torch.testing.assert_close(pairing.discriminator(real, fake).double(), -log_d(real - fake).mean())
-    torch.testing.assert_close(pairing.generator(real, fake).double(), -log_d(fake - real).mean())
+    torch.testing.assert_close(pairing.discriminator(fake, real).double(), -log_d(fake - real).mean())
+    with pytest.raises(UserError, match="model=relativistic_gan"):
+        pairing.generator(fake)
 
 
 ONE_SIDED = [adversarial.Minimax, adversarial.NonSaturating, adversarial.LeastSquares, adversarial.Wasserstein]

@@ -10,14 +10,16 @@ f has an optimizer for each role: Adam's scale of one loss's gradient says nothi
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
+from unlabeled.distributions.prior import FixedPrior
 from unlabeled.errors import UserError
+from unlabeled.losses.adversarial import Objective
+from unlabeled.losses.distance import Distance
 from unlabeled.methods.method import Adversarial
 
 
@@ -27,9 +29,9 @@ class AdversarialAutoencoder(Adversarial):
         encoder: nn.Module,  # f: x (B, C, H, W) -> code (B, Z)
         decoder: nn.Module,  # g: code (B, Z) -> output (B, C, H, W), as the distance reads it
         discriminator: nn.Module,  # D: code (B, Z) -> score (B,)
-        distance: nn.Module,  # losses.distance: L
-        prior: Any,  # losses.prior: p(z)
-        objective: Any,  # losses.adversarial
+        distance: Distance,  # L
+        prior: FixedPrior,  # p(z)
+        objective: Objective,
         latent_dim: int,  # Z
         autoencoder_optimizer: Callable[..., Optimizer],
         discriminator_optimizer: Callable[..., Optimizer],
@@ -53,7 +55,7 @@ class AdversarialAutoencoder(Adversarial):
         return self.encoder(x).float()
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.distance.image(self.decoder(z))  # type: ignore[operator]
+        return self.distance.image(self.decoder(z))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
@@ -72,8 +74,7 @@ class AdversarialAutoencoder(Adversarial):
             )
 
     def training_step(self, batch: Images, batch_idx: int) -> None:
-        players: Any = self.optimizers()
-        autoencoder, discriminator, generator = players
+        autoencoder, discriminator, generator = self.players()
         self.update(autoencoder, self.reconstruction_loss, batch.x)
         self.update(discriminator, self.discriminator_loss, batch.x, batch.y)
         self.update(generator, self.generator_loss, batch.x, batch.y)
@@ -87,24 +88,24 @@ class AdversarialAutoencoder(Adversarial):
         self.record(reconstruction_loss=error)
         return error
 
-    def wanted(self, y: Tensor) -> Tensor:
-        """Codes (B, Z) as those of images of classes y (B,) should be: here whatever the class."""
+    def prior_codes(self, y: Tensor) -> Tensor:
+        """Codes (B, Z) from the prior of images of classes y (B,): here the same of every class."""
         return self.sample_prior(len(y))
 
-    def judged(self, z: Tensor, y: Tensor) -> Tensor:
+    def score_codes(self, z: Tensor, y: Tensor) -> Tensor:
         """The discriminator's scores (B,) of codes (B, Z) of images of classes y (B,)."""
         return self.discriminator(z).float()
 
     def discriminator_loss(self, x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():
             z = self.encode(x)
-        score_prior, score_code = self.judged(self.wanted(y), y), self.judged(z, y)
+        score_prior, score_code = self.score_codes(self.prior_codes(y), y), self.score_codes(z, y)
         loss = self.objective.discriminator(score_prior, score_code)
         self.record(discriminator_loss=loss, score_prior=score_prior.mean(), score_code=score_code.mean())
         return loss
 
     def generator_loss(self, x: Tensor, y: Tensor) -> Tensor:
-        loss = self.objective.generator(self.judged(self.encode(x), y))
+        loss = self.objective.generator(self.score_codes(self.encode(x), y))
         self.record(generator_loss=loss)
         return loss
 

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
+from unlabeled.losses.distance import Distance
+from unlabeled.losses.regularizer import Regularizer
 from unlabeled.methods.autoencoder.filters import filters
 from unlabeled.methods.method import Method
 
@@ -25,9 +27,9 @@ class Autoencoder(Method):
         self,
         encoder: nn.Module,  # f: x (B, C, H, W) -> code (B, D)
         decoder: nn.Module,  # g: code (B, D) -> output (B, C, H, W), as the distance reads it
-        distance: nn.Module,  # losses.distance: L
+        distance: Distance,  # L
         bottleneck: nn.Module,  # nn.bottleneck: b, (B, D) -> (B, D); without noise in evaluation
-        regularizer: Callable[..., Tensor],  # losses.regularizer: Omega
+        regularizer: Regularizer,  # Omega
         latent_dim: int,  # D
         optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],  # share of the run -> factor of the learning rate
@@ -46,7 +48,7 @@ class Autoencoder(Method):
         return self.bottleneck(self.encoder(x).float())
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.distance.image(self.decoder(z))  # type: ignore[operator]
+        return self.distance.image(self.decoder(z))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
@@ -61,12 +63,12 @@ class Autoencoder(Method):
         self.loss(batch.x, batch.x)
 
     def loss(self, input: Tensor, target: Tensor) -> Tensor:
-        """L(wanted, g(b(f(seen)))) + Omega, mean over the batch; pixels are summed."""
+        """L(target, g(b(f(input)))) + Omega, mean over the batch; pixels are summed."""
         z = self.encoder(input).float()
         output = self.decoder(self.bottleneck(z)).float()
         error = self.distance(output, target).mean()
         extra = self.regularizer(self.encoder, self.decoder, input, z)
-        image = self.distance.image(output.detach())  # type: ignore[operator]
+        image = self.distance.image(output.detach())
         self.record(
             loss=error + extra,
             reconstruction_loss=error,

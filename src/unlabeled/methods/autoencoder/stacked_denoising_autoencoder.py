@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
+from unlabeled.losses.distance import Distance
 from unlabeled.methods.autoencoder.filters import filters
 from unlabeled.methods.method import Method
 
@@ -54,7 +55,7 @@ class StackedDenoisingAutoencoder(Method):
         shape: Sequence[int],  # (C, H, W)
         widths: Sequence[int],  # units of each layer; the last are the code's
         corruption: nn.Module,  # nn.corruption: C, (B, ...) in [-1, 1] -> the same shape
-        distance: nn.Module,  # losses.distance: L
+        distance: Distance,  # L
         pretraining: float,  # share of the run that goes into the layers one by one
         optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],  # share of the run -> factor of the learning rate
@@ -96,7 +97,7 @@ class StackedDenoisingAutoencoder(Method):
         return self.intermediate_features(x)[self.names[-1]]
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.distance.image(self.output(z)).unflatten(1, self.shape)  # type: ignore[operator]
+        return self.distance.image(self.output(z)).unflatten(1, self.shape)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
@@ -111,7 +112,7 @@ class StackedDenoisingAutoencoder(Method):
     def output(self, z: Tensor) -> Tensor:
         """g_1(... g_n(z)), (B, C H W), as the distance reads it."""
         for layer in reversed(self.stack[1:]):
-            z = self.distance.image(layer.back(z))  # type: ignore[operator]
+            z = self.distance.image(layer.back(z))
         return self.stack[0].back(z).float()
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:

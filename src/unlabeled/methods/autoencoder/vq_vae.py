@@ -10,7 +10,6 @@ the commitment a sum over the D numbers of a vector and a mean over the places (
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +17,9 @@ from torch.optim import Optimizer
 
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
+from unlabeled.losses.distance import Distance
 from unlabeled.methods.method import Method
-from unlabeled.nn.layers.vector_quantizer import perplexity
+from unlabeled.nn.layers.vector_quantizer import VectorQuantizer, perplexity
 
 
 class VQVAE(Method):
@@ -27,8 +27,8 @@ class VQVAE(Method):
         self,
         encoder: nn.Module,  # x (B, C, H, W) -> map (B, D, h, w)
         decoder: nn.Module,  # map (B, D, h, w) -> output (B, C, H, W), as the distance reads it
-        quantizer: Any,  # nn.vector_quantizer
-        distance: nn.Module,  # losses.distance: -log p(x | z_q) up to a constant
+        quantizer: VectorQuantizer,
+        distance: Distance,  # -log p(x | z_q) up to a constant
         shape: Sequence[int],  # (C, H, W)
         latent_dim: int,  # D
         commitment: float,  # beta
@@ -55,7 +55,7 @@ class VQVAE(Method):
 
     def decode(self, z: Tensor) -> Tensor:
         """Of any numbers (B, D h w): those of the nearest codes, the only ones that the decoder knows."""
-        return self.distance.image(self.decoder(self.quantizer(z.unflatten(1, self.map_shape))[0]))  # type: ignore[operator]
+        return self.distance.image(self.decoder(self.quantizer(z.unflatten(1, self.map_shape))[0]))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
@@ -66,7 +66,7 @@ class VQVAE(Method):
         share = torch.bincount(index.flatten(), minlength=len(self.quantizer.codebook)) / index.numel()
         most = share.argsort(descending=True, stable=True)[:64]
         everywhere = self.quantizer.look_up(most[:, None, None].expand(-1, *self.map_shape[1:]))
-        images = self.distance.image(self.decoder(everywhere))  # type: ignore[operator]
+        images = self.distance.image(self.decoder(everywhere))
         return {"codebook": (images, [f"{i}: {share[i]:.1%}" for i in most.tolist()])}
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
@@ -83,7 +83,7 @@ class VQVAE(Method):
         error = self.distance(output, x).mean()
         committed = (z - quantized).square().sum(1).mean()
         loss = error + self.commitment * committed
-        image = self.distance.image(output.detach())  # type: ignore[operator]
+        image = self.distance.image(output.detach())
         self.record(
             loss=loss, reconstruction_loss=error, commitment=committed, mean_squared_error=(image - x).square().mean(),
             perplexity=perplexity(index, len(self.quantizer.codebook)),

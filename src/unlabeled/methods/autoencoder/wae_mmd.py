@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from unlabeled.distributions.prior import FixedPrior
 from unlabeled.errors import UserError
 from unlabeled.methods.autoencoder.autoencoder import Autoencoder
 
@@ -20,7 +21,7 @@ from unlabeled.methods.autoencoder.autoencoder import Autoencoder
 class WAEMMD(Autoencoder):
     def __init__(
         self,
-        prior: Any,  # losses.prior: p(z)
+        prior: FixedPrior,  # p(z)
         divergence: Callable[[Tensor, Tensor], Tensor],  # losses.mmd: codes (B, D), draws of p(z) (B, D) -> scalar
         scale: float,  # lambda; errors are sums over pixels, so that it is large
         **named: Any,  # of Autoencoder

@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
+from unlabeled.losses.distance import Distance
 from unlabeled.methods.method import Method
 
 
@@ -47,7 +48,7 @@ class DEC(Method):
         self,
         encoder: nn.Module,  # f: x (B, C, H, W) -> code (B, D)
         decoder: nn.Module,  # code (B, D) -> output (B, C, H, W), as the distance reads it; of the first phase
-        distance: nn.Module,  # losses.distance, what the first phase minimises
+        distance: Distance,  # what the first phase minimises
         latent_dim: int,  # D
         clusters: int | None,  # K
         pretraining: float,  # share of the run that is the first phase

@@ -20,22 +20,20 @@ from torch.nn.functional import cross_entropy
 
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
-from unlabeled.losses.penalty import eager
-from unlabeled.methods.gan.gan import GAN
+from unlabeled.methods.gan.two_player import TwoPlayerGAN
 from unlabeled.nn.gan.discriminators import ask
 from unlabeled.nn.layers.labels import Labels
 
 
-class ACGAN(GAN):
-    # Of GAN's parts: generator: z (B, Z), y (B, K) -> x (B, C, H, W); discriminator: x -> score (B,), logits (B, K)
-    batch = Images
+class ACGAN(TwoPlayerGAN):
+    # generator: z (B, Z), y (B, K) -> x (B, C, H, W); discriminator: x -> score (B,), logits (B, K)
 
     def __init__(
         self,
         classes: int | None,  # K
         weight: float,  # of L_C
         fake_class_weight: float,  # of L_C of fakes, in the discriminator's turn; paper: 1
-        **named: Any,  # of GAN
+        **named: Any,  # of TwoPlayerGAN
     ):
         super().__init__(**named)
         if weight < 0 or fake_class_weight < 0:
@@ -47,22 +45,21 @@ class ACGAN(GAN):
         self.weight, self.fake_class_weight = weight, fake_class_weight
 
     def sample_prior(self, n: int) -> Tensor:
-        return torch.cat([self.labels.draw(n), super().sample_prior(n)], 1)
+        return torch.cat([self.labels.one_hot(self.labels.pick(n)), super().sample_prior(n)], 1)
 
     def decode(self, z: Tensor) -> Tensor:
         return self.generator(z[:, self.classes :], z[:, : self.classes]).float()
 
     def sample_class(self, y: Tensor) -> Tensor:
-        return self.decode(torch.cat([self.labels.of(y), super().sample_prior(len(y))], 1))
+        return self.decode(torch.cat([self.labels.one_hot(y), super().sample_prior(len(y))], 1))
 
     def classify(self, x: Tensor) -> Tensor:
         return self.discriminator(x)[1].float()
 
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        players: Any = self.optimizers()
-        generator, discriminator = players
+    def training_step(self, batch: Images, batch_idx: int) -> None:
+        generator, discriminator = self.players()
         last = self.is_update_batch(self.discriminator_steps)
-        y = self.labels(batch.y).argmax(1)
+        y = self.labels(batch.y)
         codes = self.sample_prior(len(y))
         drawn = codes[:, : self.classes].argmax(1)
         with torch.set_grad_enabled(last), self.statistics(last):
@@ -78,26 +75,19 @@ class ACGAN(GAN):
         self.record(rows=rows, accuracy=right / rows.clamp(min=1))
 
     def on_train_epoch_end(self) -> None:
-        self.labels.refuse()
+        self.labels.check()
 
-    def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor, drawn: Tensor) -> Tensor:  # type: ignore[override]
+    def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor, drawn: Tensor) -> Tensor:
         real, fake = self.augmentation(real), self.augmentation(fake)
         (score_real, named_real), (score_fake, named_fake) = ask(self.discriminator, real, fake, self.separate_batches)
-        loss = self.objective.discriminator(score_real, score_fake)
-        unnamed = cross_entropy(named_real, y) + self.fake_class_weight * cross_entropy(
-            named_fake, drawn
-        )  # -L_C, in nats
-        with eager(self.discriminator):
-            penalty = self.penalty(lambda x: self.discriminator(x)[0], real, fake)
-        self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
-        self.record(
-            discriminator_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean()
-        )
-        self.record(class_loss=unnamed, accuracy=(named_real.argmax(1) == y).float().mean())
-        return loss + self.weight * unnamed + penalty
+        loss_real, loss_fake = cross_entropy(named_real, y), cross_entropy(named_fake, drawn)
+        class_loss = loss_real + self.fake_class_weight * loss_fake  # -L_C, in nats
+        loss = self.penalized_loss((score_real, score_fake), lambda x: self.discriminator(x)[0], real, fake)
+        self.record(class_loss=class_loss, accuracy=(named_real.argmax(1) == y).float().mean())
+        return loss + self.weight * class_loss
 
-    def generator_loss(self, real: Tensor, fake: Tensor, drawn: Tensor) -> Tensor:  # type: ignore[override]
+    def generator_loss(self, real: Tensor, fake: Tensor, drawn: Tensor) -> Tensor:
         score, named = self.discriminator(self.augmentation(fake))
-        loss, unnamed = self.objective.generator(score.float()), cross_entropy(named.float(), drawn)
-        self.record(generator_loss=loss, generator_class_loss=unnamed)
-        return loss + self.weight * unnamed
+        loss, class_loss = self.objective.generator(score.float()), cross_entropy(named.float(), drawn)
+        self.record(generator_loss=loss, generator_class_loss=class_loss)
+        return loss + self.weight * class_loss

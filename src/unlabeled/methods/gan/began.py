@@ -13,7 +13,6 @@ L(G(z)) of the generator's.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ from unlabeled.methods.method import Adversarial
 
 
 class BEGAN(Adversarial):
-    monitor = "val/convergence"  # type: ignore[assignment]
+    monitor = "val/convergence"
 
     k: Tensor
     loss_real: Tensor
@@ -65,8 +64,7 @@ class BEGAN(Adversarial):
         return self.decode(self.sample_prior(n))
 
     def training_step(self, batch: Images, batch_idx: int) -> None:
-        players: Any = self.optimizers()
-        generator, discriminator = players
+        generator, discriminator = self.players()
         fake = self.sample(len(batch.x))
         self.update(discriminator, self.discriminator_loss, batch.x, fake.detach())
         self.update(generator, self.generator_loss, fake)

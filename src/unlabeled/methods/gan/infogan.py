@@ -17,16 +17,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unlabeled.batches import Images, Points
 from unlabeled.errors import UserError
 from unlabeled.losses.mutual_information import Codes
-from unlabeled.losses.penalty import eager
-from unlabeled.methods.gan.gan import GAN
+from unlabeled.methods.gan.two_player import TwoPlayerGAN
 from unlabeled.nn.gan.discriminators import ask
 
 SHOWN = 8  # images in a row
 
 
-class InfoGAN(GAN):
+class InfoGAN(TwoPlayerGAN):
+    batch = (Images, Points)
+
     def __init__(
         self,
         codes: Codes,  # c: what there is to be told
@@ -35,7 +37,7 @@ class InfoGAN(GAN):
         ],  # outputs=... -> discriminator: x (B, ...) -> score (B,), Q (B, outputs)
         category_weight: float,  # lambda of c's categories
         number_weight: float,  # lambda of c's numbers
-        **named: Any,  # of GAN; latent_dim is of c and z
+        **named: Any,  # of TwoPlayerGAN; latent_dim is of c and z
     ):
         super().__init__(discriminator=discriminator(outputs=codes.outputs), **named)
         if self.latent_dim <= codes.dim or category_weight < 0 or number_weight < 0:
@@ -74,9 +76,8 @@ class InfoGAN(GAN):
             pictures[f"number_{i}"] = (self.decode(moved), captions)
         return pictures
 
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        players: Any = self.optimizers()
-        generator, discriminator = players
+    def training_step(self, batch: Images | Points, batch_idx: int) -> None:
+        generator, discriminator = self.players()
         last = self.is_update_batch(self.discriminator_steps)
         codes = self.sample_prior(len(batch.x))
         with torch.set_grad_enabled(last), self.statistics(last):
@@ -92,19 +93,13 @@ class InfoGAN(GAN):
         self.record(**{f"{stage}_category_information": categories, f"{stage}_number_information": numbers})
         return -self.category_weight * categories - self.number_weight * numbers
 
-    def discriminator_loss(self, real: Tensor, fake: Tensor, c: Tensor) -> Tensor:  # type: ignore[override]
+    def discriminator_loss(self, real: Tensor, fake: Tensor, c: Tensor) -> Tensor:
         real, fake = self.augmentation(real), self.augmentation(fake)
         (score_real, _), (score_fake, q) = ask(self.discriminator, real, fake, self.separate_batches)
-        loss = self.objective.discriminator(score_real, score_fake)
-        with eager(self.discriminator):
-            penalty = self.penalty(lambda x: self.discriminator(x)[0], real, fake)
-        self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
-        self.record(
-            discriminator_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean()
-        )
-        return loss + penalty + self.unknown(c, q, "discriminator")
+        loss = self.penalized_loss((score_real, score_fake), lambda x: self.discriminator(x)[0], real, fake)
+        return loss + self.unknown(c, q, "discriminator")
 
-    def generator_loss(self, real: Tensor, fake: Tensor, c: Tensor) -> Tensor:  # type: ignore[override]
+    def generator_loss(self, real: Tensor, fake: Tensor, c: Tensor) -> Tensor:
         score, q = self.discriminator(self.augmentation(fake))
         loss = self.objective.generator(score.float())
         self.record(generator_loss=loss)

@@ -18,7 +18,6 @@ from torch.nn.functional import cross_entropy
 
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
-from unlabeled.losses.penalty import eager
 from unlabeled.methods.gan.gan import GAN
 from unlabeled.methods.pretext.rotation import rotate4
 from unlabeled.nn.gan.discriminators import ask
@@ -56,18 +55,14 @@ class SSGAN(GAN):
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         real, fake = self.augmentation(real), self.augmentation(fake)
         (score_real, _), (score_fake, _) = ask(self.discriminator, real, fake, self.separate_batches)
-        loss, lost = self.objective.discriminator(score_real, score_fake), self.rotation_loss(real)
-        with eager(self.discriminator):
-            penalty = self.penalty(lambda x: self.discriminator(x)[0], real, fake)
-        self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
-        self.record(
-            discriminator_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean()
-        )
-        self.record(rotation_loss_real=lost)
-        return loss + self.discriminator_weight * lost + penalty
+        rotation_loss = self.rotation_loss(real)
+        loss = self.penalized_loss((score_real, score_fake), lambda x: self.discriminator(x)[0], real, fake)
+        self.record(rotation_loss_real=rotation_loss)
+        return loss + self.discriminator_weight * rotation_loss
 
     def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         fake = self.augmentation(fake)
-        loss, lost = self.objective.generator(self.discriminator(fake)[0].float()), self.rotation_loss(fake)
-        self.record(generator_loss=loss, rotation_loss_fake=lost)
-        return loss + self.generator_weight * lost
+        loss = self.objective.generator(self.discriminator(fake)[0].float())
+        rotation_loss = self.rotation_loss(fake)
+        self.record(generator_loss=loss, rotation_loss_fake=rotation_loss)
+        return loss + self.generator_weight * rotation_loss

@@ -46,8 +46,7 @@ class StyleGAN2(StyleGAN):
             )
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
-        players: Any = self.optimizers()
-        generator, discriminator = players
+        generator, discriminator = self.players()
         fake = self.draw(len(batch.x), last=True)
         self.update(discriminator, self.discriminator_loss, batch.x, fake.detach())
         if self.is_update_batch(self.penalty_every):
@@ -59,8 +58,7 @@ class StyleGAN2(StyleGAN):
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         score_real, score_fake = self.scores(self.augmentation(real), self.augmentation(fake))
         loss = self.objective.discriminator(score_real, score_fake)
-        self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
-        self.record(discriminator_loss=loss, score_real=score_real.mean(), score_fake=score_fake.mean())
+        self.record_scores(loss, score_real, score_fake)
         return loss
 
     def penalty_loss(self, real: Tensor, fake: Tensor) -> Tensor:

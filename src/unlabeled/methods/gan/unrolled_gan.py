@@ -42,8 +42,7 @@ class UnrolledGAN(GAN):
         self.unrolled_steps = unrolled_steps
 
     def training_step(self, batch: Images | Points, batch_idx: int) -> None:
-        players: Any = self.optimizers()
-        generator, discriminator = players
+        generator, discriminator = self.players()
         last = self.is_update_batch(self.discriminator_steps)
         with torch.set_grad_enabled(last):
             fake = self.draw(len(batch.x), last)
@@ -52,10 +51,9 @@ class UnrolledGAN(GAN):
         self.update(discriminator, self.discriminator_loss, batch.x, fake.detach())
 
     def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        players: Any = self.optimizers()
         real, fake = self.augmentation(real), self.augmentation(fake)
         with eager(self.discriminator):
-            loss = -self.objective.discriminator(*self.ahead(players[1].optimizer, real, fake))
+            loss = -self.objective.discriminator(*self.ahead(self.trainer.optimizers[1], real, fake))
         self.record(generator_loss=loss)
         return loss
 

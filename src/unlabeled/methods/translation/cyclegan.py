@@ -13,7 +13,6 @@ carry no 1/2, unlike LSGAN's (losses.adversarial.LeastSquares): lambda is measur
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,8 +56,7 @@ class CycleGAN(Adversarial):
         return self.to_a(b)
 
     def training_step(self, batch: Unpaired, batch_idx: int) -> None:
-        players: Any = self.optimizers()
-        translators, discriminators = players
+        translators, discriminators = self.players()
         a, b = batch
         # The authors' code calls each translator three times a step. Instance norm keeps the rows of a batch
         # apart, so that G(a) and G(b) are one call, and the result is the same.

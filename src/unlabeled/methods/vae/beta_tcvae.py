@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from unlabeled.batches import Images
+from unlabeled.distributions.kl import Weighted
 from unlabeled.distributions.posterior import Drawn
 from unlabeled.errors import UserError, several
 from unlabeled.losses.total_correlation import Aggregate, pairwise_log_normal
@@ -27,9 +28,9 @@ class BetaTCVAE(VAE):
         alpha: float,  # weight of the index-code mutual information
         beta: float,  # of the total correlation
         gamma: float,  # of the dimension-wise KL
-        **named: Any,  # of VAE; `kl` is not used: its parts are paid for here
+        **named: Any,  # of VAE
     ):
-        super().__init__(**named)
+        super().__init__(kl=Weighted(), **named)  # not used: its parts have weights of their own
         if min(alpha, beta, gamma) < 0:
             raise UserError(f"model: alpha={alpha}, beta={beta} and gamma={gamma} must not be negative")
         self.estimator = estimator

@@ -10,16 +10,17 @@ what an image has beside its class. Images without a class are not encoded. The 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
+from unlabeled.distributions.kl import KL
+from unlabeled.distributions.likelihood import Likelihood
+from unlabeled.distributions.posterior import Posterior
 from unlabeled.distributions.prior import StandardNormal
-from unlabeled.errors import UserError
 from unlabeled.methods.method import Method
-from unlabeled.nn.layers.labels import Classes
+from unlabeled.nn.layers.labels import Labels
 
 
 class ConditionalVAE(Method):
@@ -27,24 +28,19 @@ class ConditionalVAE(Method):
 
     def __init__(
         self,
-        encoder: nn.Module,  # x (B, C, H, W), y (B,) -> h (B, heads * Z), as the posterior reads it
-        decoder: nn.Module,  # z (B, Z), y (B,) -> output (B, outputs * C, H, W), as the likelihood reads it
-        likelihood: Any,  # losses.likelihood
-        posterior: Any,  # losses.posterior
-        kl: Callable[[Tensor, float], Tensor],  # losses.kl
+        encoder: nn.Module,  # x (B, C, H, W), y (B,) -> h (B, num_params * Z), the posterior's parameters
+        decoder: nn.Module,  # z (B, Z), y (B,) -> output (B, outputs * C, H, W), the likelihood's parameters
+        likelihood: Likelihood,
+        posterior: Posterior,
+        kl: KL,
         classes: int | None,  # K
         latent_dim: int,  # Z
         optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],  # share of the run -> factor of the learning rate
     ):
         super().__init__()
-        if not classes:
-            raise UserError(
-                "model=conditional_vae draws images of a class, and this data has none: put its "
-                "images into a folder for each class, or take data=digits"
-            )
-        self.classes = classes
-        self.labels = Classes(classes)
+        self.labels = Labels("model=conditional_vae", classes)
+        self.classes = self.labels.classes
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
@@ -67,19 +63,17 @@ class ConditionalVAE(Method):
         self.loss(batch)
 
     def loss(self, batch: Images) -> Tensor:
-        """What training pays for the bound on log p(x|y), in nats, mean over the batch."""
-        if batch.y.ndim != 1 or bool((batch.y < 0).any()):
-            raise UserError(
-                "model=conditional_vae learns from images that have one class each, and some here have none: leave "
-                "them out, and data.num_labels too"
-            )
-        x = self.likelihood.observe(batch.x)
-        drawn = self.posterior.draw(self.encoder(x, batch.y))
-        log_px_yz = self.likelihood.log_prob(self.decoder(drawn.z, batch.y).float(), x)
+        """The negative bound on log p(x|y), its KL weighted, in nats, mean over the batch."""
+        x, y = self.likelihood.observe(batch.x), self.labels(batch.y)
+        drawn = self.posterior.draw(self.encoder(x, y))
+        log_px_yz = self.likelihood.log_prob(self.decoder(drawn.z, y).float(), x)
         kl = self.prior.kl(drawn)
         total = kl.sum(1).mean()
         self.record(negative_elbo=total - log_px_yz.mean(), kl=total, reconstruction_loss=-log_px_yz.mean())
         return self.kl(kl, self.progress) - log_px_yz.mean()
+
+    def on_train_epoch_end(self) -> None:
+        self.labels.check()
 
     def configure_optimizers(self) -> Optimizer:
         return self.optimizer(p for p in self.parameters() if p.requires_grad)

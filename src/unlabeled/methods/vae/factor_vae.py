@@ -30,7 +30,7 @@ def permute_dimensions(z: Tensor) -> Tensor:
 
 
 class FactorVAE(VAE, Adversarial):
-    monitor = VAE.monitor  # type: ignore[assignment]
+    monitor = VAE.monitor
 
     def __init__(
         self,
@@ -46,11 +46,10 @@ class FactorVAE(VAE, Adversarial):
         self.gamma = gamma
         self.discriminator_optimizer = discriminator_optimizer
 
-    def training_step(self, batch: Images, batch_idx: int) -> None:  # type: ignore[override]
+    def training_step(self, batch: Images, batch_idx: int) -> None:
         if len(batch.x) < 2:
             raise UserError("model=factor_vae takes its batches in two halves: data.batch_size=2 or more")
-        players: Any = self.optimizers()
-        vae, discriminator = players
+        vae, discriminator = self.players()
         with torch.no_grad():  # q as it is before either moves
             z, z_other = self.sample_posterior(batch.x).tensor_split(2)
         self.update(vae, self.vae_loss, batch.x[: len(z)])
@@ -71,7 +70,7 @@ class FactorVAE(VAE, Adversarial):
         self.record(discriminator_loss=loss, discriminator_accuracy=right)
         return loss
 
-    def configure_optimizers(self) -> list[Optimizer]:  # type: ignore[override]
+    def configure_optimizers(self) -> list[Optimizer]:
         own = set(self.discriminator.parameters())
         return [
             self.optimizer(p for p in self.parameters() if p.requires_grad and p not in own),

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from unlabeled.batches import Images
+from unlabeled.distributions.kl import Weighted
 from unlabeled.errors import UserError
 from unlabeled.methods.vae.vae import VAE
 
@@ -23,9 +24,9 @@ class InfoVAE(VAE):
         divergence: Callable[[Tensor, Tensor], Tensor],  # losses.mmd: codes (B, Z), draws of p(z) (B, Z) -> scalar
         alpha: float,  # weight of the mutual information of x and z, at most 1
         scale: float,  # lambda; images are sums over pixels, so that it is large
-        **named: Any,  # of VAE; `kl` is not used: its weight is 1 - alpha
+        **named: Any,  # of VAE
     ):
-        super().__init__(**named)
+        super().__init__(kl=Weighted(), **named)  # not used: its weight is 1 - alpha
         if alpha > 1 or alpha + scale < 1:
             raise UserError(
                 f"model: alpha={alpha} must be 1 at most, and alpha + scale (here {alpha + scale}) 1 or more"

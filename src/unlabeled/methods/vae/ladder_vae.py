@@ -32,6 +32,8 @@ class Layer(NamedTuple):
 
 
 class LadderVAE(VAE):
+    posterior: DiagonalGaussian
+
     def __init__(
         self,
         ladder: Ladder,  # between the encoder, x -> d_1 (B, features), and the decoder, z_1 (B, Z_1) -> output

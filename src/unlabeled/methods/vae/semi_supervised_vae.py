@@ -21,7 +21,7 @@ from unlabeled.distributions.m2 import M2
 from unlabeled.distributions.prior import StandardNormal
 from unlabeled.errors import UserError
 from unlabeled.methods.vae.vae import VAE
-from unlabeled.nn.layers.labels import Classes
+from unlabeled.nn.layers.labels import PartialLabels
 
 
 class SemiSupervisedVAE(VAE):
@@ -42,10 +42,13 @@ class SemiSupervisedVAE(VAE):
             )
         self.pretraining, self.alpha, self.labelled_weight = pretraining, alpha, labelled_weight
         self.classes = self.prior.classes
-        self.labels = Classes(self.classes)
+        self.labels = PartialLabels("model=semi_supervised_vae", self.classes)
         self.first_prior = StandardNormal(self.latent_dim)  # of M1 alone
-        self.register_buffer("labelled", torch.zeros((), dtype=torch.int64))  # images with a label, so far
-        self.labelled: Tensor
+
+    @property
+    def stage(self) -> int:
+        """1 while M1 learns, then 2."""
+        return 1 if self.progress < self.pretraining else 2
 
     def classify(self, x: Tensor) -> Tensor:
         return self.classify_codes(self.encode(x))
@@ -61,12 +64,10 @@ class SemiSupervisedVAE(VAE):
         return self.decode(self.prior.sample_class(y))
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
-        if batch.y.ndim != 1:
-            raise UserError("model=semi_supervised_vae learns from one class an image, and this data has attributes")
-        self.labelled += (batch.y >= 0).sum()
-        if self.progress >= self.pretraining:
+        known = self.labels.known(batch.y)
+        if self.stage == 2:
             return self.second_loss(batch)
-        unlabelled = batch.x[batch.y < 0]  # labelled images come too often to learn pixels from
+        unlabelled = batch.x[~known]  # labelled images come too often to learn pixels from
         return self.first_loss(unlabelled if len(unlabelled) else batch.x)
 
     def first_loss(self, x: Tensor) -> Tensor:
@@ -97,16 +98,11 @@ class SemiSupervisedVAE(VAE):
         super().validation_step(batch, batch_idx)
         known = batch.y >= 0
         wrong = self.classify(batch.x).argmax(1) != batch.y
-        self.record(
-            rows=known.sum(), error_rate=average(wrong[known].float())
-        )  # for the curves: best.ckpt is chosen without labels
+        # for the curves: best.ckpt is chosen without labels
+        self.record(rows=known.sum(), error_rate=average(wrong[known].float()))
 
     def on_train_epoch_end(self) -> None:
-        if not self.labelled:
-            raise UserError(
-                "model=semi_supervised_vae learns from some class labels, and no training image has one: put images "
-                "into a folder for each class"
-            )
+        self.labels.check()
 
 
 def average(values: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ paper takes the three gradients at one point; here the players take turns, each 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,19 +22,22 @@ from torch.nn.functional import softplus
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
+from unlabeled.distributions.posterior import Posterior
+from unlabeled.distributions.prior import Prior
 from unlabeled.errors import UserError
 from unlabeled.methods.method import Adversarial
+from unlabeled.nn.gan.discriminators import FeatureDiscriminator
 
 
 class VAEGAN(Adversarial):
     def __init__(
         self,
-        encoder: nn.Module,  # x (B, C, H, W) -> h (B, heads * Z), as the posterior reads it
+        encoder: nn.Module,  # x (B, C, H, W) -> h (B, num_params * Z), the posterior's parameters
         generator: nn.Module,  # the decoder: z (B, Z) -> x (B, C, H, W) in [-1, 1]
-        discriminator: Any,  # the discriminator: x -> logit (B,), in two halves: features(x), score(features)
-        posterior: Any,  # losses.posterior
-        prior: Any,  # losses.prior
-        gamma: float,  # what the decoder pays for L_like
+        discriminator: FeatureDiscriminator,  # x -> logit (B,), by features(x) and score(features)
+        posterior: Posterior,
+        prior: Prior,
+        gamma: float,  # weight of L_like for the decoder
         latent_dim: int,  # Z
         encoder_optimizer: Callable[..., Optimizer],
         generator_optimizer: Callable[..., Optimizer],
@@ -78,8 +80,7 @@ class VAEGAN(Adversarial):
         return self.decode(self.sample_prior(n))
 
     def training_step(self, batch: Images, batch_idx: int) -> None:
-        players: Any = self.optimizers()
-        encoder, generator, discriminator = players
+        encoder, generator, discriminator = self.players()
         self.update(encoder, self.encoder_loss, batch.x)
         self.update(generator, self.generator_loss, batch.x)
         self.update(discriminator, self.discriminator_loss, batch.x)

@@ -17,6 +17,8 @@ from unlabeled.methods.vae.vae import VAE
 
 
 class VampPriorVAE(VAE):
+    prior: VampPrior
+
     def __init__(self, prior: VampPrior, **named: Any):  # named: of VAE
         if not isinstance(prior, VampPrior):
             raise UserError(f"model=vampprior_vae has prior=vamp, not {type(prior).__name__}: for others say model=vae")

@@ -8,16 +8,17 @@ filters with a wavelet; images of other than three channels have no luma flip, h
 import math
 
 import torch
-import torch.distributed
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from unlabeled.errors import UserError
+from unlabeled.nn.augment.augmentation import Augmentation
 from unlabeled.nn.augment.diff_augment import expect_images
 from unlabeled.nn.augment.views import span, turn
+from unlabeled.nn.layers.ranks import sum_over_ranks
 
 
-class AdaptiveAugmentation(nn.Module):
+class AdaptiveAugmentation(Augmentation):
     """x (B, C, H, W) -> x' of the same shape: each transformation with probability p, for each image by itself.
 
     Every `interval` batches p moves by the share of `ramp` images that were seen meanwhile: up if r_t = E sign(D(x))
@@ -58,8 +59,7 @@ class AdaptiveAugmentation(nn.Module):
     def observe(self, score_real: Tensor) -> dict[str, Tensor]:
         """The discriminator's scores of real images (B,) -> p, to be recorded. Nothing here waits for the device."""
         batch = torch.stack([score_real.float().sign().sum(), score_real.new_full((), len(score_real)).float()])
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(batch)  # all ranks have one p
+        batch = sum_over_ranks(batch)  # all ranks have one p
         self.signs += batch[0]
         self.seen += batch[1]
         self.calls += 1

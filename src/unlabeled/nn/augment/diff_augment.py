@@ -5,13 +5,14 @@ its own, real or fake; colours may leave [-1, 1], as theirs do.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 
 from unlabeled.errors import UserError
+from unlabeled.nn.augment.augmentation import Augmentation
 
 
-class DiffAugment(nn.Module):
+class DiffAugment(Augmentation):
     """x (B, C, H, W) -> x' of the same shape. A strength of 0 leaves its part out."""
 
     def __init__(
@@ -33,10 +34,6 @@ class DiffAugment(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         expect_images(x)
         return self.cut(self.moved(self.coloured(x)))
-
-    def observe(self, score_real: Tensor) -> dict[str, Tensor]:
-        """Nothing adapts."""
-        return {}
 
     def coloured(self, x: Tensor) -> Tensor:
         x = x + self.brightness * spread(x)

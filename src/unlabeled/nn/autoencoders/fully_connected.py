@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from math import prod
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,12 @@ from torch.nn.functional import linear
 
 from unlabeled.errors import UserError
 from unlabeled.nn.layers.mlp import glorot, layers
+
+
+@runtime_checkable
+class StartsAt(Protocol):
+    def start_at(self, output: Tensor) -> None:
+        """Make the first output near this one, (outputs * C, H, W), whatever the code."""
 
 
 class ZeroToOne(nn.Module):
@@ -51,7 +58,7 @@ class FullyConnectedDecoder(nn.Sequential):
 
     @torch.no_grad()
     def start_at(self, output: Tensor) -> None:
-        """Let the first output be near this, (outputs * C, H, W), whatever the code: the last layer's bias."""
+        """By the last layer's bias."""
         last = self[-2]
         assert isinstance(last, nn.Linear)
         last.bias.copy_(output.flatten())

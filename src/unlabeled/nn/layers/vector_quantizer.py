@@ -7,9 +7,10 @@ Dhariwal et al. 2020, https://arxiv.org/abs/2005.00341, section 3.1.
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import all_reduce, broadcast, is_available, is_initialized
+from torch.distributed import broadcast, is_available, is_initialized
 
 from unlabeled.errors import UserError
+from unlabeled.nn.layers.ranks import sum_over_ranks
 
 
 class VectorQuantizer(nn.Module):
@@ -72,9 +73,8 @@ class VectorQuantizer(nn.Module):
         count = torch.bincount(index, minlength=len(self.use)).to(vectors.dtype)
         total = torch.zeros_like(self.mean_sum).index_add_(0, index, vectors)
         stand_ins = vectors[torch.randint(len(vectors), (len(self.use),), device=vectors.device)]
+        count, total = sum_over_ranks(count), sum_over_ranks(total)
         if is_available() and is_initialized():
-            all_reduce(count)
-            all_reduce(total)
             broadcast(stand_ins, 0)
         share = 1 / count.sum()
         self.use.lerp_(count * share, 1 - self.decay)

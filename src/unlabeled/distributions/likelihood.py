@@ -109,7 +109,7 @@ class Bernoulli(nn.Module):
         return BernoulliLogProb.apply(output, (x + 1) / 2)
 
     def highest(self, x: Tensor) -> Tensor:
-        """The log_prob of observed images x that no output exceeds, (..., C, H, W) -> (...): 0 where none is grey.
+        """The highest log_prob of observed images x over all outputs, (..., C, H, W) -> (...): 0 where none is grey.
 
         The negative entropy of pixels whose grey p is the probability of white: p log p + (1 - p) log(1 - p).
         """
@@ -165,7 +165,7 @@ class GaussianPerPixel(nn.Module):
     """Independent pixels, mean and standard deviation of each from the decoder. Kingma & Welling 2014, appendix C.2.
 
     A density over [-1, 1]. log sigma goes smoothly to its floor, half a grey level, as in Rybkin et al. 2021,
-    https://arxiv.org/abs/2006.13202: a cut would leave the pixels below it without a gradient.
+    https://arxiv.org/abs/2006.13202: a clamp would leave the pixels below it without a gradient.
     """
 
     bin_width = 2 / 255
@@ -189,15 +189,15 @@ class GaussianPerPixel(nn.Module):
 
 
 class OptimalGaussian(nn.Module):
-    """Independent pixels around the output, with the one sigma that fits best. Rybkin et al. 2021, section 4.2.
+    """Independent pixels around the output, with the one sigma of maximum likelihood. Rybkin et al. 2021, section 4.2.
 
     sigma^2 = mean over the batch and its pixels of (x - output)^2 (https://arxiv.org/abs/2006.13202, equation 5), in
-    training of the batch at hand. In evaluation, where no image may change another's likelihood, it is the running
-    mean that training kept. A density over [-1, 1].
+    training of the batch at hand. In evaluation, where images must not affect each other's likelihood, it is the
+    running mean from training. A density over [-1, 1].
     """
 
     bin_width = 2 / 255
-    rate = 0.01  # of the running mean, once it has begun
+    rate = 0.01  # of the running mean, at least
 
     variance: Tensor  # ()
     batches: Tensor  # ()
@@ -242,7 +242,7 @@ class LogisticMixture(nn.Module):
         p(x) = sum_k pi_k [sigmoid((x + 1/255 - mu_k) / s_k) - sigmoid((x - 1/255 - mu_k) / s_k)]
 
     Paper: the means of green and blue depend on the pixel's red and green, and the three share their weights; here
-    channels are independent, each with weights, means and scales of its own, since a decoder sees no x.
+    channels are independent, each with its own weights, means and scales, since a decoder does not see x.
     """
 
     bin_width = 1.0
@@ -271,7 +271,7 @@ class LogisticMixture(nn.Module):
         weights, mu, log_scale = self.read(output)
         precision = torch.exp(-log_scale.clamp(-7, 7))
         above, below = (x + 1 / 255 - mu) * precision, (x - 1 / 255 - mu) * precision
-        # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)); what an edge keeps needs one factor alone
+        # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)); the edge levels need one factor only
         inside = torch.log(-torch.expm1(-2 / 255 * precision))
         lowest, highest = x < -1 + 1 / 255, x > 1 - 1 / 255
         up = torch.where(highest, 0.0, logsigmoid(above))

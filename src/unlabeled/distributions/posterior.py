@@ -12,7 +12,7 @@ from unlabeled.errors import UserError
 
 
 class Drawn(NamedTuple):
-    """Codes drawn from q(z|x), and what is known of q."""
+    """Codes drawn from q(z|x), with their density."""
 
     z: Tensor  # (B, Z), or (k, B, Z) of k draws an image
     log_q: Tensor  # log q(z|x) in nats, (B,) or (k, B)

@@ -60,7 +60,7 @@ class VampPrior(nn.Module):
     """The mean of the posteriors of K learned pseudo-inputs. Tomczak & Welling 2018, https://arxiv.org/abs/1705.07120.
 
     p(z) = 1/K sum_k q(z | u_k) (equation 9). The pseudo-inputs u_k are images in [-1, 1], as tanh keeps them; they
-    begin nearly even, about as bright as data. Paper's code: a hard tanh, which holds a pixel that it has cut.
+    start almost constant, about as bright as data. Paper's code: a hard tanh, which gives saturated pixels no gradient.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class VampPrior(nn.Module):
 
 
 class Modes(nn.Module):
-    """A mixture of K Gaussians, evenly on a circle in the first two dimensions and drawn out along its radius.
+    """A mixture of K Gaussians, evenly on a circle in the first two dimensions and elongated along its radius.
 
     Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, figure 3: ten of two dimensions. Further dimensions are
     N(0, 1) in every mode.

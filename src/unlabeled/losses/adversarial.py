@@ -1,4 +1,4 @@
-"""Adversarial objectives: what the discriminator minimises and what the generator minimises, of scores (B,) or maps.
+"""Adversarial objectives: losses of the discriminator and of the generator, of scores (B,) or maps of scores.
 
 `has_signed_score`: a score above 0 means real, one below 0 fake.
 """
@@ -22,7 +22,7 @@ class Objective(Protocol):
 
 
 class Minimax:
-    """Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, equation 1: both play for one value.
+    """Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, equation 1: a zero-sum game.
 
     D: -log sigma(D(x)) - log(1 - sigma(D(G(z)))); G: log(1 - sigma(D(G(z)))), whose gradient vanishes where D is sure.
     """
@@ -65,7 +65,7 @@ class LeastSquares:
 
 
 class Wasserstein:
-    """Arjovsky et al. 2017, https://arxiv.org/abs/1701.07875, equation 2."""
+    """Arjovsky et al. 2017, https://arxiv.org/abs/1701.07875, equation 2. The discriminator is the paper's critic."""
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return fake.mean() - real.mean()
@@ -75,7 +75,7 @@ class Wasserstein:
 
 
 class WassersteinDrift(Wasserstein):
-    """Karras et al. 2018, https://arxiv.org/abs/1710.10196, appendix A.1: and drift * E D(x)^2, lest scores wander."""
+    """Karras et al. 2018, https://arxiv.org/abs/1710.10196, appendix A.1: plus drift * E D(x)^2, against drift."""
 
     def __init__(self, drift: float = 0.001):
         self.drift = drift
@@ -125,7 +125,7 @@ class Relativistic:
 
 
 class RelativisticAverage(Relativistic):
-    """Jolicoeur-Martineau 2019, https://arxiv.org/abs/1807.00734, section 4.2: more real than the others' mean?
+    """Jolicoeur-Martineau 2019, https://arxiv.org/abs/1807.00734, section 4.2: scores against the other kind's mean.
 
     D: -log sigma(D(x) - E D(G(z))) - log(1 - sigma(D(G(z)) - E D(x))); G: the same with real and fake exchanged. The
     authors' code halves both.
@@ -136,7 +136,7 @@ class RelativisticAverage(Relativistic):
 
 
 class RelativisticPairing(Relativistic):
-    """Jolicoeur-Martineau 2019, https://arxiv.org/abs/1807.00734, equation 6: is this one more real than that one?
+    """Jolicoeur-Martineau 2019, https://arxiv.org/abs/1807.00734, equation 6: scores of pairs.
 
     D: -log sigma(D(x) - D(G(z))); G: -log sigma(D(G(z)) - D(x)).
     """

@@ -44,14 +44,14 @@ class Perceptual(SquaredError):
     """Squared distance of a frozen network's features, with a share of the pixels' own.
 
     Johnson et al. 2016, https://arxiv.org/abs/1603.08155, equation 2: sum over layers of |phi(x) - phi(output)|^2 / D,
-    D the numbers of a layer's features. Here plus `pixels` |x - output|^2 / (C H W): features leave grey levels open.
+    D the size of a layer's features. Here plus `pixels` |x - output|^2 / (C H W), as features do not fix grey levels.
     """
 
     def __init__(
         self,
         network: Callable[[Tensor], list[Tensor]],  # x (B, C, H, W) in [-1, 1] -> features of each layer (B, ...)
         pixels: float = 1.0,
-        scale: float = 1.0,  # of the whole, so that it meets regularizers as a sum over pixels does
+        scale: float = 1.0,  # of the whole, to the order of a sum over pixels, as regularizers expect
     ):
         super().__init__()
         self.network = network

@@ -29,14 +29,14 @@ class GradientPenalty:
 
     Gulrajani et al. 2017, https://arxiv.org/abs/1704.00028, equation 3.
 
-    One epsilon per image; in float32, since squared gradients leave half precision's range. The discriminator may have
-    no batch norm (section 4): its score of one image must not depend on the others.
+    One epsilon per image; in float32, since squared gradients leave half precision's range. The critic must not have
+    batch norm (section 4): its score of one image must not depend on the others.
     """
 
     needs_double_backward = True
 
     def __init__(self, weight: float = 10.0):
-        self.weight = expect(weight)
+        self.weight = check_weight(weight)
 
     def __call__(self, discriminator: Score, real: Tensor, fake: Tensor) -> Tensor:
         excess = slope(discriminator, between(real, fake)) - 1
@@ -67,7 +67,7 @@ class Dragan:
     needs_double_backward = True
 
     def __init__(self, weight: float = 10.0, spread: float = 0.5):
-        self.weight = expect(weight)
+        self.weight = check_weight(weight)
         self.spread = spread
 
     def __call__(self, discriminator: Score, real: Tensor, fake: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class R1:
     needs_double_backward = True
 
     def __init__(self, weight: float = 10.0):
-        self.weight = expect(weight)
+        self.weight = check_weight(weight)
 
     def __call__(self, discriminator: Score, real: Tensor, fake: Tensor) -> Tensor:
         return (
@@ -116,7 +116,7 @@ class R1AndR2(R1):
         return [real, fake]
 
 
-def expect(weight: float) -> float:
+def check_weight(weight: float) -> float:
     if weight < 0:
         raise UserError(f"model.penalty.weight={weight}: it must not be negative")
     return weight
@@ -137,12 +137,12 @@ def squared_slope(discriminator: Score, x: Tensor) -> Tensor:
 
 
 def slope(discriminator: Score, x: Tensor) -> Tensor:
-    """|grad D(x)| of each of x (B, ...), (B,), with a graph, and no infinite derivative where it is 0."""
+    """|grad D(x)| of each of x (B, ...), (B,), with a graph, with a finite derivative where it is 0."""
     return squared_slope(discriminator, x).clamp(min=1e-12).sqrt()
 
 
 def eager(network: Any) -> AbstractContextManager[Any]:
-    """A network that nn.Module.compile has compiled runs as it was written: compiled, it has no second derivative."""
+    """Run a network without its compiled form, which has no second derivative."""
     if getattr(network, "_compiled_call_impl", None) is None:
         return nullcontext()
     return torch.compiler.set_stance("force_eager")

@@ -25,7 +25,7 @@ class NoRegularizer:
 
 
 class Sum:
-    """Several of them."""
+    """The sum of several regularizers."""
 
     def __init__(self, parts: dict[str, Regularizer]):
         self.parts = parts
@@ -50,9 +50,8 @@ class L1:
 class KLSparsity:
     """weight sum_j KL(rho || rho_j), rho_j the mean of unit j over the batch, in nats. Ng 2011, Sparse autoencoder.
 
-    Units are sigmoids, each to be active in a share rho of images. Ng's mean is over all training images; here over
-    the batch, so that the loss depends on which images share one, and a small batch (under some 1 / rho images) asks
-    every few images for what only many can give.
+    Units are sigmoids, each to be active in a share rho of images. Ng's mean is over all training images, here over
+    the batch, so that batches of fewer than about 1 / rho images cannot reach it.
     """
 
     def __init__(self, weight: float = 0.1, rho: float = 0.05):
@@ -66,7 +65,7 @@ class KLSparsity:
                 "regularizer=kl_sparsity needs codes in [0, 1], the activities of sigmoid units, and these are not: "
                 "say model.encoder.code._target_=torch.nn.Sigmoid, of a fully connected encoder"
             )
-        active = z.float().mean(0).clamp(1e-6, 1 - 1e-6)  # a unit that never is: as seldom as float32 tells
+        active = z.float().mean(0).clamp(1e-6, 1 - 1e-6)  # finite logarithms for units that are never active
         rho = torch.full_like(active, self.rho)
         divergence = rho * (rho / active).log() + (1 - rho) * ((1 - rho) / (1 - active)).log()
         return self.weight * divergence.sum()
@@ -83,8 +82,8 @@ class Weights:
         return self.weight * torch.stack([p.square().sum() for p in weights]).sum()
 
 
-# Contraction: Rifai et al. 2011, https://icml.cc/2011/papers/455_icmlpaper.pdf, equation 2. x is meant in [0, 1],
-# as there, and not in [-1, 1]: the Jacobian is twice, its square four times that of the image as it is given.
+# Contraction: Rifai et al. 2011, https://icml.cc/2011/papers/455_icmlpaper.pdf, equation 2. x is in [0, 1] there:
+# that Jacobian is twice, its square four times the one of images in [-1, 1].
 
 
 class ContractiveLayer:

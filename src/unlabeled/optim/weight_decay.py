@@ -1,4 +1,4 @@
-"""Which parameters weight decay is for."""
+"""Parameter groups with and without weight decay."""
 
 from typing import Any
 

@@ -4,9 +4,9 @@ Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, section 2 and figure 1, 
 With f the encoder, g the decoder, D the discriminator of codes and p(z) any prior that can be sampled, on each batch
 
     reconstruction phase   f, g minimise  L(x, g(f(x)))
-    regularisation phase   D tells z ~ p(z) from f(x); then f, as the game's generator, deceives it
+    regularisation phase   D learns to distinguish z ~ p(z) from f(x); then f, as a generator, deceives it
 
-f has an optimizer for each role: Adam's scale of one loss's gradient says nothing about the other's.
+f has an optimizer for each role, as Adam's statistics of the two losses' gradients differ.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class AdversarialAutoencoder(Adversarial):
     def __init__(
         self,
         encoder: nn.Module,  # f: x (B, C, H, W) -> code (B, Z)
-        decoder: nn.Module,  # g: code (B, Z) -> output (B, C, H, W), as the distance reads it
+        decoder: nn.Module,  # g: code (B, Z) -> output (B, C, H, W) for the distance
         discriminator: nn.Module,  # D: code (B, Z) -> score (B,)
         distance: Distance,  # L
         prior: FixedPrior,  # p(z)

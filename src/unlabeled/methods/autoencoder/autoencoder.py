@@ -5,9 +5,9 @@ https://arxiv.org/abs/1206.5538, section 7.2, write it:
 
     min over encoder f, decoder g of  E L(x, g(b(f(x)))) + Omega(f, g, x)
 
-with L a distance (losses.distance), b what the code goes through on its way (nn.bottleneck: nothing, noise, all but the
-largest numbers dropped) and Omega a regularizer (losses.regularizer). Sparse, contractive, redundant and regularised
-autoencoders are this with another L, b or Omega: see conf/model/.
+with L a distance (losses.distance), b a bottleneck (nn.augment.bottleneck: none, noise, or the largest values only) and
+Omega a regularizer (losses.regularizer). Sparse, contractive, redundant and regularised autoencoders differ in L, b or
+Omega only: see conf/model/.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,9 @@ class Autoencoder(Method):
     def __init__(
         self,
         encoder: nn.Module,  # f: x (B, C, H, W) -> code (B, D)
-        decoder: nn.Module,  # g: code (B, D) -> output (B, C, H, W), as the distance reads it
+        decoder: nn.Module,  # g: code (B, D) -> output (B, C, H, W) for the distance
         distance: Distance,  # L
-        bottleneck: nn.Module,  # nn.bottleneck: b, (B, D) -> (B, D); without noise in evaluation
+        bottleneck: nn.Module,  # b: (B, D) -> (B, D); without noise in evaluation
         regularizer: Regularizer,  # Omega
         latent_dim: int,  # D
         optimizer: Callable[..., Optimizer],

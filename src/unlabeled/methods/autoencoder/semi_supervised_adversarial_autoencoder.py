@@ -4,8 +4,9 @@ Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, section 5 and figure 6. 
 over K classes, and a style z; the decoder reads both. On each batch
 
     reconstruction phase   encoder, decoder minimise  L(x, g(y, z))
-    regularisation phase   two discriminators tell y from one-hot y' ~ Cat(1/K), and z from N(0, I); the encoder
-    deceives both classification phase   the encoder minimises  -log q(y|x)  on the images that have a label
+    regularisation phase   two discriminators distinguish y from one-hot y' ~ Cat(1/K), and z from N(0, I); then the
+                           encoder deceives both
+    classification phase   the encoder minimises  -log q(y|x)  on the images that have a label
 
 Paper: the first two phases on unlabelled batches and the third on labelled ones; here all are on one batch, in which
 labelled images are data.labelled_share. The encoder has an optimizer for each phase.
@@ -30,14 +31,14 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
     def __init__(
         self,
         encoder: nn.Module,  # x (B, C, H, W) -> logits of y and z, (B, K + Z)
-        decoder: nn.Module,  # y and z (B, K + Z) -> output (B, C, H, W), as the distance reads it
+        decoder: nn.Module,  # y and z (B, K + Z) -> output (B, C, H, W), for the distance
         class_discriminator: Callable[[int], nn.Module],  # K -> discriminator: y (B, K) -> score (B,)
         style_discriminator: Callable[[int], nn.Module],  # Z -> discriminator: z (B, Z) -> score (B,)
         distance: Distance,  # L
         objective: Objective,
         classes: int | None,  # K
         latent_dim: int,  # K + Z
-        noise: float,  # standard deviation of what training adds to the encoder's images
+        noise: float,  # standard deviation of the noise on the encoder's inputs in training
         autoencoder_optimizer: Callable[..., Optimizer],
         discriminator_optimizer: Callable[..., Optimizer],
         generator_optimizer: Callable[..., Optimizer],
@@ -124,7 +125,7 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
         self.update(autoencoder, self.reconstruction_loss, batch.x)
         self.update(discriminators, self.discriminator_loss, batch.x)
         self.update(generator, self.generator_loss, batch.x)
-        # ranks may hold unequally many labels: the mean over ranks is that of the joined batch
+        # ranks may have different numbers of labels: the mean over ranks is that of the joined batch
         mean_count = self.trainer.strategy.reduce(count.float(), reduce_op="mean")
         self.update(classifier, self.classification_loss, batch.x, batch.y, mean_count)
 
@@ -158,7 +159,7 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
         return of_class + of_style
 
     def classification_loss(self, x: Tensor, y: Tensor, count: Tensor) -> Tensor:
-        """-log q(y|x) in nats, mean over `count` images with a label (0 without any). Records the share of errors."""
+        """-log q(y|x) in nats, mean over `count` images with a label (0 without any). Records the error rate."""
         logits, known = self.classify(x), y >= 0
         rows, wrong = known.sum(), ((logits.argmax(1) != y) & known).sum()
         total = cross_entropy(logits, y, ignore_index=-1, reduction="sum")

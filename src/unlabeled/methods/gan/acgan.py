@@ -1,15 +1,15 @@
-"""Auxiliary classifier GAN: the discriminator names the class, and the generator makes it easy to name.
+"""Auxiliary classifier GAN: the discriminator also classifies images, real and generated.
 
 Odena, Olah & Shlens 2017, https://arxiv.org/abs/1610.09585, equations 2 and 3. Fakes G(z, c) of classes c drawn
 anew, uniformly from those that training images have:
 
     L_S = E log P(S = real | x) + E log P(S = fake | G(z, c))         the objective's, whichever it is
     L_C = E log P(C = c | x) + E log P(C = c | G(z, c))
-    D rises along L_S + weight L_C, G along weight L_C - L_S
+    D maximises L_S + weight L_C, G maximises weight L_C - L_S
 
-The generator gains nothing from L_C of real images. The discriminator may leave out that of fakes (`fakes` = 0): where
-it learns from them too, the players can agree on names of their own. A code is a class, one-hot, and z behind it: (B, K
-+ Z).
+L_C of real images has no gradient for the generator. With `fake_class_weight` = 0 the discriminator leaves out that of
+fakes: if it learns from them, both players can agree on other classes than the data's. A code is a one-hot class
+followed by z: (B, K + Z).
 """
 
 from typing import Any
@@ -69,7 +69,7 @@ class ACGAN(TwoPlayerGAN):
             self.update(generator, self.generator_loss, batch.x, fake, drawn)
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
-        """The share of images whose class the discriminator names, of those whose class is known."""
+        """Accuracy of the classifier on images whose class is known."""
         rows = (batch.y >= 0).sum()
         right = (self.classify(batch.x).argmax(1) == batch.y).sum()  # no class is -1
         self.record(rows=rows, accuracy=right / rows.clamp(min=1))
@@ -79,15 +79,17 @@ class ACGAN(TwoPlayerGAN):
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor, drawn: Tensor) -> Tensor:
         real, fake = self.augmentation(real), self.augmentation(fake)
-        (score_real, named_real), (score_fake, named_fake) = ask(self.discriminator, real, fake, self.separate_batches)
-        loss_real, loss_fake = cross_entropy(named_real, y), cross_entropy(named_fake, drawn)
+        (score_real, logits_real), (score_fake, logits_fake) = ask(
+            self.discriminator, real, fake, self.separate_batches
+        )
+        loss_real, loss_fake = cross_entropy(logits_real, y), cross_entropy(logits_fake, drawn)
         class_loss = loss_real + self.fake_class_weight * loss_fake  # -L_C, in nats
         loss = self.penalized_loss((score_real, score_fake), lambda x: self.discriminator(x)[0], real, fake)
-        self.record(class_loss=class_loss, accuracy=(named_real.argmax(1) == y).float().mean())
+        self.record(class_loss=class_loss, accuracy=(logits_real.argmax(1) == y).float().mean())
         return loss + self.weight * class_loss
 
     def generator_loss(self, real: Tensor, fake: Tensor, drawn: Tensor) -> Tensor:
-        score, named = self.discriminator(self.augmentation(fake))
-        loss, class_loss = self.objective.generator(score.float()), cross_entropy(named.float(), drawn)
+        score, logits = self.discriminator(self.augmentation(fake))
+        loss, class_loss = self.objective.generator(score.float()), cross_entropy(logits.float(), drawn)
         self.record(generator_loss=loss, generator_class_loss=class_loss)
         return loss + self.weight * class_loss

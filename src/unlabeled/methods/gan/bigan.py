@@ -5,9 +5,9 @@ https://arxiv.org/abs/1606.00704, whose encoder is stochastic:
 
     min_{G, E} max_D  E log D(x, E(x)) + E log(1 - D(G(z), z))
 
-Where no discriminator can tell the two kinds of pairs, E inverts G (theorem 2): images were never compared with their
-reconstructions. G and E play for the discriminator's own objective with real and fake exchanged (section 3.5), not for
-minus its value. Paper: z uniform in [-1, 1]; here Gaussian, as everywhere in this drawer.
+At the optimum E inverts G (theorem 2), although images are never compared with their reconstructions. G and E minimise
+the discriminator's objective with real and fake exchanged (section 3.5), not minus its value. Paper: z uniform in
+[-1, 1]; here Gaussian, as in the other GANs.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -58,7 +58,7 @@ class BiGAN(TwoPlayerGAN):
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, found: Tensor, z: Tensor) -> Tensor:
         real, fake = self.augmentation(real), self.augmentation(fake)
-        pixels = prod(real.shape[1:])  # a penalty sees each pair as one vector, image and code
+        pixels = prod(real.shape[1:])  # for a penalty each pair is one vector, image and code
 
         def score(pair: Tensor) -> Tensor:
             return self.discriminator(pair[:, :pixels].unflatten(1, real.shape[1:]), pair[:, pixels:])

@@ -1,16 +1,15 @@
-"""Conditional GAN: generator and discriminator both read the class.
+"""Conditional GAN: the class is an input of generator and discriminator.
 
 Mirza & Osindero 2014, https://arxiv.org/abs/1411.1784, equation 2, with p(y) uniform for fakes over the
 classes that training images have:
 
     min_G max_D  E log D(x, y) + E log(1 - D(G(z, y'), y'))
 
-Real images come with their classes y; the classes y' of fakes are drawn anew, and are not the batch's. How a network
-reads the class is its own business: with a discriminator that projects and a generator whose batch norm the class
-scales, this is the GAN of Miyato & Koyama 2018, https://arxiv.org/abs/1802.05637, equation 3 and section 5.
+Real images come with their classes y; the classes y' of fakes are drawn anew. With a projection
+discriminator and class-conditional batch norm this is the GAN of Miyato & Koyama 2018,
+https://arxiv.org/abs/1802.05637, equation 3 and section 5.
 
-Penalties see the discriminator with the classes of the real images. A code is a class, one-hot, and z behind it: (B, K
-+ Z).
+Penalties are taken with the classes of the real images. A code is a one-hot class followed by z: (B, K + Z).
 """
 
 from typing import Any

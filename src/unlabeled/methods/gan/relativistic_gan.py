@@ -1,4 +1,4 @@
-"""Relativistic GAN: the generator's loss is of real images too.
+"""Relativistic GAN: both losses compare scores of real and of fake images.
 
 Jolicoeur-Martineau 2019, https://arxiv.org/abs/1807.00734, algorithms 1 and 2. Otherwise as GAN: the generator's loss
 is the discriminator's with real and fake exchanged. R3GAN (Huang et al. 2024, https://arxiv.org/abs/2501.05441) is this

@@ -1,13 +1,13 @@
-"""Self-supervised GAN: the discriminator also says which way up an image is.
+"""Self-supervised GAN: the discriminator also predicts the rotation of images.
 
-Chen et al. 2019, https://arxiv.org/abs/1811.11212, equations 2 and 3. x^r: x turned by r of 0, 90, 180, 270 degrees:
+Chen et al. 2019, https://arxiv.org/abs/1811.11212, equations 2 and 3. x^r: x rotated by r of 0, 90, 180, 270 degrees:
 
     L_G = -V(G, D) - alpha E log Q_D(R = r | G(z)^r)
     L_D =  V(G, D) - beta  E log Q_D(R = r | x^r)
 
-So discriminator and generator work together on turns: the discriminator learns them from real images alone and cannot
-forget what it has learned of images, and the generator wants its own to be told. Scores are of images that are not
-turned; a quarter of a batch appears in its four turns.
+The discriminator learns rotations from real images only, which stabilises its features; the generator makes images
+whose rotation it recognises. Scores are of images that are not rotated; a quarter of a batch is used in its four
+rotations.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from unlabeled.nn.gan.discriminators import ask
 
 
 class SSGAN(GAN):
-    # Of GAN's parts: discriminator: x (B, C, S, S) -> score (B,), logits of the turn (B, 4)
+    # discriminator: x (B, C, S, S) -> score (B,), logits of the rotation (B, 4)
     batch = Images
 
     def __init__(
@@ -37,7 +37,7 @@ class SSGAN(GAN):
         super().__init__(**named)
         if shape[1] != shape[2]:
             raise UserError(
-                f"model=ssgan turns images by 90 degrees, which {shape[1]}x{shape[2]} ones cannot be: "
+                f"model=ssgan rotates images by 90 degrees and needs square ones, not {shape[1]}x{shape[2]}: "
                 f"say data.shape=[{shape[0]},{min(shape[1:])},{min(shape[1:])}]"
             )
         if generator_weight < 0 or discriminator_weight < 0:
@@ -48,9 +48,9 @@ class SSGAN(GAN):
         self.generator_weight, self.discriminator_weight = generator_weight, discriminator_weight
 
     def rotation_loss(self, x: Tensor) -> Tensor:
-        """-log Q_D(r | x^r) in nats, of the first quarter of a batch in all four turns. Batches come shuffled."""
-        turns, truth = rotate4(x[: -(-len(x) // 4)])
-        return cross_entropy(self.discriminator(turns)[1].float(), truth)
+        """-log Q_D(r | x^r) in nats, of the first quarter of a (shuffled) batch in all four rotations."""
+        rotated, truth = rotate4(x[: -(-len(x) // 4)])
+        return cross_entropy(self.discriminator(rotated)[1].float(), truth)
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         real, fake = self.augmentation(real), self.augmentation(fake)

@@ -1,4 +1,4 @@
-"""A classifier, learned from labels: what evaluation sees images through where no published network fits them.
+"""Supervised classifier, whose features evaluation uses where no published network fits the data.
 
 Minimises -log p(y | x), the softmax of a linear layer on an encoder's features, as in VGG, Simonyan & Zisserman 2015,
 https://arxiv.org/abs/1409.1556, section 3.1 (there with dropout and crops; here the features stay those of one image).
@@ -12,13 +12,14 @@ from torch.optim import Optimizer
 
 from unlabeled.batches import Images
 from unlabeled.methods.method import Method
+from unlabeled.nn.backbones.backbone import Backbone
 from unlabeled.nn.layers.labels import PartialLabels
 
 
 class Classifier(Method):
     def __init__(
         self,
-        encoder: nn.Module,  # x (B, C, H, W) -> h (B, D), D = encoder.dim; stages(x): after each stage
+        encoder: Backbone,  # x -> h (B, D), D = encoder.dim
         classes: int | None,  # K
         optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],  # share of the run -> factor of the learning rate
@@ -26,7 +27,7 @@ class Classifier(Method):
         super().__init__()
         self.labels = PartialLabels("model=classifier", classes)
         self.encoder = encoder
-        self.head = nn.Linear(encoder.dim, self.labels.classes)  # type: ignore[arg-type]
+        self.head = nn.Linear(encoder.dim, self.labels.classes)
         self.optimizer = optimizer
         self.schedule = schedule
 
@@ -34,7 +35,7 @@ class Classifier(Method):
         return self.encoder(x)
 
     def intermediate_features(self, x: Tensor) -> dict[str, Tensor]:
-        return {f"stage{i}": h for i, h in enumerate(self.encoder.stages(x), 1)}  # type: ignore[operator]
+        return {f"stage{i}": h for i, h in enumerate(self.encoder.stages(x), 1)}
 
     def classify_codes(self, h: Tensor) -> Tensor:
         return self.head(h)
@@ -44,7 +45,7 @@ class Classifier(Method):
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
         count = self.labels.known(batch.y).sum()
-        # ranks may hold unequally many labels: the mean over ranks is that of the joined batch
+        # ranks may have different numbers of labels: the mean over ranks is that of the joined batch
         return self.loss(batch, self.trainer.strategy.reduce(count.float(), reduce_op="mean"))
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:

@@ -1,12 +1,12 @@
-"""Conditional VAE: images of a class that is given.
+"""Conditional VAE: a VAE of images given their class.
 
 Sohn et al. 2015, https://proceedings.neurips.cc/paper/2015/hash/8d55a249e6baa5c06772297520da2051-Abstract.html,
-equation 4, for images x given classes y, with encoder and decoder that both read y:
+equation 4, for images x given classes y, which encoder and decoder both read:
 
     log p(x|y) >= E log p(x|y, z) - KL(q(z|x, y) || p(z)),  z ~ q(z|x, y)
 
-The paper's prior depends on what is given; here z is independent of y (their section 4.1 allows it), so that a code is
-what an image has beside its class. Images without a class are not encoded. The logged ELBO bounds log p(x|y).
+The paper's prior depends on y; here z is independent of y (their section 4.1 allows it), so that a code describes an
+image apart from its class. Images without a class are refused. The logged ELBO bounds log p(x|y).
 """
 
 from collections.abc import Callable

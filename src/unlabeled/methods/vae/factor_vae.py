@@ -5,8 +5,8 @@ Kim & Mnih 2018, https://arxiv.org/abs/1802.05983, algorithm 2. A batch is two h
     -ELBO + gamma E [log D(z) - log(1 - D(z))],  z ~ q(z|x)
 
 whose last term estimates the total correlation KL(q(z) || prod_d q(z_d)) by the density ratio (equation 3). The
-discriminator D then learns to tell these z from codes of the other half, each dimension of which is permuted by itself
-across the batch (algorithm 1): draws of prod_d q(z_d).
+discriminator D then learns to distinguish these z from codes of the other half, each dimension of which is permuted
+separately across the batch (algorithm 1): draws of prod_d q(z_d).
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class FactorVAE(VAE, Adversarial):
 
     def __init__(
         self,
-        discriminator: nn.Module,  # z (B, Z) -> logit of D (B,): of one of q(z)
+        discriminator: nn.Module,  # z (B, Z) -> logit (B,) of z being a draw of q(z)
         gamma: float,
         discriminator_optimizer: Callable[..., Optimizer],
         **named: Any,  # of VAE
@@ -48,7 +48,7 @@ class FactorVAE(VAE, Adversarial):
 
     def training_step(self, batch: Images, batch_idx: int) -> None:
         if len(batch.x) < 2:
-            raise UserError("model=factor_vae takes its batches in two halves: data.batch_size=2 or more")
+            raise UserError("model=factor_vae splits its batches in two halves: data.batch_size=2 or more")
         vae, discriminator = self.players()
         with torch.no_grad():  # q as it is before either moves
             z, z_other = self.sample_posterior(batch.x).tensor_split(2)

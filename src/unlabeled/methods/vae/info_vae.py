@@ -4,7 +4,8 @@ Zhao et al. 2019, https://arxiv.org/abs/1706.02262, equation 6, with MMD for the
 
     E log p(x|z) - (1 - alpha) E KL(q(z|x) || p(z)) - (alpha + lambda - 1) MMD(q(z), p(z))
 
-alpha = 0, lambda = 1 is the VAE; alpha = 1, lambda = 1 an autoencoder with noise, whose codes together look like p(z).
+alpha = 0, lambda = 1 is the VAE; alpha = 1, lambda = 1 an autoencoder with noise whose codes together are distributed
+like p(z).
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ class InfoVAE(VAE):
         self,
         divergence: Callable[[Tensor, Tensor], Tensor],  # losses.mmd: codes (B, Z), draws of p(z) (B, Z) -> scalar
         alpha: float,  # weight of the mutual information of x and z, at most 1
-        scale: float,  # lambda; images are sums over pixels, so that it is large
+        scale: float,  # lambda; large, as log p(x|z) is a sum over pixels
         **named: Any,  # of VAE
     ):
         super().__init__(kl=Weighted(), **named)  # not used: its weight is 1 - alpha

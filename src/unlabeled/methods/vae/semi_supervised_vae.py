@@ -1,13 +1,13 @@
-"""Semi-supervised VAE: M1+M2, a few labels and many images without.
+"""Semi-supervised VAE (M1+M2), from a few labelled and many unlabelled images.
 
 Kingma et al. 2014, https://arxiv.org/abs/1406.5298. M1 is a VAE of images, z1 its code. M2 is a generative model of z1
-with a class, which makes it a prior of M1's (losses.m2: -L bounds log p(z1, y), -U bounds log p(z1), and q(y|z1) is a
+and its class, so a prior of M1 (distributions.m2: -L bounds log p(z1, y), -U bounds log p(z1), and q(y|z1) is a
 classifier). It minimises
 
     J^alpha / N,  J^alpha = sum_labelled L + sum_unlabelled U + alpha N mean_labelled -log q(y|z1)     (equation 9)
 
 As in the paper (section 2.3) M1 is trained first, with N(0, I) as its prior, for the share `pretraining` of the run;
-then M2, on draws of q(z1|x), while M1 stands still. The logged and evaluated ELBO, and samples, are the stack's.
+then M2, on draws of q(z1|x), with M1 fixed. The logged and evaluated ELBO, and samples, are of both together.
 """
 
 from typing import Any
@@ -30,9 +30,9 @@ class SemiSupervisedVAE(VAE):
     def __init__(
         self,
         pretraining: float,  # share of the run that M1 learns in
-        alpha: float,  # weight of the classifier's error
-        labelled_weight: float,  # weight of L beside U: the labelled share of all images, though batches hold more
-        **named: Any,  # of VAE; `prior` is M2, `kl` what M1 pays for its own
+        alpha: float,  # weight of the classifier's cross-entropy
+        labelled_weight: float,  # of L, 1 minus that of U: the labelled share of all images, not of batches
+        **named: Any,  # of VAE; `prior` is M2, `kl` weighs M1's KL
     ):
         super().__init__(**named)
         if not 0 < pretraining < 1 or alpha < 0 or not 0 <= labelled_weight <= 1:
@@ -57,7 +57,7 @@ class SemiSupervisedVAE(VAE):
         return self.prior.classifier(h).float()
 
     def sample_prior(self, n: int) -> Tensor:
-        """Of classes that training images have."""
+        """Codes of classes that training images have."""
         return self.prior.sample_class(self.labels.pick(n))
 
     def sample_class(self, y: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""VAE/GAN: a VAE whose decoder is a GAN's generator, and which compares images in the GAN's discriminator.
+"""VAE/GAN: a VAE whose decoder is a GAN's generator, with a reconstruction loss of the discriminator's features.
 
 Larsen et al. 2016, https://arxiv.org/abs/1512.09300, algorithm 1. x~ = Dec(z), z ~ q(z|x); x_p = Dec(z_p), z_p ~ p(z):
 
@@ -6,12 +6,12 @@ Larsen et al. 2016, https://arxiv.org/abs/1512.09300, algorithm 1. x~ = Dec(z), 
     L_like  = -log N(Dis_l(x); Dis_l(x~), I)                          Dis_l: a layer of the discriminator
     L_GAN   = log Dis(x) + log(1 - Dis(x~)) + log(1 - Dis(x_p))
 
-    encoder:        falls along  L_prior + L_like
-    decoder:        falls along  gamma L_like - L_GAN
-    discriminator:  rises along  L_GAN
+    encoder:        minimises  L_prior + L_like
+    decoder:        minimises  gamma L_like - L_GAN
+    discriminator:  maximises  L_GAN
 
 The decoder minimises -log Dis of both fakes in place of log(1 - Dis), as Goodfellow et al. 2014, section 3, advise. The
-paper takes the three gradients at one point; here the players take turns, each with its own draw.
+paper takes the three gradients at one point; here the players take turns, each with new draws.
 """
 
 from collections.abc import Callable
@@ -102,16 +102,16 @@ class VAEGAN(Adversarial):
     def generator_loss(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             z = self.sample_posterior(x)
-        # each kind by itself through batch norm, which then sees one kind of statistics
+        # three passes, so that batch norm sees one kind of images at a time
         features, again, drawn = (
             self.discriminator.features(image) for image in (x, self.decode(z), self.sample(len(x)))
         )
-        fooled = (
+        loss = (
             softplus(-self.discriminator.score(again).float()).mean()
             + softplus(-self.discriminator.score(drawn).float()).mean()
         )
-        self.record(generator_loss=fooled)
-        return self.gamma * self.likeness(features, again) + fooled
+        self.record(generator_loss=loss)
+        return self.gamma * self.likeness(features, again) + loss
 
     def discriminator_loss(self, x: Tensor) -> Tensor:
         """-L_GAN in nats."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from unlabeled.errors import UserError
-from unlabeled.nn.layers.mlp import glorot, layers
+from unlabeled.nn.layers.mlp import glorot_for_tanh, layers
 
 
 @runtime_checkable
@@ -38,7 +38,7 @@ class FullyConnectedEncoder(nn.Sequential):
         code: Callable[[], nn.Module] = nn.Identity,  # what the code itself goes through
     ):
         widths = [prod(shape), *hidden, num_params * dim]
-        super().__init__(ZeroToOne(), nn.Flatten(), *glorot(layers(widths, activation)), code())
+        super().__init__(ZeroToOne(), nn.Flatten(), *glorot_for_tanh(layers(widths, activation)), code())
 
 
 class FullyConnectedDecoder(nn.Sequential):
@@ -54,7 +54,7 @@ class FullyConnectedDecoder(nn.Sequential):
     ):
         channels, height, width = shape
         wide = (outputs * channels, height, width)
-        super().__init__(*glorot(layers([dim, *hidden, prod(wide)], activation)), nn.Unflatten(1, wide))
+        super().__init__(*glorot_for_tanh(layers([dim, *hidden, prod(wide)], activation)), nn.Unflatten(1, wide))
 
     @torch.no_grad()
     def start_at(self, output: Tensor) -> None:

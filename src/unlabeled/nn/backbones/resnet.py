@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from unlabeled.nn.backbones.backbone import Backbone
+
 
 class Block(nn.Module):
     """Two 3x3 convolutions and a shortcut: figure 2; a 1x1 projection where the size changes (option B)."""
@@ -29,7 +31,7 @@ class Block(nn.Module):
         return relu(residual + self.shortcut(x))
 
 
-class ResNet18(nn.Module):
+class ResNet18(Backbone):
     """x (B, C, H, W) -> globally pooled features (B, dim), dim = 8 width."""
 
     def __init__(
@@ -66,13 +68,6 @@ class ResNet18(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if isinstance(module, Block):
                 nn.init.zeros_(module.norm2.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.stages(x)[-1]
-
-    def stages(self, x: Tensor) -> list[Tensor]:
-        """Globally pooled features after each of the four stages: (B, w), (B, 2w), (B, 4w), (B, 8w)."""
-        return [x.mean((2, 3)) for x in self.maps(x)]
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """Features after each of the four stages: (B, w, H, W), (B, 2w, H / 2, W / 2), ..., a stem's stride aside."""

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
+from unlabeled.nn.backbones.backbone import Backbone
 
-class VGG(nn.Module):
+
+class VGG(Backbone):
     """x (B, C, H, W) -> globally pooled features (B, dim), dim = width * 2 ** (number of stages - 1)."""
 
     def __init__(
@@ -33,13 +35,6 @@ class VGG(nn.Module):
                 channels = out
             self.layers.append(nn.Sequential(*modules))
         self.to(memory_format=torch.channels_last)  # a quarter faster on CPUs
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.stages(x)[-1]
-
-    def stages(self, x: Tensor) -> list[Tensor]:
-        """Globally pooled features after each stage: (B, width), (B, 2 width), ..."""
-        return [x.mean((2, 3)) for x in self.maps(x)]
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """Features after each stage: (B, width, H, W), (B, 2 width, H / 2, W / 2), ..."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.nn.gan import dcgan
-from unlabeled.nn.layers.minibatch import NoMinibatch
+from unlabeled.nn.layers.minibatch import MinibatchLayer, NoMinibatch
 
 
 class ClassEmbedding(nn.Linear):
@@ -64,7 +64,7 @@ class Discriminator(nn.Module):
         embedding: int = 16,
         width: int = 64,
         batch_norm: bool = True,
-        minibatch: Callable[..., nn.Module] = NoMinibatch,  # nn.minibatch, before the score
+        minibatch: Callable[..., MinibatchLayer] = NoMinibatch,  # before the score
     ):
         super().__init__()
         channels, height, breadth = shape

@@ -10,6 +10,7 @@ from torch import nn
 
 from unlabeled.errors import UserError
 from unlabeled.nn.gan.discriminators import FeatureDiscriminator
+from unlabeled.nn.layers.init import normal
 from unlabeled.nn.layers.sizes import sides
 from unlabeled.nn.layers.upsampling import Up
 
@@ -59,6 +60,4 @@ class Discriminator(FeatureDiscriminator):
 def initialise(module: nn.Module) -> None:
     """Weights from N(0, 0.02), as in the authors' code."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-        nn.init.normal_(module.weight, 0.0, 0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+        normal(module)

@@ -12,7 +12,7 @@ from math import prod
 from torch import nn
 
 from unlabeled.nn.gan.discriminators import FeatureDiscriminator
-from unlabeled.nn.layers.minibatch import NoMinibatch
+from unlabeled.nn.layers.minibatch import MinibatchLayer, NoMinibatch
 from unlabeled.nn.layers.mlp import layers
 
 
@@ -43,7 +43,7 @@ class Discriminator(FeatureDiscriminator):
         hidden: Sequence[int] = (256, 256),
         activation: Callable[[], nn.Module] = nn.LeakyReLU,
         batch_norm: bool = False,
-        minibatch: Callable[..., nn.Module] = NoMinibatch,  # nn.minibatch, before the score
+        minibatch: Callable[..., MinibatchLayer] = NoMinibatch,  # before the score
     ):
         super().__init__()
         parts: list[nn.Module] = [nn.Flatten()]
@@ -51,6 +51,6 @@ class Discriminator(FeatureDiscriminator):
             norm = batch_norm and i > 0  # none at the discriminator's input
             parts += [nn.Linear(a, b, bias=not norm), *[nn.BatchNorm1d(b)] * norm, activation()]
         width = hidden[-1] if hidden else prod(shape)
-        batch: nn.Module = minibatch((width,))
+        batch = minibatch((width,))
         self.body = nn.Sequential(*parts, batch)
-        self.head = nn.Linear(width + int(batch.added), 1)  # type: ignore[arg-type]
+        self.head = nn.Linear(width + batch.added, 1)

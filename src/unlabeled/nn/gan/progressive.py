@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from unlabeled.nn.gan.stylegan2 import channels_of
-from unlabeled.nn.layers.equalized import EqualisedConv2d, EqualisedLinear, Leaky, PixelNorm
+from unlabeled.nn.layers.equalized import EqualizedConv2d, EqualizedLinear, Leaky, PixelNorm
 from unlabeled.nn.layers.minibatch import MinibatchStandardDeviation
 from unlabeled.nn.layers.sizes import sides
 
@@ -61,12 +61,12 @@ class Generator(Growing):
         super().__init__(sides(height, breadth)[::-1])
         widths = channels_of(len(self.pyramid), width, maximum)[::-1]
         h, w = self.pyramid[0]
-        layer = lambda a, b: [EqualisedConv2d(a, b), Leaky(), PixelNorm()]
-        start = [EqualisedLinear(latent_dim, widths[0] * h * w), nn.Unflatten(1, (widths[0], h, w)), Leaky()]
+        layer = lambda a, b: [EqualizedConv2d(a, b), Leaky(), PixelNorm()]
+        start = [EqualizedLinear(latent_dim, widths[0] * h * w), nn.Unflatten(1, (widths[0], h, w)), Leaky()]
         blocks: list[nn.Module] = [nn.Sequential(PixelNorm(), *start, PixelNorm(), *layer(widths[0], widths[0]))]
         blocks += [nn.Sequential(*layer(a, b), *layer(b, b)) for a, b in pairwise(widths)]
         self.blocks = nn.ModuleList(blocks)
-        self.to_image = nn.ModuleList(EqualisedConv2d(a, channels, 1, padding=0) for a in widths)
+        self.to_image = nn.ModuleList(EqualizedConv2d(a, channels, 1, padding=0) for a in widths)
 
     def forward(self, z: Tensor) -> Tensor:
         before = x = self.blocks[0](z)
@@ -93,13 +93,13 @@ class Discriminator(Growing):
         widths = channels_of(len(self.pyramid), width, maximum)[::-1]
         h, w = self.pyramid[0]
         spread = MinibatchStandardDeviation((widths[0], h, w), group)
-        score = [EqualisedLinear(widths[0] * h * w, widths[0]), Leaky(), EqualisedLinear(widths[0], 1)]
-        last = [spread, EqualisedConv2d(widths[0] + spread.added, widths[0]), Leaky(), nn.Flatten(), *score]
-        layer = lambda a, b: [EqualisedConv2d(a, b), Leaky()]
+        score = [EqualizedLinear(widths[0] * h * w, widths[0]), Leaky(), EqualizedLinear(widths[0], 1)]
+        last = [spread, EqualizedConv2d(widths[0] + spread.added, widths[0]), Leaky(), nn.Flatten(), *score]
+        layer = lambda a, b: [EqualizedConv2d(a, b), Leaky()]
         steps = [nn.Sequential(*layer(b, b), *layer(b, a)) for a, b in pairwise(widths)]
         self.blocks = nn.ModuleList([nn.Sequential(*last), *steps])
         self.from_image = nn.ModuleList(
-            nn.Sequential(EqualisedConv2d(channels, a, 1, padding=0), Leaky()) for a in widths
+            nn.Sequential(EqualizedConv2d(channels, a, 1, padding=0), Leaky()) for a in widths
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
-from unlabeled.nn.gan.resnet import SMALL, Discriminator, GeneratorBlock, glorot, width_at
+from unlabeled.nn.gan.resnet import SMALL, Discriminator, GeneratorBlock, width_at
+from unlabeled.nn.layers.init import glorot
 from unlabeled.nn.layers.sizes import sides
 from unlabeled.nn.layers.spectral import spectral_norm
 

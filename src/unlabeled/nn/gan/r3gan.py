@@ -5,14 +5,13 @@ half as many with each doubling above, two blocks a stage. The generator's image
 not.
 """
 
-import itertools
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu
 
 from unlabeled.errors import UserError
 from unlabeled.nn.gan.discriminators import FeatureDiscriminator
+from unlabeled.nn.layers.init import Layer
 from unlabeled.nn.layers.sizes import sides
 
 SLOPE = 0.2  # of leaky ReLU
@@ -72,9 +71,7 @@ class Generator(nn.Module):
         self.latent_dim = latent_dim
         self.basis = nn.Parameter(torch.randn(widths[0], *pyramid[0]))
         self.mix = scaled(nn.Linear(latent_dim, widths[0], bias=False))
-        layers: list[nn.Module] = stage(widths[0], group, blocks, len(pyramid))
-        for (a, b), to in zip(itertools.pairwise(widths), pyramid[1:], strict=True):
-            layers += [Resample(a, b, to), *stage(b, group, blocks, len(pyramid))]
+        layers = trunk(pyramid, widths, group, blocks)
         self.net = nn.Sequential(*layers, scaled(nn.Conv2d(widths[-1], channels, 1, bias=False)), nn.Tanh())
 
     def forward(self, z: Tensor) -> Tensor:
@@ -96,9 +93,7 @@ class Discriminator(FeatureDiscriminator):
         pyramid = sides(height, breadth)
         widths = narrowing(pyramid, width)
         layers: list[nn.Module] = [scaled(nn.Conv2d(channels, widths[0], 1, bias=False))]
-        layers += stage(widths[0], group, blocks, len(pyramid))
-        for (a, b), to in zip(itertools.pairwise(widths), pyramid[1:], strict=True):
-            layers += [Resample(a, b, to), *stage(b, group, blocks, len(pyramid))]
+        layers += trunk(pyramid, widths, group, blocks)
         layers += [scaled(nn.Conv2d(widths[-1], widths[-1], pyramid[-1], groups=widths[-1], bias=False)), nn.Flatten()]
         self.body = nn.Sequential(*layers)
         self.head = scaled(nn.Linear(widths[-1], 1, bias=False))
@@ -109,15 +104,20 @@ def narrowing(pyramid: list[tuple[int, int]], width: int) -> list[int]:
     return [width // max(1, 2 ** ((max(side) - 1) // 32).bit_length()) for side in pyramid]
 
 
-def stage(channels: int, group: int, blocks: int, stages: int) -> list[nn.Module]:
-    return [Block(channels, group, blocks * stages) for _ in range(blocks)]
+def trunk(pyramid: list[tuple[int, int]], widths: list[int], group: int, blocks: int) -> list[nn.Module]:
+    """From the first of the sides to the last: blocks at each, resampled in between."""
+    layers: list[nn.Module] = []
+    for i, (width, to) in enumerate(zip(widths, pyramid, strict=True)):
+        layers += [Resample(widths[i - 1], width, to)] if i else []
+        layers += [Block(width, group, blocks * len(pyramid)) for _ in range(blocks)]
+    return layers
 
 
-def scaled(layer: nn.Module, gain: float = 1.0) -> nn.Module:
+def scaled(layer: Layer, gain: float = 1.0) -> Layer:
     """Normal weights of variance gain^2 / inputs; biases of 0."""
-    nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")  # type: ignore[arg-type]
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
     with torch.no_grad():
-        layer.weight.mul_(gain)  # type: ignore[operator]
+        layer.weight.mul_(gain)
         if layer.bias is not None:
-            layer.bias.zero_()  # type: ignore[operator]
+            layer.bias.zero_()
     return layer

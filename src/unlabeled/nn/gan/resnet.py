@@ -20,6 +20,7 @@ from torch.nn.functional import interpolate, relu
 from unlabeled.errors import UserError
 from unlabeled.nn.gan.discriminators import FeatureDiscriminator
 from unlabeled.nn.layers.attention import SelfAttention, plain
+from unlabeled.nn.layers.init import glorot
 from unlabeled.nn.layers.sizes import sides
 from unlabeled.nn.layers.spectral import spectral_norm
 
@@ -146,10 +147,3 @@ def choose(spectral: bool) -> Callable[[nn.Module], nn.Module]:
 def expect(attention: int | None, stages: range) -> None:
     if attention is not None and attention not in stages:
         raise UserError(f"attention={attention}: for this size it is null or one of {', '.join(map(str, stages))}")
-
-
-def glorot(layer: nn.Module, gain: float = 1.0) -> nn.Module:
-    """Glorot's uniform weights, as in the authors' code; biases of 0."""
-    nn.init.xavier_uniform_(layer.weight, gain)  # type: ignore[arg-type]
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    return layer

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.errors import UserError
-from unlabeled.nn.layers.equalized import EqualisedLinear, Leaky, PixelNorm
+from unlabeled.nn.layers.equalized import EqualizedLinear, Leaky, PixelNorm
 
 
 class Mapping(nn.Module):
@@ -26,7 +26,7 @@ class Mapping(nn.Module):
             raise UserError(f"model.mapping.layers={layers}: at least 1")
         self.dim, self.decay = dim, decay
         widths = [latent_dim] + [dim] * layers
-        parts = [[EqualisedLinear(a, b, rate=rate), Leaky()] for a, b in pairwise(widths)]
+        parts = [[EqualizedLinear(a, b, rate=rate), Leaky()] for a, b in pairwise(widths)]
         self.net = nn.Sequential(PixelNorm(), *(part for pair in parts for part in pair))
         self.register_buffer("average", torch.zeros(dim))
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unlabeled.nn.gan import stylegan2
 from unlabeled.nn.gan.stylegan2 import channels_of
-from unlabeled.nn.layers.equalized import EqualisedConv2d, EqualisedLinear, Leaky
+from unlabeled.nn.layers.equalized import EqualizedConv2d, EqualizedLinear, Leaky
 from unlabeled.nn.layers.filtered import Double, Halve
 from unlabeled.nn.layers.sizes import sides
 
@@ -23,7 +23,7 @@ class AdaIN(nn.Module):
 
     def __init__(self, channels: int, dim: int):
         super().__init__()
-        self.style = EqualisedLinear(dim, 2 * channels)
+        self.style = EqualizedLinear(dim, 2 * channels)
         self.norm = nn.InstanceNorm2d(channels)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
@@ -65,12 +65,12 @@ class Generator(nn.Module):
         convolutions: list[nn.Module] = [nn.Identity()]
         for i, (a, to) in enumerate(zip(widths, pyramid, strict=True)):
             if i:
-                convolutions.append(nn.Sequential(Double(to), EqualisedConv2d(widths[i - 1], a, bias=False)))
-            convolutions.append(EqualisedConv2d(a, a, bias=False))
+                convolutions.append(nn.Sequential(Double(to), EqualizedConv2d(widths[i - 1], a, bias=False)))
+            convolutions.append(EqualizedConv2d(a, a, bias=False))
         self.convolutions = nn.ModuleList(convolutions)
         places = [place for place in zip(widths, pyramid, strict=True) for _ in range(2)]
         self.styled = nn.ModuleList(StyledLayer(a, dim, to) for a, to in places)
-        self.to_image = EqualisedConv2d(widths[-1], channels, 1, padding=0)
+        self.to_image = EqualizedConv2d(widths[-1], channels, 1, padding=0)
 
     def forward(self, w: Tensor, fresh: bool = True) -> Tensor:
         x = self.constant.expand(len(w), -1, -1, -1)
@@ -86,5 +86,5 @@ class Discriminator(stylegan2.Discriminator):
         """From each size to half of it."""
         layers: list[nn.Module] = []
         for a, b in pairwise(widths):
-            layers += [EqualisedConv2d(a, a), Leaky(), EqualisedConv2d(a, b), Halve(), Leaky()]
+            layers += [EqualizedConv2d(a, a), Leaky(), EqualizedConv2d(a, b), Halve(), Leaky()]
         return layers

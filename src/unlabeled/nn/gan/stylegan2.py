@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 
 from unlabeled.nn.gan.discriminators import FeatureDiscriminator
-from unlabeled.nn.layers.equalized import EqualisedConv2d, EqualisedLinear, Leaky
+from unlabeled.nn.layers.equalized import EqualizedConv2d, EqualizedLinear, Leaky
 from unlabeled.nn.layers.filtered import Double, Filter, Halve, even
 from unlabeled.nn.layers.minibatch import MinibatchStandardDeviation
 from unlabeled.nn.layers.sizes import sides
@@ -32,7 +32,7 @@ class ModulatedConv(nn.Module):
 
     def __init__(self, channels: int, out: int, dim: int, kernel: int = 3, demodulate: bool = True):
         super().__init__()
-        self.style = EqualisedLinear(dim, channels, bias=1.0)
+        self.style = EqualizedLinear(dim, channels, bias=1.0)
         self.weight = nn.Parameter(torch.randn(out, channels, kernel, kernel))
         self.scale = 1 / sqrt(channels * kernel**2)
         self.demodulate = demodulate
@@ -129,10 +129,10 @@ class Down(nn.Module):
 
     def __init__(self, channels: int, out: int):
         super().__init__()
-        self.first = nn.Sequential(EqualisedConv2d(channels, channels), Leaky())
+        self.first = nn.Sequential(EqualizedConv2d(channels, channels), Leaky())
         self.smooth = Filter(padding=2)
-        self.second = nn.Sequential(EqualisedConv2d(channels, out, stride=2, padding=0), Leaky())
-        self.skip = nn.Sequential(Halve(), EqualisedConv2d(channels, out, 1, padding=0, bias=False))
+        self.second = nn.Sequential(EqualizedConv2d(channels, out, stride=2, padding=0), Leaky())
+        self.skip = nn.Sequential(Halve(), EqualizedConv2d(channels, out, 1, padding=0, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         deep = self.second(self.smooth(even(self.first(x))))
@@ -155,17 +155,17 @@ class Discriminator(FeatureDiscriminator):
         widths = channels_of(len(pyramid), width, maximum)
         spread = MinibatchStandardDeviation((widths[-1], *pyramid[-1]), group)
         self.body = nn.Sequential(
-            EqualisedConv2d(channels, widths[0], 1, padding=0),
+            EqualizedConv2d(channels, widths[0], 1, padding=0),
             Leaky(),
             *self.stages(widths),
             spread,
-            EqualisedConv2d(widths[-1] + spread.added, widths[-1]),
+            EqualizedConv2d(widths[-1] + spread.added, widths[-1]),
             Leaky(),
             nn.Flatten(),
-            EqualisedLinear(widths[-1] * pyramid[-1][0] * pyramid[-1][1], widths[-1]),
+            EqualizedLinear(widths[-1] * pyramid[-1][0] * pyramid[-1][1], widths[-1]),
             Leaky(),
         )
-        self.head = EqualisedLinear(widths[-1], 1)
+        self.head = EqualizedLinear(widths[-1], 1)
 
     def stages(self, widths: list[int]) -> list[nn.Module]:
         """From each size to half of it."""

@@ -1,4 +1,4 @@
-"""Layers with an equalised learning rate, and the normalisation that goes with them.
+"""Layers with an equalized learning rate, and the normalisation that goes with them.
 
 Karras et al. 2018, https://arxiv.org/abs/1710.10196, section 4.1: weights are drawn from N(0, 1) and scaled by He's
 constant where they are used, so that under Adam every weight learns at the same speed whatever its layer's width.
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, leaky_relu, linear
 
 
-class EqualisedLinear(nn.Module):
+class EqualizedLinear(nn.Module):
     """(B, features) -> (B, out): x W^T / sqrt(features) + b.
 
     `rate` is a factor of the layer's learning rate: its weights are so much larger, and so much smaller where used.
@@ -28,7 +28,7 @@ class EqualisedLinear(nn.Module):
         return linear(x, self.weight * self.scale, self.bias * self.rate)
 
 
-class EqualisedConv2d(nn.Module):
+class EqualizedConv2d(nn.Module):
     """(B, channels, H, W) -> (B, out, H', W'): a convolution by W / sqrt(channels * kernel^2), and b."""
 
     def __init__(self, channels: int, out: int, kernel: int = 3, stride: int = 1, padding: int = 1, bias: bool = True):

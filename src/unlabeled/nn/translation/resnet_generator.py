@@ -10,15 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unlabeled.errors import UserError
+from unlabeled.nn.layers.init import normal
 
 
-def normal_(module: nn.Module, std: float = 0.02) -> None:
-    """Weights from N(0, std), biases 0: the initialisation of both networks."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(layer.weight, 0.0, std)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+def initialise(module: nn.Module) -> None:
+    """Weights from N(0, 0.02^2), biases of 0, in both networks."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        normal(module)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
@@ -71,7 +69,7 @@ class ResnetGenerator(nn.Module):
             layers += [up, nn.InstanceNorm2d(n), nn.ReLU()]
         layers += [*_convolution(width, channels, 7), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
-        normal_(self)
+        self.apply(initialise)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]

@@ -75,7 +75,7 @@ def test_gradients_pull_scores_the_right_way(kind: Any) -> None:
     game, (real, fake) = kind(), (torch.full((4,), 0.1, requires_grad=True) for _ in range(2))
     to_real, to_fake = torch.autograd.grad(game.discriminator(real, fake), [real, fake])
     assert (to_real < 0).all() and (to_fake > 0).all()
-    loss = game.generator(real, fake) if kind in TWO_SIDED else game.generator(fake)
+    loss = game.discriminator(fake, real) if kind in TWO_SIDED else game.generator(fake)
     (to_fake,) = torch.autograd.grad(loss, [fake])
     assert (to_fake < 0).all()
 

@@ -287,7 +287,7 @@ def test_scores_and_answers_are_of_the_same_features(batch_norm: bool) -> None:
     )
     assert discriminator.body.training
     real, fake = torch.randn(4, 2, 13, 20), torch.randn(3, 2, 13, 20) + 1
-    said = ask(discriminator, real, fake, apart=batch_norm)
+    said = ask(discriminator, real, fake, separate_batches=batch_norm)
     for x, (score, answer) in zip((real, fake), said, strict=True):
         assert score.shape == (len(x),) and answer.shape == (len(x), 5)
         torch.testing.assert_close(score, discriminator.body(x))

@@ -179,7 +179,7 @@ NO_DATA = {"_target_": "tests.methods.vae.test_vae.Nothing"}
     [(Bernoulli, 2), (Gaussian, 2), (GaussianPerPixel, 1), (OptimalGaussian, 2), (Categorical, 255)],
 )
 def test_other_numbers_than_a_likelihood_reads_are_refused(kind: Any, outputs: int) -> None:
-    with pytest.raises(UserError, match=rf"outputs={outputs}.*say that"):
+    with pytest.raises(UserError, match=rf"outputs={outputs}.*set it to that"):
         kind(outputs=outputs)
     with pytest.raises(UserError, match="say 3 K"):
         LogisticMixture(outputs=4)
@@ -488,7 +488,7 @@ def test_a_ladder_of_one_layer_or_of_another_top_is_refused() -> None:
 
 
 def as_iwae(vae: VAE, draws: int) -> IWAE:
-    parts: Any = {"likelihood": vae.likelihood, "prior": vae.prior, "posterior": vae.posterior, "kl": None}
+    parts: Any = {"likelihood": vae.likelihood, "prior": vae.prior, "posterior": vae.posterior}
     rest: Any = {"latent_dim": Z, "optimizer": torch.optim.Adam, "schedule": Constant()}
     return IWAE(draws, encoder=vae.encoder, decoder=vae.decoder, **parts, **rest)
 
@@ -519,7 +519,7 @@ def test_iwaes_gradient_weighs_each_draws_by_its_share_of_the_weights() -> None:
             (slope,) = torch.autograd.grad(log_w[i, b], vae.decoder.weight, retain_graph=True)
             expected -= w[i] / w.sum() * slope / 3
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(UserError, match="draws=0"):
+    with pytest.raises(UserError, match="num_samples=0"):
         as_iwae(vae, 0)
 
 

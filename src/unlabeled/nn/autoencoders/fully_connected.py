@@ -26,7 +26,7 @@ class ZeroToOne(nn.Module):
 
 
 class FullyConnectedEncoder(nn.Sequential):
-    """Image (B, C, H, W) in [-1, 1] -> features (B, heads * dim)."""
+    """Image (B, C, H, W) in [-1, 1] -> features (B, num_params * dim)."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class FullyConnectedEncoder(nn.Sequential):
         num_params: int = 1,
         hidden: Sequence[int] = (200, 200),  # widths, from the image to the code
         activation: Callable[[], nn.Module] = nn.Tanh,
-        code: Callable[[], nn.Module] = nn.Identity,  # what the code itself goes through
+        code: Callable[[], nn.Module] = nn.Identity,  # of the code
     ):
         widths = [prod(shape), *hidden, num_params * dim]
         super().__init__(ZeroToOne(), nn.Flatten(), *glorot_for_tanh(layers(widths, activation)), code())

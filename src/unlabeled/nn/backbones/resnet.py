@@ -36,7 +36,7 @@ class ResNet18(Backbone):
 
     def __init__(
         self,
-        shape: Sequence[int],  # (C, H, W) of the images; any H and W pass at run time, they only choose the stem
+        shape: Sequence[int],  # (C, H, W) of the images; H and W choose the stem, any are accepted later
         width: int = 64,  # channels of the first stage; each further stage doubles them
     ):
         super().__init__()
@@ -61,7 +61,7 @@ class ResNet18(Backbone):
         """He et al. 2015 for convolutions; the last scale of each residual starts at 0.
 
         Paper: all scales start at 1. Here as Goyal et al. 2017, https://arxiv.org/abs/1706.02677, section
-        5.1: every block starts as its shortcut, which steadies the first steps at high learning rates.
+        5.1: every block starts as its shortcut, which stabilises the first steps at high learning rates.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -70,7 +70,7 @@ class ResNet18(Backbone):
                 nn.init.zeros_(module.norm2.weight)
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """Features after each of the four stages: (B, w, H, W), (B, 2w, H / 2, W / 2), ..., a stem's stride aside."""
+        """Features after each of the four stages: (B, w, H, W), (B, 2w, H / 2, W / 2), ..., up to the stem's stride."""
         x = self.stem(x)
         found = []
         for layer in self.layers:

@@ -1,8 +1,8 @@
-"""A plain convolutional network for any size. Simonyan & Zisserman 2015, https://arxiv.org/abs/1409.1556.
+"""VGG for any image size. Simonyan & Zisserman 2015, https://arxiv.org/abs/1409.1556.
 
 Stages of 3x3 convolutions; between two of them the sides are halved by max pooling and the channels doubled. Here
-with batch norm (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167), and with one global mean in place of the
-fully connected layers, so that any size passes.
+with batch norm (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167), and with a global mean instead of the
+fully connected layers.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class VGG(Backbone):
 
     def __init__(
         self,
-        shape: Sequence[int],  # (C, H, W) of the images; any H and W pass
+        shape: Sequence[int],  # (C, H, W) of the images; any H and W
         width: int = 16,  # channels of the first stage
         depths: Sequence[int] = (1, 2, 2, 2),  # convolutions of each stage
     ):

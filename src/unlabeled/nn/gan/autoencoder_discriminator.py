@@ -1,4 +1,4 @@
-"""A discriminator that is an autoencoder: what it reconstructs well is real. And BEGAN's networks.
+"""Autoencoders as discriminators, and the networks of BEGAN.
 
 Zhao et al. 2017, https://arxiv.org/abs/1609.03126, section 2.3; Berthelot et al. 2017, https://arxiv.org/abs/1703.10717,
 section 3.5 and figure 1.
@@ -14,21 +14,21 @@ from unlabeled.nn.layers.upsampling import Enlarge
 
 
 class Euclidean:
-    """The length of an error, of each of (B, ...): EBGAN's energy, equation 13."""
+    """The norm of an error (B, ...) -> (B,): EBGAN's energy, equation 13."""
 
     def __call__(self, error: Tensor) -> Tensor:
         return error.square().flatten(1).sum(1).clamp(min=1e-12).sqrt()
 
 
 class MeanAbsolute:
-    """Its mean size over pixels and channels, of each of (B, ...): BEGAN's L(v), equation 1 with eta = 1."""
+    """The mean absolute error over pixels and channels, (B, ...) -> (B,): BEGAN's L(v), equation 1 with eta = 1."""
 
     def __call__(self, error: Tensor) -> Tensor:
         return error.abs().flatten(1).mean(1)
 
 
 class AutoencoderDiscriminator(nn.Module):
-    """Image (B, C, H, W) -> score (B,): minus the energy of what is lost by reconstructing it, so that real is high."""
+    """Image (B, C, H, W) -> score (B,): minus the energy of its reconstruction error."""
 
     def __init__(
         self,
@@ -85,6 +85,6 @@ class Decoder(nn.Sequential):
 
 
 def initialise(module: nn.Module) -> None:
-    """Glorot's: with PyTorch's own a signal fades in so many layers without norm, and all images get one code."""
+    """Glorot's: with PyTorch's own a signal vanishes in so many layers without norm, and all images get one code."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         glorot(module)

@@ -1,4 +1,4 @@
-"""InfoGAN's networks: few convolutions, and one wide layer that sees all of the image.
+"""InfoGAN's generator and discriminator: two convolutions and a wide fully connected layer.
 
 Chen et al. 2016, https://arxiv.org/abs/1606.03657, appendix C.1, table 1: there of 28 pixels, `width` 64 and `hidden`
 1024. Here of any size that can be halved twice.
@@ -15,8 +15,8 @@ from unlabeled.nn.layers.sizes import sides
 from unlabeled.nn.layers.upsampling import Up
 
 
-def pyramid_of(height: int, breadth: int) -> list[tuple[int, int]]:
-    """Of the image, of half of it and of a quarter."""
+def sizes(height: int, breadth: int) -> list[tuple[int, int]]:
+    """The image's sides, their halves and their quarters."""
     if min(height, breadth) < 5:
         raise UserError(f"images of {height}x{breadth} are too small to be halved twice: at least 5 pixels a side")
     return sides(height, breadth, 2)[:3]
@@ -27,7 +27,7 @@ class Generator(nn.Sequential):
 
     def __init__(self, latent_dim: int, shape: tuple[int, int, int], width: int = 64, hidden: int = 1024):
         channels, height, breadth = shape
-        full, half, small = pyramid_of(height, breadth)
+        full, half, small = sizes(height, breadth)
         inside = (2 * width, *small)
         super().__init__(
             nn.Linear(latent_dim, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(),
@@ -45,7 +45,7 @@ class Discriminator(FeatureDiscriminator):
     def __init__(self, shape: tuple[int, int, int], width: int = 64, hidden: int = 1024):
         super().__init__()
         channels, height, breadth = shape
-        pyramid = pyramid_of(height, breadth)
+        pyramid = sizes(height, breadth)
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(((channels, width), (width, 2 * width))):
             odd = [side % 2 for side in pyramid[i]]

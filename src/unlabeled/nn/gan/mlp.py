@@ -1,8 +1,7 @@
 """Fully connected generator and discriminator, of images or of points of any shape.
 
-Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, section 5. There the generator's units are rectifiers and
-sigmoids and the discriminator's are maxout with dropout; here rectifiers and tanh, and leaky rectifiers, as it is done
-since.
+Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, section 5. There the generator has rectifiers and sigmoids,
+the discriminator maxout with dropout; here rectifiers and tanh, and leaky rectifiers.
 """
 
 from collections.abc import Callable, Sequence

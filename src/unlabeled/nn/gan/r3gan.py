@@ -1,7 +1,7 @@
-"""R3GAN's generator and discriminator: a modern residual network without any normalisation.
+"""R3GAN's generator and discriminator: residual networks without normalisation.
 
 Huang et al. 2024, https://arxiv.org/abs/2501.05441, section 4, config E. Any size: `width` channels at sides up to 32,
-half as many with each doubling above, two blocks a stage. The generator's images go through tanh, which the paper's do
+half as many with each doubling above, two blocks a stage. The generator ends with tanh, which the paper's does
 not.
 """
 
@@ -15,7 +15,7 @@ from unlabeled.nn.layers.init import Layer
 from unlabeled.nn.layers.sizes import sides
 
 SLOPE = 0.2  # of leaky ReLU
-GAIN = (2 / (1 + SLOPE**2)) ** 0.5  # which keeps its variance
+GAIN = (2 / (1 + SLOPE**2)) ** 0.5  # keeps the variance through it
 
 
 class Block(nn.Module):
@@ -29,7 +29,7 @@ class Block(nn.Module):
         super().__init__()
         wide, gain = 2 * channels, GAIN * blocks**-0.25
         if wide % group:
-            raise UserError(f"{channels} channels, twice, do not divide into groups of {group}: take another width")
+            raise UserError(f"{wide} channels do not divide into groups of {group}: take another width")
         self.conv1 = scaled(nn.Conv2d(channels, wide, 1), gain)
         self.conv2 = scaled(nn.Conv2d(wide, wide, 3, 1, 1, groups=wide // group), gain)
         self.conv3 = scaled(nn.Conv2d(wide, channels, 1, bias=False), 0.0)

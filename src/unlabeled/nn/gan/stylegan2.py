@@ -1,6 +1,6 @@
 """Generator and discriminator of StyleGAN2. Karras et al. 2020, https://arxiv.org/abs/1912.04958, sections 2 and 4.
 
-Any size: the sides are halved for as long as they stay at 4 or more. In plain PyTorch: no operator is compiled.
+Any size: the sides are halved for as long as they stay at 4 or more. In plain PyTorch, without compiled operators.
 """
 
 from itertools import pairwise
@@ -25,9 +25,9 @@ def channels_of(levels: int, width: int, maximum: int) -> list[int]:
 class ModulatedConv(nn.Module):
     """(B, channels, H, W) and w (B, W) -> (B, out, H, W): a convolution whose weights depend on each image's style.
 
-    w'_ijk = s_i w_ijk (equation 1), with s an affine map of w, of which s = 1 is the origin;
-    w''_ijk = w'_ijk / sqrt(sum_ik w'_ijk^2 + eps) (equation 3). s_i may as well scale the i-th channel of the input,
-    and the root the j-th of the output: then one convolution serves all images, and no image needs its own weights.
+    w'_ijk = s_i w_ijk (equation 1), with s an affine map of w, relative to s = 1;
+    w''_ijk = w'_ijk / sqrt(sum_ik w'_ijk^2 + eps) (equation 3). Here s_i scales the
+    i-th channel of the input and the root the j-th of the output, so that all images share one convolution.
     """
 
     def __init__(self, channels: int, out: int, dim: int, kernel: int = 3, demodulate: bool = True):
@@ -54,7 +54,7 @@ class ModulatedConv(nn.Module):
 
 
 class ModulatedUp(ModulatedConv):
-    """Twice the size, filtered, and cropped to the sides wanted: (B, channels, h, w) -> (B, out, H, W)."""
+    """Twice the size, filtered, and cropped to the given sides: (B, channels, h, w) -> (B, out, H, W)."""
 
     def __init__(self, channels: int, out: int, dim: int, to: tuple[int, int]):
         super().__init__(channels, out, dim)
@@ -77,7 +77,7 @@ class StyledLayer(nn.Module):
         self.strength = nn.Parameter(torch.zeros(1))
         self.bias = nn.Parameter(torch.zeros(len(convolution.weight)))
         self.activation = Leaky()
-        self.register_buffer("noise", torch.randn(1, 1, *to))  # of pictures that are to be compared
+        self.register_buffer("noise", torch.randn(1, 1, *to))  # for comparable images
 
     def forward(self, x: Tensor, w: Tensor, fresh: bool) -> Tensor:
         x = self.convolution(x, w)
@@ -89,7 +89,7 @@ class Generator(nn.Module):
     """Styles w (B, layers, dim) -> image (B, C, H, W), in about [-1, 1]: a constant, modulated at each layer.
 
     Each size adds to the image that the smaller one has made (skip connections, figure 7b). `fresh`: new noise for each
-    image; otherwise always the same.
+    image; otherwise the fixed one.
     """
 
     def __init__(self, shape: tuple[int, int, int], dim: int, width: int = 64, maximum: int = 512):
@@ -118,7 +118,7 @@ class Generator(nn.Module):
             if i:
                 x = self.ups[i - 1](x, w[:, 2 * i - 1], fresh)
             x = convolution(x, w[:, 2 * i], fresh)
-            new = to_image(x, w[:, 2 * i + 1]) + self.biases[i]  # this style is the next size's first, too
+            new = to_image(x, w[:, 2 * i + 1]) + self.biases[i]  # this style is also the next size's first
             image = new if image is None else self.doubles[i - 1](image) + new
         assert image is not None
         return image
@@ -140,7 +140,7 @@ class Down(nn.Module):
 
 
 class Discriminator(FeatureDiscriminator):
-    """Image (B, C, H, W) -> score (B,), unbounded. It sees how much the images of a group differ."""
+    """Image (B, C, H, W) -> score (B,), unbounded. With minibatch standard deviation."""
 
     def __init__(
         self,

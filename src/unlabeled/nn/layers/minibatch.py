@@ -50,8 +50,8 @@ class MinibatchDiscrimination(MinibatchLayer):
         if self.training:
             several(features, "minibatch discrimination")
         m = self.project(features.flatten(1)).unflatten(1, (self.kernels, self.dims))  # (B, kernels, dims)
-        apart = (m[:, None] - m[None]).abs().sum(3)  # (B, B, kernels)
-        near = (-apart).exp().sum(1) - 1  # without itself, whose distance is 0
+        distance = (m[:, None] - m[None]).abs().sum(3)  # (B, B, kernels)
+        near = (-distance).exp().sum(1) - 1  # without the image itself, at distance 0
         return append(features, near / max(len(m) - 1, 1))
 
 
@@ -59,7 +59,7 @@ class MinibatchStandardDeviation(MinibatchLayer):
     """The features' standard deviation over a group of images, averaged over all features: one number a group.
 
     Karras et al. 2018, https://arxiv.org/abs/1710.10196, section 3. The authors' code takes groups of 4; None, as the
-    paper, the batch. A batch that does not divide into groups is one.
+    paper, the batch. A batch that does not divide into groups is one group.
     """
 
     uses_batch_statistics = True
@@ -80,6 +80,6 @@ class MinibatchStandardDeviation(MinibatchLayer):
 
 
 def append(features: Tensor, values: Tensor) -> Tensor:
-    """Values (B, N) as N more channels of features (B, C, ...), the same everywhere."""
+    """Values (B, N) as N more, constant channels of features (B, C, ...)."""
     more = values.to(features.dtype)[(...,) + (None,) * (features.ndim - 2)]
     return torch.cat([features, more.expand(-1, -1, *features.shape[2:])], 1)

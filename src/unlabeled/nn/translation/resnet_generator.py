@@ -1,4 +1,4 @@
-"""The generator of CycleGAN: an image in, an image of the same size out.
+"""Residual image-to-image generator of CycleGAN.
 
 Johnson et al. 2016, https://arxiv.org/abs/1603.08155, with instance norm; Zhu et al. 2017,
 https://arxiv.org/abs/1703.10593, appendix 7.2: c7s1-64, d128, d256, R256 x 6 or 9, u128, u64, c7s1-3.
@@ -20,7 +20,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def _convolution(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
-    """Padded by reflection, which leaves no frame in the picture."""
+    """Padded by reflection, against artefacts at the border."""
     return [nn.ReflectionPad2d(kernel // 2), nn.Conv2d(inputs, outputs, kernel)]
 
 
@@ -44,12 +44,12 @@ class _Residual(nn.Module):
 class ResnetGenerator(nn.Module):
     """x (B, C, H, W) in [-1, 1] -> (B, C, H, W) in [-1, 1].
 
-    Rows of a batch do not touch each other: instance norm has no statistics to share and none to run.
+    Images of a batch do not affect each other: instance norm has no shared or running statistics.
     """
 
     def __init__(
         self,
-        shape: Sequence[int],  # (C, H, W); sides from 8 up. One that 4 does not divide is filled up and cut again
+        shape: Sequence[int],  # (C, H, W); sides from 8 up, padded to multiples of 4 and cropped again
         width: int = 64,
         blocks: int = 9,  # paper: 9 from 256 pixels a side, 6 at 128
     ):
@@ -73,5 +73,5 @@ class ResnetGenerator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        filled = F.pad(x, (0, -width % 4, 0, -height % 4), mode="reflect")
-        return self.layers(filled)[..., :height, :width]
+        padded = F.pad(x, (0, -width % 4, 0, -height % 4), mode="reflect")
+        return self.layers(padded)[..., :height, :width]

@@ -36,7 +36,7 @@ class Likelihood(Protocol):
 
 @runtime_checkable
 class InvertsMean(Protocol):
-    """A likelihood that knows the outputs of an expected image."""
+    """A likelihood that gives the outputs of an expected image."""
 
     def output_of(self, mean: Tensor) -> Tensor:
         """Outputs (outputs * C, H, W) whose expected image is `mean` (C, H, W)."""

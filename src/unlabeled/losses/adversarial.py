@@ -24,7 +24,7 @@ class Objective(Protocol):
 class Minimax:
     """Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, equation 1: a zero-sum game.
 
-    D: -log sigma(D(x)) - log(1 - sigma(D(G(z)))); G: log(1 - sigma(D(G(z)))), whose gradient vanishes where D is sure.
+    D: -log sigma(D(x)) - log(1 - sigma(D(G(z)))); G: log(1 - sigma(D(G(z)))), whose gradient can vanish.
     """
 
     has_signed_score = True

@@ -1,4 +1,4 @@
-"""Distances between images and a decoder's outputs, and the images that outputs stand for."""
+"""Distances between images and a decoder's outputs, and the images that outputs mean."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -13,7 +13,7 @@ class Distance(Protocol):
         """(B, C, H, W) twice -> (B,)."""
 
     def image(self, output: Tensor) -> Tensor:
-        """The image in [-1, 1] that an output stands for."""
+        """The image in [-1, 1] that an output means."""
 
 
 class SquaredError(nn.Module):

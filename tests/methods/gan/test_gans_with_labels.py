@@ -22,7 +22,7 @@ from unlabeled.losses.mutual_information import Codes
 from unlabeled.nn.gan import dcgan
 from unlabeled.nn.gan.conditional_dcgan import Discriminator as ConditionalDiscriminator
 from unlabeled.nn.gan.conditional_dcgan import ProductGenerator
-from unlabeled.nn.gan.discriminators import AuxiliaryDiscriminator, ask
+from unlabeled.nn.gan.discriminators import AuxiliaryDiscriminator, scores_and_answers
 from unlabeled.nn.gan.projection import ClassBatchNorm2d, ClassGenerator, ProjectionDiscriminator
 from unlabeled.nn.layers.labels import Labels, PartialLabels
 
@@ -287,7 +287,7 @@ def test_scores_and_answers_are_of_the_same_features(batch_norm: bool) -> None:
     )
     assert discriminator.body.training
     real, fake = torch.randn(4, 2, 13, 20), torch.randn(3, 2, 13, 20) + 1
-    said = ask(discriminator, real, fake, separate_batches=batch_norm)
+    said = scores_and_answers(discriminator, real, fake, separate_batches=batch_norm)
     for x, (score, answer) in zip((real, fake), said, strict=True):
         assert score.shape == (len(x),) and answer.shape == (len(x), 5)
         torch.testing.assert_close(score, discriminator.body(x))

@@ -11,7 +11,7 @@ MOST = 64  # filters of a picture: the first ones
 
 def filters(
     network: nn.Module,
-    shape: Sequence[int],  # (C, H, W) of the images that it sees
+    shape: Sequence[int],  # (C, H, W) of its input images
 ) -> dict[str, tuple[Tensor, list[str]]]:
     """{"filters": (images (n, C, H, W), captions)} of the first layer, for DrawsFigures; {} where it has none.
 

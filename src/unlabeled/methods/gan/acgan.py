@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
 from unlabeled.methods.gan.two_player import TwoPlayerGAN
-from unlabeled.nn.gan.discriminators import ask
+from unlabeled.nn.gan.discriminators import scores_and_answers
 from unlabeled.nn.layers.labels import Labels
 
 
@@ -79,7 +79,7 @@ class ACGAN(TwoPlayerGAN):
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor, drawn: Tensor) -> Tensor:
         real, fake = self.augmentation(real), self.augmentation(fake)
-        (score_real, logits_real), (score_fake, logits_fake) = ask(
+        (score_real, logits_real), (score_fake, logits_fake) = scores_and_answers(
             self.discriminator, real, fake, self.separate_batches
         )
         loss_real, loss_fake = cross_entropy(logits_real, y), cross_entropy(logits_fake, drawn)

@@ -21,7 +21,7 @@ from unlabeled.batches import Images, Points
 from unlabeled.errors import UserError
 from unlabeled.losses.mutual_information import Codes
 from unlabeled.methods.gan.two_player import TwoPlayerGAN
-from unlabeled.nn.gan.discriminators import ask
+from unlabeled.nn.gan.discriminators import scores_and_answers
 
 SHOWN = 8  # images in a row
 
@@ -95,7 +95,7 @@ class InfoGAN(TwoPlayerGAN):
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, c: Tensor) -> Tensor:
         real, fake = self.augmentation(real), self.augmentation(fake)
-        (score_real, _), (score_fake, q) = ask(self.discriminator, real, fake, self.separate_batches)
+        (score_real, _), (score_fake, q) = scores_and_answers(self.discriminator, real, fake, self.separate_batches)
         loss = self.penalized_loss((score_real, score_fake), lambda x: self.discriminator(x)[0], real, fake)
         return loss + self.information_loss(c, q, "discriminator")
 

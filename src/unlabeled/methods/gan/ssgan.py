@@ -20,7 +20,7 @@ from unlabeled.batches import Images
 from unlabeled.errors import UserError
 from unlabeled.methods.gan.gan import GAN
 from unlabeled.methods.pretext.rotation import rotate4
-from unlabeled.nn.gan.discriminators import ask
+from unlabeled.nn.gan.discriminators import scores_and_answers
 
 
 class SSGAN(GAN):
@@ -54,7 +54,7 @@ class SSGAN(GAN):
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         real, fake = self.augmentation(real), self.augmentation(fake)
-        (score_real, _), (score_fake, _) = ask(self.discriminator, real, fake, self.separate_batches)
+        (score_real, _), (score_fake, _) = scores_and_answers(self.discriminator, real, fake, self.separate_batches)
         rotation_loss = self.rotation_loss(real)
         loss = self.penalized_loss((score_real, score_fake), lambda x: self.discriminator(x)[0], real, fake)
         self.record(rotation_loss_real=rotation_loss)

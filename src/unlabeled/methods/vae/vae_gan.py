@@ -88,21 +88,22 @@ class VAEGAN(Adversarial):
     def validation_step(self, batch: Images, batch_idx: int) -> None:
         self.record(mean_squared_error=(self.reconstruct(batch.x) - batch.x).square().mean())
 
-    def likeness(self, features: Tensor, features_again: Tensor) -> Tensor:
+    def feature_loss(self, features: Tensor, features_again: Tensor) -> Tensor:
         """L_like in nats without its constant, summed over the layer, mean over the batch."""
         return 0.5 * (features.float() - features_again.float()).square().flatten(1).sum(1).mean()
 
     def encoder_loss(self, x: Tensor) -> Tensor:
         drawn = self.posterior.draw(self.encoder(x))
         kl = self.prior.kl(drawn, self.infer).sum(1).mean()
-        likeness = self.likeness(self.discriminator.features(x), self.discriminator.features(self.decode(drawn.z)))
-        self.record(kl=kl, feature_error=likeness)
-        return kl + likeness
+        features, again = self.discriminator.features(x), self.discriminator.features(self.decode(drawn.z))
+        feature_loss = self.feature_loss(features, again)
+        self.record(kl=kl, feature_error=feature_loss)
+        return kl + feature_loss
 
     def generator_loss(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             z = self.sample_posterior(x)
-        # three passes, so that batch norm sees one kind of images at a time
+        # three passes, so that batch norm has one kind of images at a time
         features, again, drawn = (
             self.discriminator.features(image) for image in (x, self.decode(z), self.sample(len(x)))
         )
@@ -111,7 +112,7 @@ class VAEGAN(Adversarial):
             + softplus(-self.discriminator.score(drawn).float()).mean()
         )
         self.record(generator_loss=loss)
-        return self.gamma * self.likeness(features, again) + loss
+        return self.gamma * self.feature_loss(features, again) + loss
 
     def discriminator_loss(self, x: Tensor) -> Tensor:
         """-L_GAN in nats."""

@@ -1,4 +1,4 @@
-"""Differentiable augmentations of the images that a discriminator sees: x (B, C, H, W) -> the same shape."""
+"""Differentiable augmentations of a discriminator's images: x (B, C, H, W) -> the same shape."""
 
 from torch import Tensor, nn
 

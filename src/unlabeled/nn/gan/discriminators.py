@@ -63,7 +63,7 @@ class AuxiliaryDiscriminator(nn.Module):
         return self.body.score(features), self.answer(features)
 
 
-def ask(
+def scores_and_answers(
     discriminator: nn.Module, real: Tensor, fake: Tensor, separate_batches: bool
 ) -> tuple[ScoreAndAnswer, ScoreAndAnswer]:
     """Scores and answers of real images and of fakes, in one pass unless they must be separate batches."""
@@ -121,7 +121,7 @@ class CodeDiscriminator(nn.Module):
 class LabelledCodeDiscriminator(CodeDiscriminator):
     """Code (B, dim) and class (B,), -1 where unknown -> score (B,).
 
-    The class stands beside the code as a one-hot vector of `classes` + 1, whose last entry is for the unknown.
+    The class is concatenated with the code, one-hot of `classes` + 1, whose last entry is for unknown ones.
     """
 
     def __init__(self, dim: int, classes: int | None, hidden: Sequence[int] = (1000, 1000)):

@@ -25,7 +25,7 @@ class Likelihood(Protocol):
     )
 
     def observe(self, x: Tensor) -> Tensor:
-        """The images in [-1, 1] that are modelled: x rounded, binarised or as it is."""
+        """The images in [-1, 1] that are modelled: x rounded, binarized or as it is."""
 
     def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
         """log p(x|z) of observed images in nats, summed over pixels, (..., C, H, W) -> (...)."""
@@ -77,13 +77,13 @@ def check_outputs(name: str, outputs: int, expected: int) -> None:
 class Bernoulli(nn.Module):
     """Each pixel black or white; the decoder gives logits. Kingma & Welling 2014, appendix C.1.
 
-    `binarisation` of grey pixels: "none" takes them as probabilities, as most code does (then exp(log_prob) is not the
+    `binarization` of grey pixels: "none" takes them as probabilities, as most code does (then exp(log_prob) is not the
     probability of an image); "threshold" rounds them; "dynamic" draws them anew each time, as Burda et al. 2016 do.
     """
 
     bin_width = 1.0
 
-    def __init__(self, binarisation: str = "none", outputs: int = 1):
+    def __init__(self, binarization: str = "none", outputs: int = 1):
         super().__init__()
         check_outputs("Bernoulli", outputs, 1)
         kinds: dict[str, Callable[[Tensor], Tensor]] = {
@@ -91,17 +91,17 @@ class Bernoulli(nn.Module):
             "threshold": lambda p: (p >= 0.5).to(p),
             "dynamic": torch.bernoulli,
         }
-        if binarisation not in kinds:
-            raise UserError(f"binarisation={binarisation}: there are none, threshold and dynamic")
-        self.binarisation = binarisation
-        self._binarise = kinds[binarisation]
+        if binarization not in kinds:
+            raise UserError(f"binarization={binarization}: there are none, threshold and dynamic")
+        self.binarization = binarization
+        self._binarize = kinds[binarization]
 
     def extra_repr(self) -> str:
-        return f"binarisation={self.binarisation}"
+        return f"binarization={self.binarization}"
 
     def observe(self, x: Tensor) -> Tensor:
         """The image that is modelled, in [-1, 1]."""
-        return self._binarise((x + 1) / 2) * 2 - 1
+        return self._binarize((x + 1) / 2) * 2 - 1
 
     def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
         """log p(x|z) of observed images x, (..., C, H, W) -> (...)."""

@@ -61,7 +61,7 @@ def check_unrolls(optimizer: Optimizer) -> None:
         )
 
 
-def sgd(weight: Tensor, slope: Tensor, group: Any, state: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+def sgd(weight: Tensor, slope: Tensor, group: dict[str, Any], state: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
     """v <- momentum v + g; w <- w - lr v."""
     slope = slope + group["weight_decay"] * weight
     before = state.get("momentum_buffer")
@@ -69,7 +69,7 @@ def sgd(weight: Tensor, slope: Tensor, group: Any, state: dict[str, Any]) -> tup
     return weight - group["lr"] * velocity, {"momentum_buffer": velocity} if group["momentum"] else {}
 
 
-def adam(weight: Tensor, slope: Tensor, group: Any, state: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+def adam(weight: Tensor, slope: Tensor, group: dict[str, Any], state: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
     """Kingma & Ba 2015, https://arxiv.org/abs/1412.6980, algorithm 1."""
     slope = slope + group["weight_decay"] * weight
     (beta1, beta2), t = group["betas"], torch.as_tensor(state.get("step", 0)) + 1

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unlabeled.batches import Images, Points
 from unlabeled.methods.gan.gan import GAN
 from unlabeled.nn.gan.progressive import Discriminator, Generator, resized
 
@@ -43,7 +44,7 @@ class ProgressiveGAN(GAN):
         """Fakes of training, at the stage's size."""
         return self.generator(self.sample_prior(n)).float()
 
-    def training_step(self, batch: Any, batch_idx: int) -> None:
+    def training_step(self, batch: Images | Points, batch_idx: int) -> None:
         before = self.generator.stage
         # a run whose budget is made longer does not shrink
         self.grow(max(self.reached, round(SIZE * level(self.progress, len(self.generator.pyramid)))))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from unlabeled.batches import Images, Points
 from unlabeled.errors import UserError
 from unlabeled.losses.path_length import PathLength
 from unlabeled.losses.penalty import eager
@@ -47,7 +48,7 @@ class StyleGAN2(StyleGAN):
                 "unfinished gradients: say accumulate=1"
             )
 
-    def training_step(self, batch: Any, batch_idx: int) -> None:
+    def training_step(self, batch: Images | Points, batch_idx: int) -> None:
         generator, discriminator = self.players()
         fake = self.draw(len(batch.x), last=True)
         self.update(discriminator, self.discriminator_loss, batch.x, fake.detach())

@@ -64,7 +64,7 @@ class Encoder(nn.Sequential):
             layers += [x for _ in range(2) for x in (nn.Conv2d((i + 1) * width, (i + 1) * width, 3, 1, 1), nn.ELU())]
         h, w = pyramid[-1]
         super().__init__(*layers, nn.Flatten(), nn.Linear(len(pyramid) * width * h * w, dim))
-        self.apply(initialise)
+        self.apply(initialize)
 
 
 class Decoder(nn.Sequential):
@@ -81,10 +81,10 @@ class Decoder(nn.Sequential):
         for to in reversed(larger):
             layers += [Enlarge(width, width, to), nn.ELU(), nn.Conv2d(width, width, 3, 1, 1), nn.ELU()]
         super().__init__(*layers, nn.Conv2d(width, channels, 3, 1, 1), *([nn.Tanh()] if bound else []))
-        self.apply(initialise)
+        self.apply(initialize)
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Glorot's: with PyTorch's own a signal vanishes in so many layers without norm, and all images get one code."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         glorot(module)

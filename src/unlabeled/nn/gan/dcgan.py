@@ -32,7 +32,7 @@ class Generator(nn.Module):
         for i in reversed(range(1, len(pyramid) - 1)):
             layers += [Up(widths[i + 1], widths[i], pyramid[i], bias=False), nn.BatchNorm2d(widths[i]), nn.ReLU()]
         self.net = nn.Sequential(*layers, Up(widths[1], channels, pyramid[0]), nn.Tanh())
-        self.apply(initialise)
+        self.apply(initialize)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.net(z[:, :, None, None])
@@ -62,10 +62,10 @@ class Discriminator(FeatureDiscriminator):
         layers += [batch] if batch.added else []
         self.body = nn.Sequential(*layers)
         self.head = nn.Conv2d(widths[-1] + batch.added, 1, pyramid[-1])
-        self.apply(initialise)
+        self.apply(initialize)
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Weights from N(0, 0.02) (section 4); batch norm's scale from N(1, 0.02), as in the authors' code."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         normal(module)

@@ -36,7 +36,7 @@ class Generator(nn.Sequential):
             Up(2 * width, width, half, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
             Up(width, channels, full), nn.Tanh(),
         )  # fmt: skip
-        self.apply(initialise)
+        self.apply(initialize)
 
 
 class Discriminator(FeatureDiscriminator):
@@ -54,10 +54,10 @@ class Discriminator(FeatureDiscriminator):
         wide = nn.Linear(2 * width * prod(pyramid[-1]), hidden, bias=False)
         self.body = nn.Sequential(*layers, nn.Flatten(), wide, nn.BatchNorm1d(hidden), nn.LeakyReLU(0.1))
         self.head = nn.Linear(hidden, 1)
-        self.apply(initialise)
+        self.apply(initialize)
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Weights from N(0, 0.02), as in the authors' code."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         normal(module)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from unlabeled.errors import UserError
-from unlabeled.nn.translation.resnet_generator import initialise
+from unlabeled.nn.translation.resnet_generator import initialize
 
 
 class PatchDiscriminator(nn.Module):
@@ -36,7 +36,7 @@ class PatchDiscriminator(nn.Module):
             ]
         layers.append(nn.Conv2d(8 * width, 1, 4, 1, 1))
         self.layers = nn.Sequential(*layers)
-        self.apply(initialise)
+        self.apply(initialize)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)[:, 0]

@@ -13,7 +13,7 @@ from unlabeled.errors import UserError
 from unlabeled.nn.layers.init import normal
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Weights from N(0, 0.02^2), biases of 0, in both networks."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         normal(module)
@@ -69,7 +69,7 @@ class ResnetGenerator(nn.Module):
             layers += [up, nn.InstanceNorm2d(n), nn.ReLU()]
         layers += [*_convolution(width, channels, 7), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
-        self.apply(initialise)
+        self.apply(initialize)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]

@@ -139,7 +139,7 @@ REFUSED = {
     "output=": "output= is empty",
     "resume=": "resume= is empty",
     "data_root=": "data_root= is empty",
-    "model.likelihood.binarisation=": "model.likelihood.binarisation= is empty",
+    "model.likelihood.binarization=": "model.likelihood.binarization= is empty",
 }  # fmt: skip
 REFUSED_IN_EVALUATION = {
     "checkpoint=": "checkpoint= is empty",

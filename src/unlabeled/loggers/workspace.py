@@ -84,7 +84,7 @@ FAMILIES = {
             "probes (callbacks=probe)": ["val/knn_accuracy", "val/linear_accuracy"],
             "gradient norm": ["train/gradient_norm"],
         },
-        ["neighbours", "turns"],
+        ["neighbours", "rotations"],
         CODES,
     ),
     "supervised": Family(

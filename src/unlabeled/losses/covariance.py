@@ -1,6 +1,6 @@
-"""The covariance of codes over a batch, from the posteriors N(mu, diag exp(log_var)), each (B, Z) -> (Z, Z).
+"""Covariances of codes over a batch, from the posteriors N(mu, diag exp(log_var)), each (B, Z) -> (Z, Z).
 
-Kumar et al. 2018, https://arxiv.org/abs/1711.00848, section 3: what DIP-VAE holds to the identity.
+Kumar et al. 2018, https://arxiv.org/abs/1711.00848, section 3. DIP-VAE draws them to the identity.
 """
 
 import torch

@@ -74,7 +74,7 @@ class Likelihood:
         study.notes.append(
             f"{', '.join(told)}: {GREY}: compare them among models that read the same images so, and with nothing "
             f"else. No model exceeds {highest:.4g} nats here. A likelihood is had by training with "
-            "model.likelihood.binarisation=dynamic or threshold, or with another likelihood"
+            "model.likelihood.binarization=dynamic or threshold, or with another likelihood"
         )
         return [
             qualified(number, highest, math.prod(study.data.shape)) if number.name in told else number

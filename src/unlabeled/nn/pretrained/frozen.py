@@ -1,7 +1,7 @@
-"""Trained networks that no longer learn, as eyes for losses (losses.distance.Perceptual).
+"""Pretrained networks with fixed weights, for perceptual losses (losses.distance.Perceptual).
 
-Their weights come from a file when a run begins, and are in every checkpoint of it: opening one needs no second file.
-So a file that is not there is no error until somebody looks through the network.
+A run reads the weights from a file when it starts and stores them in its checkpoints, so that loading one does not need
+the file. A missing file is an error when the network is used.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from unlabeled.errors import UserError
 
 
 class Frozen(nn.Module):
-    """x (B, C, H, W) in [-1, 1] -> features (B, C', H', W') of each layer that is looked at; always in evaluation."""
+    """x (B, C, H, W) in [-1, 1] -> features (B, C', H', W') of chosen layers; always in evaluation mode."""
 
     def __init__(self, file: Path | None):
         super().__init__()
@@ -26,14 +26,14 @@ class Frozen(nn.Module):
         self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "ready", True))
 
     def open(self) -> None:
-        """Load the file's weights if it is there; to be called when the network has been built."""
+        """Load the file's weights if it exists; to be called once the network is built."""
         if self.file is not None and self.file.is_file():
             self.read(self.file)
             self.ready = True
         self.requires_grad_(False).eval()
 
     def read(self, file: Path) -> None:
-        raise NotImplementedError  # a subclass's business; the base is never instantiated
+        raise NotImplementedError
 
     def look(self, x: Tensor) -> list[Tensor]:
         raise NotImplementedError
@@ -43,12 +43,12 @@ class Frozen(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         if not self.ready:
-            raise UserError(f"there is no file {self.file}, whose weights the loss is to see images through")
+            raise UserError(f"there is no file {self.file}, whose weights the perceptual loss needs")
         return self.look(x.float())
 
 
 class Trained(Frozen):
-    """The encoder of a run of ours, a classifier's best: feature maps after each of its stages."""
+    """The encoder of a run, such as a classifier's: feature maps after each of its stages."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Trained(Frozen):
     ):
         if checkpoint is None:
             raise UserError(
-                "the loss sees images through a trained network, and none is given: run python train.py "
+                "the perceptual loss needs a trained network, and none is given: run python train.py "
                 "model=classifier data=NAME and say model.distance.network.checkpoint=RUN, its folder; or with VGG's "
                 "weights: network@model.distance.network=backbones/vgg16 model.distance.network.weights=FILE"
             )
@@ -74,7 +74,7 @@ class Trained(Frozen):
             for name, value in (content.get("state_dict") or {}).items()
             if name.startswith("encoder.")
         }
-        fit(self.encoder, weights, f"{file} has not the encoder that is asked for: see model.distance.network.encoder")
+        fit(self.encoder, weights, f"{file} does not hold this encoder: see model.distance.network.encoder")
 
     def look(self, x: Tensor) -> list[Tensor]:
         return self.encoder.maps(x)  # type: ignore[operator]
@@ -97,7 +97,7 @@ class VGG16(Frozen):
     ):
         if weights is None:
             raise UserError(
-                f"network=vgg16 takes weights, and none are ever downloaded: say model.distance.network.weights=FILE, "
+                f"network=vgg16 needs weights, which are not downloaded: say model.distance.network.weights=FILE, "
                 f"torchvision's {self.FILE}; or network@model.distance.network=pretrained/run and your own classifier"
             )
         from torchvision.models.vgg import cfgs, make_layers  # a second to import
@@ -117,21 +117,19 @@ class VGG16(Frozen):
     def read(self, file: Path) -> None:
         found = hashlib.sha256(file.read_bytes()).hexdigest()
         if file.name == self.FILE and not found.startswith(self.DIGEST):
-            raise UserError(
-                f"{file} is not what its name says: its sha256 begins with {found[: len(self.DIGEST)]}: fetch it again"
-            )
+            raise UserError(f"{file} is damaged: its sha256 begins with {found[: len(self.DIGEST)]}: fetch it again")
         content = opened(file)
-        wanted = self.features.state_dict()
-        weights = {name: content[f"features.{name}"] for name in wanted if f"features.{name}" in content}
+        names = self.features.state_dict()
+        weights = {name: content[f"features.{name}"] for name in names if f"features.{name}" in content}
         fit(self.features, weights, f"{file} holds no VGG16: give torchvision's {self.FILE}")
 
     def look(self, x: Tensor) -> list[Tensor]:
         if x.shape[1] not in (1, 3):
-            raise UserError(f"VGG16 sees RGB and grey images, and these have {x.shape[1]} channels")
+            raise UserError(f"VGG16 needs RGB or grey images, and these have {x.shape[1]} channels")
         least = 2 ** sum(isinstance(layer, nn.MaxPool2d) for layer in self.features)
         if min(x.shape[2:]) < least:
             raise UserError(
-                f"images of {x.shape[2]}x{x.shape[3]} vanish before VGG16's layer {max(self.chosen)}: at least "
+                f"images of {x.shape[2]}x{x.shape[3]} are too small for VGG16's layer {max(self.chosen)}: at least "
                 f"{least} pixels a side, or say fewer model.distance.network.layers=[...]"
             )
         x = ((x + 1) / 2 - self.mean) / self.spread  # grey: three times the same
@@ -144,17 +142,17 @@ class VGG16(Frozen):
 
 
 def opened(file: Path) -> dict[str, Any]:
-    """A file's tensors and plain values, and nothing that could run."""
+    """A file's tensors and plain values, loaded weights-only."""
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{file} holds more than tensors and plain values, and is not opened: it could run code"
+            f"{file} holds more than tensors and plain values, and could run code: it is not opened"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{file} is no whole file of weights ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{file} is not a complete file of weights ({str(error).splitlines()[0]})") from error
     if not isinstance(content, dict):
-        raise UserError(f"{file} is no file of weights: it holds other things than tensors by name")
+        raise UserError(f"{file} is not a file of weights: it must hold tensors by name")
     return content
 
 

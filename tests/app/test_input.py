@@ -252,7 +252,7 @@ def test_a_plain_path_needs_no_quotes() -> None:
 def test_keys_that_are_told_are_there() -> None:
     """`say KEY=`, wherever the program says so."""
     tops = {str(key) for program in ("train", "evaluate") for key in OmegaConf.load(CONF / f"{program}.yaml")}
-    tops |= {path.name for path in CONF.iterdir()} | {*cli.parts(), *cli.OF_TRAINER}
+    tops |= {path.name for path in CONF.iterdir()} | {*cli.parts(), *cli.TRAINER_KEYS}
     keys = set(re.findall(r"[\w]+(?=:)", " ".join(path.read_text() for path in CONF.rglob("*.yaml"))))
     told = set()
     for path in SRC.rglob("*.py"):

@@ -231,7 +231,7 @@ def test_the_sphere_is_that_of_the_prior(laid: Any) -> None:
 # What lies near to what
 
 
-def test_neighbours_are_the_true_ones() -> None:
+def test_neighbors_are_the_true_ones() -> None:
     g = torch.Generator().manual_seed(3)
     h = torch.randn(200, 6, generator=g)
     h[50] = 2 * h[7]  # the same angle
@@ -244,10 +244,10 @@ def test_neighbours_are_the_true_ones() -> None:
         assert found[row].tolist() == cosine.argsort(descending=True)[:6].tolist()
 
 
-def test_neighbours_are_searched_in_the_whole_split(laid: Any) -> None:
+def test_neighbors_are_searched_in_the_whole_split(laid: Any) -> None:
     study = Study(Encoder(), Data())
     codes = study.codes("test")
-    portrait.neighbours(study, codes)
+    portrait.neighbors(study, codes)
     table = study.table("test")
     shown, captions = laid[0]["images"], laid[0]["captions"]
     expected = nearest(codes.h, distinct(codes.y, 8), 9)
@@ -390,7 +390,7 @@ def test_factors_are_no_attributes(laid: Any) -> None:
 # Who is shown how
 
 
-ENCODED = {"neighbours", "embedding", "anomalies"}
+ENCODED = {"neighbors", "embedding", "anomalies"}
 DECODED = {"interpolation", "interpolations", "traversals"}
 SHOWN = {
     Encoder: ENCODED,
@@ -438,7 +438,7 @@ class Broken(VAE):
         raise RuntimeError("out of memory\nagain")
 
 
-OF_CODES = {"neighbours", "embedding"}
+OF_CODES = {"neighbors", "embedding"}
 COSTS = [  # method, images of a split, pictures that cannot be drawn
     (VAE, 1, {"embedding"}),
     (VAE, 2, set()),
@@ -548,7 +548,7 @@ def test_training_pictures_stay_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """One batch, no pass."""
     batch = Data().table("val").batch(torch.arange(64))
     assert set(draw(VAE(), batch)) == {"samples", "reconstructions", "interpolation"}
-    assert set(draw(Encoder(), batch)) == {"neighbours"}
+    assert set(draw(Encoder(), batch)) == {"neighbors"}
     assert set(draw(VAE(), Images(batch.x[:3], batch.y[:3]))) == {"samples", "reconstructions"}
     order: list[Tensor] = []
     monkeypatch.setattr(pictures, "grid", lambda images, *_, **__: order.append(images))

@@ -9,19 +9,19 @@ from lightning.pytorch.utilities import move_data_to_device
 
 from unlabeled.batches import Images, Points
 from unlabeled.capabilities import Samples
-from unlabeled.evaluation.figures.drawing import Album, draw, grid, titled
+from unlabeled.evaluation.figures.drawing import FigureSet, draw, grid, titled
 from unlabeled.evaluation.figures.points import draw_points, strip
 from unlabeled.evaluation.report.verdicts import heading
 from unlabeled.loggers.actions import picture, table
 from unlabeled.seeding import seed_noise
 
 
-def told(album: Album, before: set[str]) -> set[str]:
+def told(figures: FigureSet, before: set[str]) -> set[str]:
     """Says which pictures could not be drawn, each line once in a run."""
-    for note in album.notes():
+    for note in figures.notes():
         if note not in before:
             print(f"note: {note}", file=sys.stderr, flush=True)
-    return before | set(album.notes())
+    return before | set(figures.notes())
 
 
 class Pictures(Callback):
@@ -94,7 +94,7 @@ class NearestImages(Callback):
         from unlabeled.evaluation.figures.evaluation import copies, nearest_training  # start-up need not wait for these
         from unlabeled.evaluation.study import Study
 
-        album, held = Album(), []
+        figures, held = FigureSet(), []
         done = trainer.fit_loop.total_batch_idx + 1
 
         def make() -> Any:
@@ -102,11 +102,11 @@ class NearestImages(Callback):
             title = f"nearest training images: {self.folder.parent.name}, batch {done:,}"
             return titled(nearest_training(held[0]), title)
 
-        album.draw("nearest_training_images", make)
-        told(album, set())
-        if not album:
+        figures.draw("nearest_training_images", make)
+        told(figures, set())
+        if not figures:
             return
-        (found,), (image,) = held, album.values()
+        (found,), (image,) = held, figures.values()
         self.folder.mkdir(parents=True, exist_ok=True)
         image.save(self.folder / "nearest_training_images.png")
         rows = [

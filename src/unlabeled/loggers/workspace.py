@@ -74,7 +74,7 @@ FAMILIES = {
             "probes (callbacks=probe)": ["val/knn_accuracy", "val/linear_accuracy"],
             "gradient norm": ["train/gradient_norm"],
         },
-        ["neighbours", "views"],
+        ["neighbors", "views"],
         CODES,
     ),
     "pretext": Family(
@@ -84,7 +84,7 @@ FAMILIES = {
             "probes (callbacks=probe)": ["val/knn_accuracy", "val/linear_accuracy"],
             "gradient norm": ["train/gradient_norm"],
         },
-        ["neighbours", "turns"],
+        ["neighbors", "turns"],
         CODES,
     ),
     "supervised": Family(
@@ -93,7 +93,7 @@ FAMILIES = {
             "accuracy": ["train/accuracy", "val/accuracy"],
             "gradient norm": ["train/gradient_norm"],
         },
-        ["neighbours"],
+        ["neighbors"],
         CODES,
     ),
 }

@@ -31,7 +31,7 @@ from unlabeled.app.run.plan import resolve, result_of
 from unlabeled.app.run.secrets import redact
 from unlabeled.distributed.processes import launch
 from unlabeled.errors import UserError, told
-from unlabeled.evaluation.figures.drawing import Album, curves_svg, titled
+from unlabeled.evaluation.figures.drawing import FigureSet, curves_svg, titled
 from unlabeled.evaluation.figures.evaluation import draw_figures
 from unlabeled.evaluation.metric import Evaluator, Metric
 from unlabeled.evaluation.ranks import Elsewhere, Ranks
@@ -173,7 +173,7 @@ def save(
     return strict(content)
 
 
-def kept_pictures(folder: Path, subject: EvaluationTarget, pictures: Album) -> str:
+def kept_pictures(folder: Path, subject: EvaluationTarget, pictures: FigureSet) -> str:
     """Writes the pictures, and gives the run's curves as an <svg>. What fails is a note."""
     metrics, drawn = subject.home / "metrics.csv", list(pictures.items())
     for name, picture in drawn:

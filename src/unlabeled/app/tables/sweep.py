@@ -104,7 +104,7 @@ class CompareEvaluations(Callback):
         "b_to_a",
         "reconstructions",
         "traversals",
-        "neighbours",
+        "neighbors",
         "embedding",
     )
 

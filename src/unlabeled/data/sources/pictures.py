@@ -35,7 +35,7 @@ def search(folder: Path) -> Search:
     """Every picture in `folder` and below; hidden files are none.
 
     Links are followed after all that lies in the folder itself, and a folder or picture that is reached again counts
-    once, where it was found first: a link to a parent, or to a neighbour, adds nothing.
+    once, where it was found first: a link to a parent, or to a neighbor, adds nothing.
     """
     found: list[Path] = []
     left: dict[str, list[Path]] = {}

@@ -28,7 +28,7 @@ from unlabeled.errors import told
 from unlabeled.evaluation.report.order import ordered
 
 
-class Album(dict[str, Image.Image]):
+class FigureSet(dict[str, Image.Image]):
     """Pictures by name. One that cannot be drawn costs a line, and nothing else."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Album(dict[str, Image.Image]):
         if made is not None:
             self[name] = made
 
-    def add(self, other: "Album") -> None:
+    def add(self, other: "FigureSet") -> None:
         self.update(other)
         self.failed |= other.failed
 
@@ -156,35 +156,35 @@ def corners(codes: Tensor, steps: int = 8) -> Tensor:
 
 
 @torch.no_grad()
-def draw(method: Any, batch: Images | Unpaired | Paired, names: Sequence[str] = ()) -> Album:
+def draw(method: Any, batch: Images | Unpaired | Paired, names: Sequence[str] = ()) -> FigureSet:
     """Everything the method can show on this batch. The method is in evaluation mode, without gradients.
 
     names: what classes are called, by number, where they have names.
     """
-    album = Album()
+    figures = FigureSet()
     if isinstance(method, Samples):
-        album.draw("samples", lambda: grid(method.sample(64), 8))
+        figures.draw("samples", lambda: grid(method.sample(64), 8))
     if isinstance(method, SamplesClasses):
-        album.draw("classes", lambda: of_classes(method, names))
+        figures.draw("classes", lambda: of_classes(method, names))
     if isinstance(batch, Images):
         x = batch.x[:64]
         if isinstance(method, Reconstructs):
-            album.draw("reconstructions", lambda: reconstructed(method, x))
+            figures.draw("reconstructions", lambda: reconstructed(method, x))
         if isinstance(method, Decodes):
-            album.draw("interpolation", lambda: interpolated(method, batch))
+            figures.draw("interpolation", lambda: interpolated(method, batch))
         if isinstance(method, Encodes) and not isinstance(method, Reconstructs):
-            album.draw("neighbours", lambda: neighbours(method, x))
+            figures.draw("neighbors", lambda: neighbors(method, x))
         if isinstance(method, DrawsFigures):
-            album.draw("the method's own", lambda: show(method, x, album))
+            figures.draw("the method's own", lambda: show(method, x, figures))
     if isinstance(batch, Unpaired | Paired):
         a, b = batch.a[:16], batch.b[:16]
         there = method.translate if isinstance(method, Translates) else None
         back = method.translate_back if isinstance(method, TranslatesBack) else None
         if there:
-            album.draw("a_to_b", lambda: translated(a, there, back, ("a", "to b")))
+            figures.draw("a_to_b", lambda: translated(a, there, back, ("a", "to b")))
         if back:
-            album.draw("b_to_a", lambda: translated(b, back, there, ("b", "to a")))
-    return album
+            figures.draw("b_to_a", lambda: translated(b, back, there, ("b", "to a")))
+    return figures
 
 
 def of_classes(method: SamplesClasses, names: Sequence[str] = ()) -> Image.Image:
@@ -207,16 +207,16 @@ def interpolated(method: Decodes, batch: Images) -> Image.Image | None:
     return None if codes is None else grid(method.decode(corners(codes)), 8)
 
 
-def neighbours(method: Encodes, x: Tensor) -> Image.Image:
+def neighbors(method: Encodes, x: Tensor) -> Image.Image:
     """Rows: an image, then those of the batch whose codes are nearest in angle."""
     order = nearest(method.encode(x).float(), torch.arange(min(8, len(x))), 9)
     return grid(x[order.flatten()], order.shape[1])
 
 
-def show(method: DrawsFigures, x: Tensor, album: Album) -> None:
-    """The method's own pictures, into the album."""
+def show(method: DrawsFigures, x: Tensor, figures: FigureSet) -> None:
+    """The method's own pictures, into the figures."""
     for title, (images, captions) in method.figures(x).items():
-        album.draw(title, partial(grid, images, 8, captions, side=96))
+        figures.draw(title, partial(grid, images, 8, captions, side=96))
 
 
 def translated(x: Tensor, there: Any, back: Any, names: tuple[str, str]) -> Image.Image:

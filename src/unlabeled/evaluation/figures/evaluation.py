@@ -11,7 +11,7 @@ from torch import Tensor
 from unlabeled.batches import Images, Points, from_uint8, to_uint8
 from unlabeled.capabilities import Decodes, Encodes, Samples, SamplesPrior
 from unlabeled.evaluation.features.split import pixels
-from unlabeled.evaluation.figures.drawing import Album, banded, class_label, distinct, draw, grid, inverts, nearest
+from unlabeled.evaluation.figures.drawing import FigureSet, banded, class_label, distinct, draw, grid, inverts, nearest
 from unlabeled.evaluation.figures.embedding import embedding, mapped
 from unlabeled.evaluation.figures.points import draw_points
 from unlabeled.evaluation.metrics.anomaly import kinds, ranked
@@ -28,52 +28,52 @@ FEWEST = 20  # images on either side of an attribute, for a mean
 SURE = 0.9  # probability of a class, of images that stand for it
 
 
-def draw_figures(study: Any, batch_images: int = 64) -> Album:
+def draw_figures(study: Any, batch_images: int = 64) -> FigureSet:
     """Every picture that applies. All processes call it, for its passes; the leader alone draws, when they are over."""
-    method, images, album = study.method, study.data.batch is Images, Album()
+    method, images, figures = study.method, study.data.batch is Images, FigureSet()
 
     def passes(work: Callable[[], T], *names: str) -> T | None:
         found, problem = study.ranks.together(work)
-        album.failed |= dict.fromkeys(names, problem) if problem else {}
+        figures.failed |= dict.fromkeys(names, problem) if problem else {}
         return found
 
     codes = near = odd = None
     if images and isinstance(method, Encodes):
-        codes = passes(lambda: study.codes(study.split), "neighbours", "embedding")
+        codes = passes(lambda: study.codes(study.split), "neighbors", "embedding")
     if images and isinstance(method, Samples) and len(study.table(study.split)):
         near = passes(lambda: copies(study), "nearest_training_images")
     if images and kinds(method):
         odd = passes(lambda: ranked(study), "anomalies")
     if not study.is_main:
-        return album
+        return figures
     if study.data.batch is Points:
         seed_noise(study.seed)
-        album.add(draw_points(method, study.data))
-        return album
+        figures.add(draw_points(method, study.data))
+        return figures
     table = study.table(study.split)
     order = torch.randperm(len(table), generator=torch.Generator().manual_seed(mix(study.seed, 11)))
     batch = table.batch(order[:batch_images])
     seed_noise(study.seed)
     own = draw(method, type(batch)(*(part.to(study.device) for part in batch)), study.class_names)
-    album.add(own)
+    figures.add(own)
     if near is not None:
-        album.draw("nearest_training_images", lambda: nearest_training(near))
+        figures.draw("nearest_training_images", lambda: nearest_training(near))
     seen = study.once(NEAREST, lambda: None)
     if seen is not None:
-        both = {"sample": from_uint8(seen.samples), "nearest": from_uint8(seen.neighbours)}
-        album.draw("nearest_in_features", lambda: banded(both, side=80))
+        both = {"sample": from_uint8(seen.samples), "nearest": from_uint8(seen.neighbors)}
+        figures.draw("nearest_in_features", lambda: banded(both, side=80))
     if codes is not None:
-        album.draw("neighbours", lambda: neighbours(study, codes))
-        album.draw("embedding", lambda: map_of(study, codes))
+        figures.draw("neighbors", lambda: neighbors(study, codes))
+        figures.draw("embedding", lambda: map_of(study, codes))
     if odd:
-        album.draw("anomalies", lambda: anomalies(study, odd))
+        figures.draw("anomalies", lambda: anomalies(study, odd))
     if images and isinstance(method, Decodes):
-        album.add(walks(study, codes))
+        figures.add(walks(study, codes))
     if codes is not None and inverts(method):
-        album.add(arithmetic(study, codes))
+        figures.add(arithmetic(study, codes))
     elif images and isinstance(method, Decodes) and isinstance(method, SamplesPrior):
-        album.add(arithmetic_of_draws(study))
-    return album
+        figures.add(arithmetic_of_draws(study))
+    return figures
 
 
 # What samples and codes lie near to
@@ -123,7 +123,7 @@ def nearest_training(found: Copies, each: int = 4) -> Image.Image:
     return grid(laid.flatten(0, 1), laid.shape[1], captions, side=80, rows=labels, heads=heads)
 
 
-def neighbours(study: Any, codes: Any, queries: int = 8, k: int = 9) -> Image.Image:
+def neighbors(study: Any, codes: Any, queries: int = 8, k: int = 9) -> Image.Image:
     """Rows: an image of the scored split, then those whose codes are nearest in angle."""
     found = nearest(codes.h, distinct(codes.y, queries), k)
     images = images_of(study, found.flatten())
@@ -177,9 +177,9 @@ def ends_of_walks(study: Any, codes: Any, n: int = 10) -> tuple[Tensor, Tensor |
     return None
 
 
-def walks(study: Any, codes: Any) -> Album:
-    """Interpolations between neighbouring ends, and traversals around the first."""
-    album = Album()
+def walks(study: Any, codes: Any) -> FigureSet:
+    """Interpolations between neighboring ends, and traversals around the first."""
+    figures = FigureSet()
 
     def both() -> None:
         found = ends_of_walks(study, codes)
@@ -188,11 +188,11 @@ def walks(study: Any, codes: Any) -> Album:
         ends, images = found
         draws = study.method.sample_prior(DRAWS).cpu().float() if isinstance(study.method, SamplesPrior) else None
         known = codes.h if inverts(study.method) else None
-        album.draw("interpolations", lambda: interpolations(study, ends, images, draws))
-        album.draw("traversals", lambda: traversed(study, ends[0], draws, known))
+        figures.draw("interpolations", lambda: interpolations(study, ends, images, draws))
+        figures.draw("traversals", lambda: traversed(study, ends[0], draws, known))
 
-    album.draw("interpolations", both)
-    return album
+    figures.draw("interpolations", both)
+    return figures
 
 
 def interpolations(
@@ -250,20 +250,20 @@ def traversed(study: Any, z: Tensor, draws: Tensor | None, known: Tensor | None,
 # Arithmetic
 
 
-def arithmetic(study: Any, codes: Any) -> Album:
+def arithmetic(study: Any, codes: Any) -> FigureSet:
     """With attributes: more of each, and sums. With classes: from one to the next."""
-    album = Album()
+    figures = FigureSet()
     if codes.y.ndim == 1:
-        album.draw("class_arithmetic", lambda: between_classes(study, codes))
-        return album
+        figures.draw("class_arithmetic", lambda: between_classes(study, codes))
+        return figures
     if getattr(study.data, "factors", None) or not ((codes.y >= -1) & (codes.y <= 1)).all():
-        return album  # values of factors, not attributes that images have or have not
+        return figures  # values of factors, not attributes that images have or have not
     names = list(getattr(study.data, "attributes", None) or ())
     if len(names) != codes.y.shape[1]:
         names = [f"attribute {i}" for i in range(codes.y.shape[1])]
-    album.draw("attributes", lambda: attributes(study, codes, names))
-    album.draw("attribute_sums", lambda: sums(study, codes, names))
-    return album
+    figures.draw("attributes", lambda: attributes(study, codes, names))
+    figures.draw("attribute_sums", lambda: sums(study, codes, names))
+    return figures
 
 
 def between_classes(study: Any, codes: Any, count: int = 8) -> Image.Image | None:
@@ -286,10 +286,10 @@ def ways_between(h: Tensor, y: Tensor, found: Tensor, names: Sequence[str] = ())
     return means[1:] - means[:-1], torch.arange(0, 1.6, 0.25), labels
 
 
-def arithmetic_of_draws(study: Any) -> Album:
-    album = Album()
-    album.draw("arithmetic_of_draws", lambda: between_drawn_classes(study))
-    return album
+def arithmetic_of_draws(study: Any) -> FigureSet:
+    figures = FigureSet()
+    figures.draw("arithmetic_of_draws", lambda: between_drawn_classes(study))
+    return figures
 
 
 def between_drawn_classes(study: Any, count: int = 8) -> Image.Image | None:

@@ -20,7 +20,7 @@ class Anomaly:
 
     - reconstruction: mean squared error of what `reconstruct` gives back
     - likelihood: minus the bound on log p(x)
-    - neighbours: mean Euclidean distance to the codes of the 2 nearest training images; Bergman et al. 2020,
+    - neighbors: mean Euclidean distance to the codes of the 2 nearest training images; Bergman et al. 2020,
       https://arxiv.org/abs/2002.10445, section 3. Beside every number stands the same on raw pixels.
     """
 
@@ -49,7 +49,7 @@ class Anomaly:
             "anomalies": int(anomalous.sum()),
             "normal_classes": normal,
             "train_images": len(raw[0].h),
-            "baseline": "neighbours of raw pixels",
+            "baseline": "neighbors of raw pixels",
         }
         numbers = []
         baseline = ranks(anomalous, distances(raw[0].h, raw[1].h)[known])
@@ -58,7 +58,7 @@ class Anomaly:
         for measure in chance:
             for kind, values in reached.items():
                 more = {"baseline_value": baseline[measure], "chance": chance[measure]}
-                if kind == "neighbours":
+                if kind == "neighbors":
                     more["k"] = min(NEAREST, len(raw[0].h))
                 name = f"anomaly_{measure}[{kind}]"
                 numbers.append(Metric(name, values[measure], "%", "higher", facts | more))
@@ -88,7 +88,7 @@ def ranked(study: Any, n: int = 16) -> dict[str, Ranking]:
 
 def kinds(method: Any) -> list[str]:
     """The scores that a method gives."""
-    needs = {"reconstruction": Reconstructs, "likelihood": BoundsLikelihood, "neighbours": Encodes}
+    needs = {"reconstruction": Reconstructs, "likelihood": BoundsLikelihood, "neighbors": Encodes}
     return [kind for kind, capability in needs.items() if isinstance(method, capability)]
 
 

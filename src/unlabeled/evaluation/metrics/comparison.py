@@ -38,7 +38,7 @@ class Nearest(NamedTuple):
     """The first samples, and the image of the reference that each is nearest to in features."""
 
     samples: Tensor  # (n, C, H, W) uint8
-    neighbours: Tensor  # (n, C, H, W) uint8
+    neighbors: Tensor  # (n, C, H, W) uint8
     rows: Tensor  # (n,) their numbers in the reference
     distance: Tensor  # (n,)
 
@@ -64,7 +64,7 @@ def compare(
 ) -> list[Metric]:
     """Every metric of the generated images, beside that of real ones. Each stream is seen once.
 
-    fid, inception_score: see moments.py; kid, precision, recall, density, coverage: see neighbourhoods.py.
+    fid, inception_score: see moments.py; kid, precision, recall, density, coverage: see stats/neighbors.py.
     memorization: of all pairs of a sample and an unseen image (of `floor`), in how many the sample is nearer to its
     nearest image of the reference, in %: 50 where samples are as near as unseen images are, 100 for copies. After
     Meehan et al. 2020, https://arxiv.org/abs/2004.05675, section 3.1.
@@ -100,8 +100,8 @@ def compare(
             ours.facts["memorization"]["unseen_images"] = len(found["floor"].distance)
         samples = seen["generated"].first  # type: ignore[union-attr]
         rows = ours.nearest[: len(samples)]
-        neighbours = quantised(reference.images(rows), reference.name, 0).cpu()
-        study.once(NEAREST, lambda: Nearest(samples, neighbours, rows, ours.distance[: len(samples)].sqrt()))
+        neighbors = quantised(reference.images(rows), reference.name, 0).cpu()
+        study.once(NEAREST, lambda: Nearest(samples, neighbors, rows, ours.distance[: len(samples)].sqrt()))
 
     shared = {
         "split": study.split,
@@ -187,7 +187,7 @@ def judge(study: Any, others: dict[str, Extraction], real: Extraction, metrics: 
         counts = {"compared": len(x), "compared_real": len(y)}
         values["kid"] = kid
         facts["kid"] = counts | {"subsets": SUBSETS, "subset_size": size, "spread": spread}
-        # whose neighbours the radius is to: only the recall's balls are those of x
+        # whose neighbors the radius is to: only the recall's balls are those of x
         for name, k, n in (
             ("precision", MANIFOLD, len(y)), ("recall", MANIFOLD, len(x)), ("density", BALL, len(y)),
             ("coverage", BALL, len(y)),

@@ -1,4 +1,4 @@
-"""What frozen features say about classes that training never saw: nearest neighbours and linear classifiers.
+"""What frozen features say about classes that training never saw: nearest neighbors and linear classifiers.
 
 They learn from labelled training images and are scored on others; each is told beside the same on raw pixels and on
 the codes of the same network before training.
@@ -28,13 +28,13 @@ Scores = dict[str, tuple[float, dict[str, Any]]]  # name -> what is reached in %
 
 
 class Probe:
-    """Accuracy in % of nearest neighbours, ridge regression and logistic regression on `encode`'s features; of the
+    """Accuracy in % of nearest neighbors, ridge regression and logistic regression on `encode`'s features; of the
     last also with a share of the labels. Where `study.transfer` is a study of other data, the same there.
     """
 
     def __init__(
         self,
-        neighbours: Sequence[Sequence[float]] = ((20, 0.07), (200, 0.1)),  # k, and the temperature of their votes
+        neighbors: Sequence[Sequence[float]] = ((20, 0.07), (200, 0.1)),  # k, and the temperature of their votes
         ridge: Sequence[float] = RIDGE,  # penalties to choose from, see linear.py
         logistic: Sequence[float] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5),  # none: it is left out
         held_out: float = 0.2,  # share of the training images that chooses the penalty
@@ -42,13 +42,13 @@ class Probe:
         labels: Sequence[float] = (0.01, 0.1),  # shares of the labels
         stages: bool = False,  # also after each stage of the network
     ):
-        self.neighbours = [(int(k), temperature) for k, temperature in neighbours]
+        self.neighbors = [(int(k), temperature) for k, temperature in neighbors]
         self.ridge, self.logistic = list(ridge), list(logistic)
         self.held_out, self.choose_on = held_out, choose_on
         self.labels = list(labels)
         self.stages = stages
-        if not self.neighbours or min(min(pair) for pair in self.neighbours) <= 0:
-            raise UserError(f"probe.neighbours={neighbours}: pairs of a number of images and a temperature, above 0")
+        if not self.neighbors or min(min(pair) for pair in self.neighbors) <= 0:
+            raise UserError(f"probe.neighbors={neighbors}: pairs of a number of images and a temperature, above 0")
         if not self.ridge or min(self.ridge + self.logistic) <= 0:
             raise UserError("probe.ridge and probe.logistic are penalties above 0, of which ridge needs one at least")
         if not all(0 < share < 1 for share in [held_out, *self.labels]):
@@ -128,7 +128,7 @@ class Probe:
             found[name] = (percent(predicted == test.y), {"dimension": train.h.shape[1], "train_images": n} | how)
 
         for (k, temperature), vote in zip(
-            self.neighbours, neighbours(train, test.h, self.neighbours, classes), strict=True
+            self.neighbors, neighbors(train, test.h, self.neighbors, classes), strict=True
         ):
             how = {"k": min(k, n), "temperature": temperature, "distance": "cosine"}
             score("knn_accuracy" if k == 20 else f"knn{k}_accuracy", vote, how)
@@ -229,7 +229,7 @@ def directions(h: Tensor) -> Tensor:
     return normalize(h.double(), dim=1)
 
 
-def neighbours(
+def neighbors(
     train: Features,
     queries: Tensor,  # (M, D)
     votes: Sequence[tuple[int, float]],  # k and temperature

@@ -47,7 +47,7 @@ LOOK = {
     "traversals": (
         "One dimension of a code moved at a time, the one that matters most first. Does a dimension change one thing?"
     ),
-    "neighbours": "Each row: an image, then those of the scored split whose codes are nearest in angle.",
+    "neighbors": "Each row: an image, then those of the scored split whose codes are nearest in angle.",
     "class_arithmetic": (
         "An image's code plus a multiple of (mean code of another class - mean code of its own): 1 is the whole way."
     ),

@@ -34,7 +34,7 @@ HEADLINES = {
 TO_BEAT = (
     "raw pixels",
     "k-means on raw pixels",
-    "neighbours of raw pixels",
+    "neighbors of raw pixels",
     "untrained",
     "untrained network",
     "the mean image",

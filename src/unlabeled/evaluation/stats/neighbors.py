@@ -1,4 +1,4 @@
-"""What pairs of images say about two sets: kernel distance, precision, recall, density, coverage, nearest neighbours.
+"""What pairs of images say about two sets: kernel distance, precision, recall, density, coverage, nearest neighbors.
 
 All from the inner products of features, each computed once, a block of rows at a time: nothing of N x N is kept.
 """
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from unlabeled.evaluation.stats.fits import quiet
 
-MANIFOLD = 3  # neighbours whose distance is the radius in precision and recall (Kynkäänniemi et al.)
-BALL = 5  # neighbours whose distance is the radius in density and coverage (Naeem et al.)
+MANIFOLD = 3  # neighbors whose distance is the radius in precision and recall (Kynkäänniemi et al.)
+BALL = 5  # neighbors whose distance is the radius in density and coverage (Naeem et al.)
 SUBSETS, SUBSET, SUBSET_SEED = 100, 1000, 2020  # torch-fidelity's, so that the kernel distance is its number
 STEP = 5_000_000  # pairs at a time: 20 MB of distances, 40 MB of the kernel
 
@@ -35,7 +35,7 @@ class FeatureSet:
 class SelfStats(NamedTuple):
     """What a set says about itself."""
 
-    manifold: Tensor  # (N,) squared distance to the MANIFOLD-th neighbour
+    manifold: Tensor  # (N,) squared distance to the MANIFOLD-th neighbor
     ball: Tensor  # (N,) the same to the BALL-th
     kernel: Tensor  # (S,) sum over the ordered pairs of different members of each subset
 

@@ -3,7 +3,7 @@
 The augmentations of SimCLR, Chen et al. 2020, https://arxiv.org/abs/2002.05709, appendix A. What differs from
 the usual pipeline of one image at a time:
 
-- the crop has real-valued corners, and a pixel at its rim is interpolated with its neighbour outside. As many
+- the crop has real-valued corners, and a pixel at its rim is interpolated with its neighbor outside. As many
   pixels come out as went in: a crop is only ever enlarged, and antialiasing has nothing to do;
 - brightness, contrast, saturation and hue come in this order, not in a random one, and are clamped once, at
   the end: they are one affine map of the colours of each image;

@@ -1,26 +1,28 @@
 """What a trained method can do. Evaluation and callbacks know methods only through these.
 
-A missing capability is an absent method. Every call expects evaluation mode and no gradient.
+A missing capability is an absent method. Every call expects evaluation mode and no gradient. x (B, ...) are examples
+of the method's kind (batches.py), as data hand them out: images (B, C, H, W) in [-1, 1], points (B, D).
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 
 @runtime_checkable
 class Samples(Protocol):
     def sample(self, n: int) -> Tensor:
-        """n images (n, C, H, W) in [-1, 1]."""
+        """n examples (n, ...)."""
 
 
 class SeenClasses(Protocol):
-    """The classes that training images have: they alone are drawn."""
+    """The classes that training examples have: they alone are drawn."""
 
     seen: Tensor  # int64 (k,), ascending
 
     def restrict(self, classes: Tensor) -> None:
-        """Make it these (k,)."""
+        """Set `seen` to these classes (k,)."""
 
 
 @runtime_checkable
@@ -29,37 +31,37 @@ class SamplesClasses(Protocol):
     labels: SeenClasses
 
     def sample_class(self, y: Tensor) -> Tensor:
-        """An image (C, H, W) in [-1, 1] of each of the classes y, int64 (n,), 0 to K - 1."""
+        """Examples (n, ...), one of each of the classes y, int64 (n,), 0 to K - 1."""
 
 
 @runtime_checkable
 class Encodes(Protocol):
     def encode(self, x: Tensor) -> Tensor:
-        """Features (B, D) of images (B, C, H, W). Deterministic: a posterior's mean, never a draw."""
+        """Features (B, D) of x (B, ...). Deterministic: a posterior's mean, never a draw."""
 
 
 @runtime_checkable
 class Decodes(Protocol):
     def decode(self, z: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [-1, 1] of codes (B, D). Deterministic."""
+        """Examples (B, ...) of codes (B, D). Deterministic."""
 
 
 @runtime_checkable
 class SamplesPrior(Protocol):
     def sample_prior(self, n: int) -> Tensor:
-        """n codes (n, D) from the prior, as `decode` takes them."""
+        """n codes (n, D) from the prior, for `decode`."""
 
 
 @runtime_checkable
 class SamplesPosterior(Protocol):
     def sample_posterior(self, x: Tensor) -> Tensor:
-        """A code (B, D) of each image (B, C, H, W), z ~ q(z|x), as `decode` takes them."""
+        """One code for each x, (B, D), z ~ q(z|x), for `decode`."""
 
 
 @runtime_checkable
 class Reconstructs(Protocol):
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Images the shape of x, in [-1, 1]. Deterministic."""
+        """Examples of the shape of x (B, ...). Deterministic."""
 
 
 @runtime_checkable
@@ -75,37 +77,37 @@ class ReadsProbabilities(Protocol):
     """A likelihood of black and white pixels."""
 
     def observe(self, x: Tensor) -> Tensor:
-        """What it reads of images x (B, C, H, W), in [-1, 1]."""
+        """The images whose likelihood is computed, of images x (B, C, H, W), both in [-1, 1]."""
 
     def highest(self, x: Tensor) -> Tensor:
-        """The log p(x|z) in nats (B,) that none exceeds, of images as `observe` gives them: 0 where none is grey."""
+        """The upper limit of log p(x|z), in nats (B,), for observed images: 0 for those without grey pixels."""
 
 
 @runtime_checkable
 class ElboTerms(Protocol):
     def elbo_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """log p(x|z) for a draw z ~ q(z|x), and KL(q(z|x) || p(z)), each (B,), in nats; no weight of training's."""
+        """log p(x|z) for a draw z ~ q(z|x), and KL(q(z|x) || p(z)), each (B,), in nats, without training's weights."""
 
 
 @runtime_checkable
 class WeighsSamples(Protocol):
     def observe(self, x: Tensor) -> Tensor:
-        """The image whose likelihood is meant, in [-1, 1]: where grey is drawn, the draw. Of itself, itself."""
+        """The examples whose likelihood is computed: a draw where a likelihood binarises grey. Idempotent."""
 
     def log_weights(self, x: Tensor, k: int) -> Tensor:
-        """log p(x, z) - log q(z|x) in nats for k draws z ~ q(z|x) of each image: (k, B)."""
+        """log p(x, z) - log q(z|x) in nats for k draws z ~ q(z|x) of each x: (k, B)."""
 
 
 @runtime_checkable
 class Classifies(Protocol):
     def classify(self, x: Tensor) -> Tensor:
-        """Logits (B, classes) of images (B, C, H, W)."""
+        """Logits (B, classes) of x (B, ...)."""
 
 
 @runtime_checkable
 class ClassifiesCodes(Protocol):
     def classify_codes(self, h: Tensor) -> Tensor:
-        """Logits (B, classes) of codes (B, D) as `encode` gives them: with them `classify` need not encode again."""
+        """Logits (B, classes) of codes (B, D) of `encode`: `classify` without encoding twice."""
 
 
 @runtime_checkable
@@ -113,7 +115,7 @@ class Clusters(Protocol):
     clusters: int  # K
 
     def assign(self, x: Tensor) -> Tensor:
-        """The cluster of each image (B, C, H, W): int64 (B,), 0 to K - 1."""
+        """The cluster of each x (B, ...): int64 (B,), 0 to K - 1."""
 
 
 @runtime_checkable
@@ -143,4 +145,15 @@ class Scores(Protocol):
 @runtime_checkable
 class DrawsFigures(Protocol):
     def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
-        """The method's own pictures of itself at work on images x: title -> (images (n, C, H, W), n captions)."""
+        """The method's own figures for examples x (B, ...): title -> (images (n, C, H, W), n captions)."""
+
+
+def inverts(method: Any) -> bool:
+    """Whether `decode` takes the codes of `encode`: an encoder beside a generator need not be its inverse."""
+    return isinstance(method, Encodes) and isinstance(method, Decodes) and isinstance(method, Reconstructs)
+
+
+@torch.no_grad()
+def code_width(method: Encodes, x: Tensor) -> int:
+    """Numbers of a code. x: (B, ...), of which the first is encoded, on the method's device."""
+    return method.encode(x[:1]).shape[1]

@@ -20,7 +20,7 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation.features import extraction
 from unlabeled.evaluation.features.extraction import Stream, quantised, subset
 from unlabeled.evaluation.metrics import comparison, distribution
-from unlabeled.evaluation.metrics.comparison import METRICS, NEAREST, compare, parted
+from unlabeled.evaluation.metrics.comparison import METRICS, compare, parted
 from unlabeled.evaluation.metrics.distribution import Distribution, Folders, drawn, images
 from unlabeled.evaluation.stats import neighbors
 from unlabeled.evaluation.stats.moments import ClassSums, Moments, frechet
@@ -519,7 +519,7 @@ def test_a_memorising_generator_is_seen(monkeypatch):
         s = study(Memorising(data), data)
         found = values(Distribution().measure(s))
         assert found["memorization[eye]"] > 99 and found["precision[eye]"] > 0.8
-        near = s.once(NEAREST, lambda: None)
+        near = s.nearest
         assert near.samples.shape == (16, 1, 8, 8) and torch.equal(near.samples, near.neighbors)
         assert torch.equal(data.table("train").images[near.rows], near.samples) and near.distance.max() < 0.01
 
@@ -575,7 +575,7 @@ def test_folders_need_no_method():
     found = {number.name: number for number in numbers}
     assert list(found) == [f"{name}[eye]" for name in METRICS[:-1]]
     assert found["fid[eye]"].facts["images"] == 150 and found["fid[eye]"].facts["real_images"] == 300
-    assert s.once(NEAREST, lambda: None).neighbors.shape == (16, 1, 8, 8)
+    assert s.nearest.neighbors.shape == (16, 1, 8, 8)
 
 
 def test_without_held_out_images_a_part_of_the_reference_gives_the_floor():

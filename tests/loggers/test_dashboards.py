@@ -32,7 +32,7 @@ from unlabeled.app.run.secrets import pass_to_children, receive_from_parent, red
 from unlabeled.callbacks.pruning import Pruning
 from unlabeled.capabilities import Samples
 from unlabeled.errors import UserError
-from unlabeled.evaluation.figures.drawing import draw
+from unlabeled.evaluation.kinds import kind_of
 from unlabeled.loggers import workspace as dashboard
 from unlabeled.loggers.actions import close, go_on, summary
 from unlabeled.loggers.mlflow import MLflow
@@ -417,7 +417,8 @@ def test_the_workspace_names_what_methods_record_and_draw(build: Any, tmp_path: 
         with open(tmp_path / case.model / "metrics.csv", newline="") as file:
             columns = set(next(csv.reader(file)))
         recorded.setdefault(family, set()).update(columns)
-        drawn.setdefault(family, set()).update(draw(method.eval(), next(iter(data.loader("val")))))
+        batch = next(iter(data.loader("val")))
+        drawn.setdefault(family, set()).update(kind_of(data.batch).figures(method.eval(), batch, data))
         sampling[family] = sampling.get(family, False) or isinstance(method, Samples)
         plotted = {name for names in dashboard.FAMILIES[family].plots.values() for name in names}
         assert columns & plotted, f"{case.model}: the workspace plots nothing that it records"

@@ -7,10 +7,10 @@ from typing import Any
 from lightning import Callback, Trainer
 from lightning.pytorch.utilities import move_data_to_device
 
-from unlabeled.batches import Images, Points
 from unlabeled.capabilities import Samples
-from unlabeled.evaluation.figures.drawing import FigureSet, draw, grid, titled
-from unlabeled.evaluation.figures.points import draw_points, strip
+from unlabeled.evaluation.figures.drawing import FigureSet, grid, titled
+from unlabeled.evaluation.figures.points import strip
+from unlabeled.evaluation.kinds import kind_of
 from unlabeled.evaluation.report.verdicts import heading
 from unlabeled.loggers.actions import picture, table
 from unlabeled.seeding import seed_noise
@@ -52,8 +52,7 @@ class Pictures(Callback):
         batch = next(iter(trainer.datamodule.loader("val", self.images)))  # type: ignore[attr-defined]
         batch = move_data_to_device(batch, method.device)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        names = getattr(data, "class_names", ())
-        drawn = draw_points(method, data) if data.batch is Points else draw(method, batch, names)
+        drawn = kind_of(data.batch).figures(method, batch, data)
         for name, image in drawn.items():
             history = self.folder / "history" / name
             history.mkdir(parents=True, exist_ok=True)
@@ -89,7 +88,8 @@ class NearestImages(Callback):
     def on_validation_end(self, trainer: Trainer, method: Any) -> None:
         over = trainer.should_stop and trainer.is_global_zero and not trainer.sanity_checking
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if not (over and self.searched and isinstance(method, Samples) and data.batch is Images):
+        kind = kind_of(data.batch)
+        if not (over and self.searched and isinstance(method, Samples) and kind.single and kind.visual):
             return
         from unlabeled.evaluation.figures.evaluation import copies, nearest_training  # start-up need not wait for these
         from unlabeled.evaluation.study import Study

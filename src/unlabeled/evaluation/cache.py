@@ -9,10 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from unlabeled.evaluation.study import Study
+
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")
 
 
-def cached(study: Any, name: str, splits: Sequence[str], settings: dict[str, Any], work: Callable[[], Any]) -> Any:
+def cached(study: Study, name: str, splits: Sequence[str], settings: dict[str, Any], work: Callable[[], Any]) -> Any:
     """The leader's `work()`, plain values, on every process; from study.cache where it has been made before.
 
     work: called on every process or on none, so it may pass over the data. settings: all that it depends on beside

@@ -5,17 +5,17 @@ what is decoded of its draws are samples. With one, every method that encodes an
 of methods that sample. Codes are `encode`'s: of a VAE, the posterior's means.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from unlabeled.batches import Images
-from unlabeled.capabilities import SamplesPosterior, SamplesPrior
+from unlabeled.capabilities import SamplesPosterior, SamplesPrior, inverts
 from unlabeled.errors import UserError, nearest
-from unlabeled.evaluation.figures.drawing import inverts
 from unlabeled.evaluation.stats.fits import quiet
+from unlabeled.evaluation.study import Study
 from unlabeled.seeding import mix, seed_noise
 
 Draw = Callable[[int], Tensor]  # n -> codes (n, D) on the method's device, by torch's generators
@@ -25,24 +25,31 @@ WIDEST = 512  # numbers of a code: of more, full covariances take too long
 class Sampler(Protocol):
     """Constructed from plain values (conf/evaluation/common.yaml)."""
 
-    def fit(self, study: Any) -> tuple[Draw, str]:
+    def fit(self, study: Study) -> tuple[Draw, str]:
         """How codes are drawn, and that in words. All processes call it together and get the same."""
 
 
-def give(study: Any, name: str, samplers: dict[str, Sampler]) -> None:
+def give(study: Study, name: str, samplers: dict[str, Sampler]) -> None:
     """Let the study's method draw its codes from the sampler of this name, and sample what they decode to."""
     if name == "own":
         return
     if name not in samplers:
         raise UserError(f"evaluation.sampler={name}: {nearest(name, ['own', *samplers])}")
     method = study.method
-    if study.data.batch is not Images or not inverts(method):
+    if not study.kind.single or not inverts(method):
         raise UserError(
             f"evaluation.sampler={name}: {type(method).__name__} does not decode what it encodes: leave it at own"
         )
     draw, study.sampler = samplers[name].fit(study)
-    method.sample_prior = draw
-    method.sample = lambda n: method.decode(draw(n))
+    study.method = sampling(method, draw)
+
+
+def sampling(method: Any, draw: Draw) -> Any:
+    """A method of the same weights whose codes are drawn by `draw`; the given one stays as it is."""
+    changed = copy.copy(method)
+    changed.sample_prior = draw
+    changed.sample = lambda n: method.decode(draw(n))
+    return changed
 
 
 def fewest(h: Tensor) -> None:
@@ -51,7 +58,7 @@ def fewest(h: Tensor) -> None:
         raise UserError(f"evaluation.sampler: a density takes two train codes at least, and here is {len(h)}")
 
 
-def led(study: Any, work: Callable[[], Any]) -> Any:
+def led(study: Study, work: Callable[[], Any]) -> Any:
     """What the leader finds, on every process."""
     return study.ranks.gather(work() if study.is_main else None)[0]
 
@@ -69,7 +76,7 @@ class Gaussians(NamedTuple):
         return self.means[k] + (self.factors[k] @ noise[..., None]).squeeze(-1)
 
 
-def mixture(study: Any, components: int) -> Gaussians:
+def mixture(study: Study, components: int) -> Gaussians:
     """That of the highest likelihood of the train codes, with full covariances; one Gaussian has their moments."""
     h = study.codes("train").h
     fewest(h)
@@ -101,7 +108,7 @@ class StandardNormal:
     So table 1 of Ghosh et al. 2020 has it in its column N.
     """
 
-    def fit(self, study: Any) -> tuple[Draw, str]:
+    def fit(self, study: Study) -> tuple[Draw, str]:
         if isinstance(study.method, SamplesPrior):
             return study.method.sample_prior, "standard_normal: the method's own prior"
         found = mixture(study, 1)
@@ -116,7 +123,7 @@ class Mixture:
             raise UserError(f"evaluation.samplers.gmm.components={components}: 1 or more")
         self.components = components
 
-    def fit(self, study: Any) -> tuple[Draw, str]:
+    def fit(self, study: Study) -> tuple[Draw, str]:
         found = mixture(study, self.components)
         n = len(study.codes("train").h)
         return found.draw, f"gmm: {len(found.weights)} Gaussians with full covariances, fitted to {n} train codes"
@@ -129,7 +136,7 @@ class Posteriors:
     samples are as near to training images as reconstructions are; their `VampPrior data` has 500 of its components.
     """
 
-    def fit(self, study: Any) -> tuple[Draw, str]:
+    def fit(self, study: Study) -> tuple[Draw, str]:
         method = study.method
         if not isinstance(method, SamplesPosterior):
             raise UserError(
@@ -159,7 +166,7 @@ class Flow:
             raise UserError(f"evaluation.samplers.flow: batches={batches}, batch_size={batch_size}: 1 or more")
         self.flow, self.batches, self.batch_size, self.lr = flow, batches, batch_size, lr
 
-    def fit(self, study: Any) -> tuple[Draw, str]:
+    def fit(self, study: Study) -> tuple[Draw, str]:
         h = study.codes("train").h
         fewest(h)
         centre, spread = (part.to(study.device) for part in (h.mean(0), h.std(0)))
@@ -172,7 +179,7 @@ class Flow:
         return draw, f"flow: {type(flow).__name__}, {self.batches} batches of {self.batch_size} of {len(h)} train codes"
 
     @torch.enable_grad()
-    def trained(self, study: Any, z: Tensor) -> Any:
+    def trained(self, study: Study, z: Tensor) -> Any:
         """On codes z (N, D) of mean 0 and variance 1."""
         seed_noise(study.seed, 22)
         flow = self.flow(z.shape[1]).to(z.device)

@@ -14,7 +14,6 @@ from unlabeled.app.evaluate.extractors import choose
 from unlabeled.app.run.changes import on_other_data
 from unlabeled.app.run.checkpoint import load
 from unlabeled.app.run.plan import resolve
-from unlabeled.batches import Points
 from unlabeled.capabilities import Reconstructs, Samples, Translates
 from unlabeled.errors import UserError, nearest
 from unlabeled.evaluation.metrics.distribution import Folders
@@ -59,10 +58,12 @@ def checkpointed(config: dict[str, Any], device: str, ranks: Ranks) -> Evaluatio
         ranks=ranks,
     )
     give(study, chosen["sampler"], instantiate(chosen["samplers"], _convert_="all"))
-    if data.batch is Points:
+    if not study.kind.visual:
         if chosen["extractor"] not in ("auto", "none"):
-            raise UserError(f"evaluation.extractor={chosen['extractor']} sees images, and these data are points")
-    elif chosen["extractor"] != "auto" or isinstance(method, Samples | Reconstructs | Translates):
+            raise UserError(
+                f"evaluation.extractor={chosen['extractor']} sees images, and these data are {study.kind.noun}s"
+            )
+    elif chosen["extractor"] != "auto" or isinstance(study.method, Samples | Reconstructs | Translates):
         study.extractor = choose(
             chosen["extractor"],
             chosen["extractor_weights"],

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch import Tensor
 from unlabeled.batches import to_uint8
 from unlabeled.errors import UserError
 from unlabeled.evaluation.stats.moments import ClassSums, Moments
+from unlabeled.evaluation.study import Study
 from unlabeled.seeding import mix
 
 LAYOUT = 2  # raise it when what an extraction holds changes
@@ -51,7 +52,7 @@ def subset(seed: int, n: int, limit: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(mix(seed, n)))[:limit].sort().values
 
 
-def extraction(study: Any, stream: Stream, keep: int) -> Extraction | None:
+def extraction(study: Study, stream: Stream, keep: int) -> Extraction | None:
     """The stream through `study.extractor`, with at most `keep` rows of features; None but on the leader.
 
     All processes call this together.
@@ -59,12 +60,13 @@ def extraction(study: Any, stream: Stream, keep: int) -> Extraction | None:
     return study.once(("extraction", stream.name, stream.n, keep), lambda: _kept(study, stream, keep))
 
 
-def _kept(study: Any, stream: Stream, keep: int) -> Extraction | None:
+def _kept(study: Study, stream: Stream, keep: int) -> Extraction | None:
     if stream.n < 2:
         raise UserError(f"{stream.name}: {stream.n} image(s), and a distribution takes at least 2")
     if study.cache is None or stream.key is None:
         return _seen(study, stream, keep)
     extractor = study.extractor
+    assert extractor is not None
     depends = [LAYOUT, stream.key, stream.n, keep, study.seed, "uint8", "float32", version("torch")]
     depends += [extractor.name, extractor.digest, extractor.dim, extractor.classes, extractor.facts]
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -79,8 +81,9 @@ def _kept(study: Any, stream: Stream, keep: int) -> Extraction | None:
 
 
 @torch.no_grad()
-def _seen(study: Any, stream: Stream, keep: int) -> Extraction | None:
+def _seen(study: Study, stream: Stream, keep: int) -> Extraction | None:
     extractor, n = study.extractor, stream.n
+    assert extractor is not None
     rows = subset(study.seed, n, keep)
     kept = torch.zeros(n, dtype=torch.bool).index_fill_(0, rows, True)
     last = int(rows[:FIRST][-1])
@@ -97,12 +100,13 @@ def _seen(study: Any, stream: Stream, keep: int) -> Extraction | None:
             raise UserError(f"{stream.name}: {extractor.name} gives features that are not finite: look at its weights")
         moments.update(h)
         if classes is not None:
+            assert logits is not None
             classes.update(index, logits)
         chosen = kept[index]
         shown = index[chosen] <= last
         where = chosen.to(h.device)
         block = (index[chosen], h[where].float().cpu(), levels[chosen.to(levels.device)].cpu()[shown])
-        held.append(block if classes is None else (*block, logits[where].float().cpu()))
+        held.append(block if logits is None else (*block, logits[where].float().cpu()))
     own = (moments.to("cpu"), classes, held)
     del held
     parts = study.ranks.gather(own)
@@ -115,8 +119,8 @@ def _seen(study: Any, stream: Stream, keep: int) -> Extraction | None:
     blocks = sorted(
         (block for *_, held in parts for block in held if len(block[0])), key=lambda block: int(block[0][0])
     )
-    h, first, *logits = (torch.cat(each) for each in list(zip(*blocks, strict=True))[1:])
-    return Extraction(n, moments, classes, rows, h, logits[0] if logits else None, first)
+    h, first, *more = (torch.cat(each) for each in list(zip(*blocks, strict=True))[1:])
+    return Extraction(n, moments, classes, rows, h, more[0] if more else None, first)
 
 
 def quantised(x: Tensor, name: str, start: int) -> Tensor:

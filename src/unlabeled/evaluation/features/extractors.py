@@ -28,7 +28,7 @@ class Extractor(Protocol):
     classes: int | None  # K, of the logits; None: it has none
     facts: dict[str, Any]  # resize, channels, layer, dtype, weights
 
-    def check(self, shape: tuple[int, int, int]) -> None:
+    def check(self, shape: tuple[int, ...]) -> None:
         """Raise UserError where images of this shape (C, H, W) do not fit."""
 
     def __call__(self, levels: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -51,7 +51,7 @@ class Published:
             "dtype": "float32",
         }
 
-    def check(self, shape: tuple[int, int, int]) -> None:
+    def check(self, shape: tuple[int, ...]) -> None:
         if shape[0] not in (1, 3):
             raise UserError(f"{self.name} sees RGB and grey images, and these have {shape[0]} channels")
 
@@ -172,7 +172,7 @@ class Trained:
             "dtype": "float32",
         }
 
-    def check(self, shape: tuple[int, int, int]) -> None:
+    def check(self, shape: tuple[int, ...]) -> None:
         if shape[0] not in (1, self.shape[0]):
             raise UserError(
                 f"{self.name} sees images of {self.shape[0]} channel(s), and these have {shape[0]}: "
@@ -216,7 +216,7 @@ class Cells:
         }
         self.digest = hashlib.sha256(f"{self.name} {self.facts}".encode()).hexdigest()
 
-    def check(self, shape: tuple[int, int, int]) -> None:
+    def check(self, shape: tuple[int, ...]) -> None:
         if shape[0] != self.shape[0]:
             raise UserError(f"{self.name} was made for {self.shape[0]} channel(s), and these images have {shape[0]}")
 

@@ -23,6 +23,7 @@ from unlabeled.capabilities import (
     SamplesPrior,
     Translates,
     TranslatesBack,
+    inverts,
 )
 from unlabeled.errors import told
 from unlabeled.evaluation.report.order import ordered
@@ -156,34 +157,40 @@ def corners(codes: Tensor, steps: int = 8) -> Tensor:
 
 
 @torch.no_grad()
-def draw(method: Any, batch: Images | Unpaired | Paired, names: Sequence[str] = ()) -> FigureSet:
-    """Everything the method can show on this batch. The method is in evaluation mode, without gradients.
+def draw_images(method: Any, batch: Images, data: Any = None) -> FigureSet:
+    """What a method in evaluation mode, without gradients, can show on images. data: may have class_names."""
+    figures, x = sampled(method, data), batch.x[:64]
+    if isinstance(method, Reconstructs):
+        figures.draw("reconstructions", lambda: reconstructed(method, x))
+    if isinstance(method, Decodes):
+        figures.draw("interpolation", lambda: interpolated(method, batch))
+    if isinstance(method, Encodes) and not isinstance(method, Reconstructs):
+        figures.draw("neighbors", lambda: neighbors(method, x))
+    if isinstance(method, DrawsFigures):
+        figures.draw("the method's own", lambda: show(method, x, figures))
+    return figures
 
-    names: what classes are called, by number, where they have names.
-    """
+
+@torch.no_grad()
+def draw_domains(method: Any, batch: Unpaired | Paired, data: Any = None) -> FigureSet:
+    """What a method in evaluation mode, without gradients, can show on images of two domains."""
+    figures, a, b = sampled(method, data), batch.a[:16], batch.b[:16]
+    there = method.translate if isinstance(method, Translates) else None
+    back = method.translate_back if isinstance(method, TranslatesBack) else None
+    if there:
+        figures.draw("a_to_b", lambda: translated(a, there, back, ("a", "to b")))
+    if back:
+        figures.draw("b_to_a", lambda: translated(b, back, there, ("b", "to a")))
+    return figures
+
+
+def sampled(method: Any, data: Any) -> FigureSet:
+    """Images drawn from the method, of each class where it draws classes."""
     figures = FigureSet()
     if isinstance(method, Samples):
         figures.draw("samples", lambda: grid(method.sample(64), 8))
     if isinstance(method, SamplesClasses):
-        figures.draw("classes", lambda: of_classes(method, names))
-    if isinstance(batch, Images):
-        x = batch.x[:64]
-        if isinstance(method, Reconstructs):
-            figures.draw("reconstructions", lambda: reconstructed(method, x))
-        if isinstance(method, Decodes):
-            figures.draw("interpolation", lambda: interpolated(method, batch))
-        if isinstance(method, Encodes) and not isinstance(method, Reconstructs):
-            figures.draw("neighbors", lambda: neighbors(method, x))
-        if isinstance(method, DrawsFigures):
-            figures.draw("the method's own", lambda: show(method, x, figures))
-    if isinstance(batch, Unpaired | Paired):
-        a, b = batch.a[:16], batch.b[:16]
-        there = method.translate if isinstance(method, Translates) else None
-        back = method.translate_back if isinstance(method, TranslatesBack) else None
-        if there:
-            figures.draw("a_to_b", lambda: translated(a, there, back, ("a", "to b")))
-        if back:
-            figures.draw("b_to_a", lambda: translated(b, back, there, ("b", "to a")))
+        figures.draw("classes", lambda: of_classes(method, getattr(data, "class_names", ())))
     return figures
 
 
@@ -237,17 +244,6 @@ def banded(rows: dict[str, Tensor], columns: int = 8, side: int = 128) -> Image.
     laid = pairs(*rows.values(), columns=columns)
     columns = min(columns, len(next(iter(rows.values()))))
     return grid(laid, columns, side=side, rows=list(rows) * math.ceil(len(laid) / columns / len(rows)))
-
-
-def inverts(method: Any) -> bool:
-    """Whether `decode` takes what `encode` gives: an encoder beside a generator need not be its inverse."""
-    return isinstance(method, Encodes) and isinstance(method, Decodes) and isinstance(method, Reconstructs)
-
-
-@torch.no_grad()
-def code_width(method: Any, shape: Sequence[int]) -> int:
-    """Numbers of an image's code. The method, which encodes, is in evaluation mode."""
-    return method.encode(torch.zeros(1, *shape, device=method.device)).shape[1]
 
 
 def corner_codes(method: Any, batch: Images) -> Tensor | None:

@@ -20,8 +20,11 @@ WIDEST = 1600  # pixels of a strip
 
 
 @torch.no_grad()
-def draw_points(method: Any, data: Any) -> FigureSet:
-    """`density`, of a method that samples points on a line or in the plane; of more dimensions, the first two."""
+def draw_points(method: Any, batch: Any, data: Any) -> FigureSet:
+    """`density`, of a method that samples points on a line or in the plane; of more dimensions, the first two.
+
+    batch is not looked at: the density is held against that of data.source.
+    """
     figures = FigureSet()
     if isinstance(method, Samples):
         figures.draw("density", lambda: density(method, data.source))

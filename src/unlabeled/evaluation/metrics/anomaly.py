@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from unlabeled.batches import Images
 from unlabeled.capabilities import BoundsLikelihood, Encodes, Reconstructs
 from unlabeled.errors import UserError
 from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.metrics.likelihood import bounds
+from unlabeled.evaluation.study import Study
 
 NEAREST = 2  # Bergman et al. 2020, section 4: k = 2
 
@@ -24,18 +24,18 @@ class Anomaly:
       https://arxiv.org/abs/2002.10445, section 3. Beside every number stands the same on raw pixels.
     """
 
-    def applies(self, study: Any) -> bool:
-        one_class = study.data.batch is Images and getattr(study.data, "class_subset", None) is not None
+    def applies(self, study: Study) -> bool:
+        one_class = study.kind.raw is not None and getattr(study.data, "class_subset", None) is not None
         return one_class and bool(kinds(study.method))
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         found = scores(study)
         raw = study.raw("train"), study.raw(study.split)
         if not study.is_main:
             return []
-        known = raw[1].y >= 0
-        normal = [study.class_names[c] if c < len(study.class_names) else c for c in study.data.class_subset]
-        anomalous = ~torch.isin(raw[1].y, torch.tensor(study.data.class_subset))[known]
+        known, chosen = raw[1].y >= 0, tuple(getattr(study.data, "class_subset", ()))
+        normal = [study.class_names[c] if c < len(study.class_names) else c for c in chosen]
+        anomalous = ~torch.isin(raw[1].y, torch.tensor(chosen))[known]
         if anomalous.all() or not anomalous.any():
             classes = ", ".join(map(str, normal))
             study.notes.append(
@@ -49,7 +49,7 @@ class Anomaly:
             "anomalies": int(anomalous.sum()),
             "normal_classes": normal,
             "train_images": len(raw[0].h),
-            "baseline": "neighbors of raw pixels",
+            "baseline": f"neighbors of {study.kind.raw_name}",
         }
         numbers = []
         baseline = ranks(anomalous, distances(raw[0].h, raw[1].h)[known])
@@ -73,7 +73,7 @@ class Ranking(NamedTuple):
     score: Tensor  # (N,), of `study.chosen(study.split)`
 
 
-def ranked(study: Any, n: int = 16) -> dict[str, Ranking]:
+def ranked(study: Study, n: int = 16) -> dict[str, Ranking]:
     """The most and the least anomalous images of the scored split, by each kind of score; whatever training saw.
 
     Every process calls it; the leader alone gets what it asks for.
@@ -92,7 +92,7 @@ def kinds(method: Any) -> list[str]:
     return [kind for kind, capability in needs.items() if isinstance(method, capability)]
 
 
-def scores(study: Any) -> dict[str, Tensor]:
+def scores(study: Study) -> dict[str, Tensor]:
     """Of the chosen rows of the scored split, (N,) float64 for each kind, higher for anomalies; {} on followers."""
     method, table, rows = study.method, study.table(study.split), study.chosen(study.split)
 

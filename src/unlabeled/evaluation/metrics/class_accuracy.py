@@ -1,15 +1,14 @@
 """Whether a method draws the class that it is asked for."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from unlabeled.batches import Images, to_uint8
+from unlabeled.batches import to_uint8
 from unlabeled.capabilities import SamplesClasses
 from unlabeled.evaluation.metric import Metric, error_of_share
 from unlabeled.evaluation.metrics.distribution import LIMIT, images
 from unlabeled.evaluation.stats.linear import percent
+from unlabeled.evaluation.study import Study
 
 
 class ClassAccuracy:
@@ -20,18 +19,21 @@ class ClassAccuracy:
     class. One image of each class is enough for 100 %: it tells nothing of variety, which recall and coverage do.
     """
 
-    def applies(self, study: Any) -> bool:
-        if study.extractor is None or study.data.batch is not Images or not isinstance(study.method, SamplesClasses):
+    def applies(self, study: Study) -> bool:
+        if study.extractor is None or not (study.kind.single and study.kind.visual):
             return False
-        return study.extractor.classes == study.method.classes
+        return isinstance(study.method, SamplesClasses) and study.extractor.classes == study.method.classes
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         extractor, method, table = study.extractor, study.method, study.table(study.split)
+        assert extractor is not None
         kinds = method.labels.seen.cpu()
         n = min(images(study, study.split).n, LIMIT) if study.samples is None else study.samples
 
         def named(x: Tensor) -> Tensor:
-            return extractor(to_uint8(x.to(study.device)))[1].argmax(1)
+            logits = extractor(to_uint8(x.to(study.device)))[1]
+            assert logits is not None
+            return logits.argmax(1)
 
         def drawn(index: Tensor) -> tuple[Tensor, ...]:
             y = kinds[(index[0] + torch.arange(study.block)) % len(kinds)]  # a whole block, whatever n is

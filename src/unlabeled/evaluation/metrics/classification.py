@@ -1,22 +1,21 @@
 """How often a method that classifies is right."""
 
-from typing import Any
-
 from torch import Tensor
 
 from unlabeled.capabilities import Classifies
 from unlabeled.evaluation.metric import Metric, error_of_share
 from unlabeled.evaluation.metrics.probe import classified
 from unlabeled.evaluation.stats.linear import percent
+from unlabeled.evaluation.study import Study
 
 
 class Classification:
     """accuracy and error in % of the scored split's images with a class, each beside the most common class's."""
 
-    def applies(self, study: Any) -> bool:
+    def applies(self, study: Study) -> bool:
         return isinstance(study.method, Classifies) and classified(study.data)
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         table = study.table(study.split)
 
         def work(index: Tensor) -> tuple[Tensor, ...]:

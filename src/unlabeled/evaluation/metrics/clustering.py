@@ -1,7 +1,5 @@
 """Whether the codes fall into clusters that are the classes, though no label was used."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,6 +10,7 @@ from unlabeled.evaluation.features.split import Features
 from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.metrics.probe import MOST_CLASSES, classified
 from unlabeled.evaluation.stats.fits import quiet
+from unlabeled.evaluation.study import Study
 from unlabeled.seeding import mix
 
 NAMES = ("kmeans_accuracy", "nmi", "ari")  # of k-means
@@ -30,10 +29,10 @@ class Clustering:
     def __init__(self, n_init: int = 10):  # of k-means, of which the tightest counts
         self.n_init = n_init
 
-    def applies(self, study: Any) -> bool:
+    def applies(self, study: Study) -> bool:
         return isinstance(study.method, Encodes) and classified(study.data)
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         settings = {"n_init": self.n_init, "version": 1}
         raw = cached(study, "clustering", [study.split], settings, lambda: self.scores(study, study.raw(study.split)))
         codes = study.codes(study.split)
@@ -47,13 +46,18 @@ class Clustering:
                 "images of two classes"
             )
             return []
-        if ours["clusters"] < study.data.classes:
+        if ours["clusters"] < study.classes:
             study.notes.append(
-                f"k-means found {ours['clusters']} of {study.data.classes} clusters: the codes of the "
+                f"k-means found {ours['clusters']} of {study.classes} clusters: the codes of the "
                 f"{study.split} images take no more values than that"
             )
-        facts = {"split": study.split, "images": int((codes.y >= 0).sum()), "clusters": study.data.classes}
-        facts |= {"n_init": self.n_init, "seed": study.seed, "dimension": codes.h.shape[1], "baseline": "raw pixels"}
+        facts = {"split": study.split, "images": int((codes.y >= 0).sum()), "clusters": study.classes}
+        facts |= {
+            "n_init": self.n_init,
+            "seed": study.seed,
+            "dimension": codes.h.shape[1],
+            "baseline": study.kind.raw_name,
+        }
         numbers = [
             Metric(name, ours[name], unit, "higher", facts | {"baseline_value": raw[name]})
             for name, unit in zip(NAMES, UNITS, strict=True)
@@ -63,20 +67,20 @@ class Clustering:
         known = own.y >= 0
         found = agreement(own.h[known][:, 0].long().numpy(), own.y[known].numpy())
         facts = {"split": study.split, "images": int(known.sum()), "clusters": study.method.clusters}
-        facts |= {"baseline": "k-means on raw pixels"}
+        facts |= {"baseline": f"k-means on {study.kind.raw_name}"}
         return numbers + [
             Metric(name, value, unit, "higher", facts | {"baseline_value": raw[of_pixels]})
             for name, value, unit, of_pixels in zip(OWN, found, UNITS, NAMES, strict=True)
         ]
 
-    def assigned(self, study: Any) -> Features:
+    def assigned(self, study: Study) -> Features:
         """The method's own clusters of the same rows, as features of one column."""
         return study.features(lambda x: study.method.assign(x)[:, None], study.split, f"clustering {study.split}")
 
-    def scores(self, study: Any, features: Features) -> dict[str, float]:
+    def scores(self, study: Study, features: Features) -> dict[str, float]:
         """The leader's, and how many clusters were found; empty where there is nothing to cluster."""
         known = features.y >= 0
-        h, y, classes = features.h[known], features.y[known].numpy(), study.data.classes
+        h, y, classes = features.h[known], features.y[known].numpy(), study.classes
         if not study.is_main or len(y) <= classes or classes > MOST_CLASSES or len(np.unique(y)) < 2:
             return {}
         from sklearn.cluster import KMeans

@@ -23,6 +23,7 @@ from unlabeled.evaluation.stats.neighbors import (
     subsets,
     within,
 )
+from unlabeled.evaluation.study import Study
 
 COMPARED = 10_000  # features of each set that distances are taken between
 SEARCHED = 60_000  # images of the reference among which the nearest of a sample is looked for
@@ -30,8 +31,6 @@ SEARCHED = 60_000  # images of the reference among which the nearest of a sample
 PAIRWISE = ("kid", "precision", "recall", "density", "coverage", "memorization")
 METRICS = ("fid", "inception_score", *PAIRWISE)
 LOWER = ("fid", "kid")
-
-NEAREST = ("nearest",)  # study.once(NEAREST, lambda: None) gives `Nearest` to whoever draws it, on the leader
 
 
 class Nearest(NamedTuple):
@@ -53,7 +52,7 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    study: Any,
+    study: Study,
     generated: Stream,
     reference: Stream,  # real images
     floor: Stream | None = None,  # real images that the reference does not hold; None: a part of it against the rest
@@ -72,6 +71,7 @@ def compare(
     if floor is not None and floor.n < 2:
         floor = None
     extractor = study.extractor
+    assert extractor is not None
     chosen = list(METRICS if metrics is None else metrics)
     if "inception_score" in chosen and not extractor.classes:
         if metrics is not None:
@@ -101,7 +101,7 @@ def compare(
         samples = seen["generated"].first  # type: ignore[union-attr]
         rows = ours.nearest[: len(samples)]
         neighbors = quantised(reference.images(rows), reference.name, 0).cpu()
-        study.once(NEAREST, lambda: Nearest(samples, neighbors, rows, ours.distance[: len(samples)].sqrt()))
+        study.nearest = Nearest(samples, neighbors, rows, ours.distance[: len(samples)].sqrt())
 
     shared = {
         "split": study.split,
@@ -150,7 +150,9 @@ def compare(
     return numbers
 
 
-def judge(study: Any, others: dict[str, Extraction], real: Extraction, metrics: Sequence[str]) -> dict[str, Comparison]:
+def judge(
+    study: Study, others: dict[str, Extraction], real: Extraction, metrics: Sequence[str]
+) -> dict[str, Comparison]:
     """Each role's images against the real ones. What the real ones say about themselves is found once for all."""
     nothing = torch.zeros(0)
     found = {role: Comparison({}, {}, nothing, nothing) for role in others}

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlabeled.batches import Images
 from unlabeled.capabilities import Encodes
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features.split import Features
 from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.stats.fits import quiet
+from unlabeled.evaluation.study import Study
 from unlabeled.seeding import mix
 
 Codes = np.ndarray  # (N, D) float64
@@ -51,11 +51,11 @@ class Disentanglement:
         self.train_votes, self.test_votes, self.vote_images = train_votes, test_votes, vote_images
         self.dead, self.widest = dead, widest
 
-    def applies(self, study: Any) -> bool:
-        data = study.data
-        return isinstance(study.method, Encodes) and data.batch is Images and bool(getattr(data, "factors", None))
+    def applies(self, study: Study) -> bool:
+        probed = isinstance(study.method, Encodes) and study.kind.raw is not None
+        return probed and bool(getattr(study.data, "factors", None))
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         codes = study.codes(study.split)
         beside = None
         if study.untrained is not None:
@@ -67,6 +67,7 @@ class Disentanglement:
         if len(varying) < 2 or not len(test):
             study.notes.append(f"disentanglement is left out: the {study.split} split varies in fewer than two factors")
             return []
+        names = list(getattr(study.data, "factors", ()))
         dimension = codes.h.shape[1]
         if dimension > self.widest:
             study.notes.append(
@@ -77,7 +78,7 @@ class Disentanglement:
         theirs = self.scores(beside, train, test, varying, study.seed) if beside is not None else {}
         shared: dict[str, Any] = {
             "split": study.split,
-            "factors": [list(study.data.factors)[j] for j in varying],
+            "factors": [names[j] for j in varying],
             "dimension": dimension,
             "seed": study.seed,
         }

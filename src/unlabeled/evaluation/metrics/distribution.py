@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unlabeled.batches import Images, Paired, Unpaired
 from unlabeled.capabilities import Reconstructs, Samples, Translates, TranslatesBack
 from unlabeled.errors import UserError, nearest
 from unlabeled.evaluation.features.extraction import Stream, subset
 from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.metrics.comparison import METRICS, compare
+from unlabeled.evaluation.study import Study
 
 LIMIT = 10_000  # images that are drawn, where nothing else is said
 CLOSENESS = ("fid", "kid", "precision", "recall", "density", "coverage")  # of a translation
@@ -32,17 +32,15 @@ class Distribution:
                 raise UserError(f"evaluation.evaluators.distribution.metrics: {name}: {nearest(name, METRICS)}")
         self.metrics, self.reference = metrics, reference
 
-    def applies(self, study: Any) -> bool:
-        if study.extractor is None:
+    def applies(self, study: Study) -> bool:
+        if study.extractor is None or not study.kind.visual:
             return False
-        if study.data.batch is Images:
-            return isinstance(study.method, Samples | Reconstructs)
-        return study.data.batch in (Unpaired, Paired) and isinstance(study.method, Translates)
+        return isinstance(study.method, Samples | Reconstructs if study.kind.single else Translates)
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         method, split, reference = study.method, study.split, self.reference
         numbers: list[Metric] = []
-        if study.data.batch is Images:
+        if study.kind.single:
             n = min(images(study, split).n, LIMIT) if study.samples is None else study.samples
             if isinstance(method, Samples):
                 real, floor = images(study, reference), self.floor(study, n)
@@ -66,13 +64,19 @@ class Distribution:
                 numbers += measured(study, given, real, floor, prefix, chosen, unchanged=source)
         return numbers
 
-    def floor(self, study: Any, n: int, split: str | None = None, domain: str = "x") -> Stream | None:
+    def floor(self, study: Study, n: int, split: str | None = None, domain: str = "x") -> Stream | None:
         """As many real images that the reference does not hold."""
         return None if study.split == self.reference else images(study, split or study.split, domain, n)
 
 
 def measured(
-    study: Any, generated: Stream, reference: Stream, floor: Stream | None, prefix: str = "", *metrics: Any, **more: Any
+    study: Study,
+    generated: Stream,
+    reference: Stream,
+    floor: Stream | None,
+    prefix: str = "",
+    *metrics: Any,
+    **more: Any,
 ) -> list[Metric]:
     """`compare`, where there are images enough; else a note."""
     few = next((stream for stream in (generated, reference) if stream.n < 2), None)
@@ -90,15 +94,15 @@ class Folders:
     def __init__(self, table: Any, metrics: Sequence[str] | None = None):
         self.table, self.metrics = table, metrics  # table: len, and `batch(index)` of `Images`
 
-    def applies(self, study: Any) -> bool:
+    def applies(self, study: Study) -> bool:
         return study.extractor is not None
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         samples = Stream("samples", len(self.table), lambda index: self.table.batch(index).x)
         return compare(study, samples, images(study, study.split), metrics=self.metrics)
 
 
-def images(study: Any, split: str, domain: str = "x", n: int | None = None) -> Stream:
+def images(study: Study, split: str, domain: str = "x", n: int | None = None) -> Stream:
     """Real images of a split: all, or n of them that the seed draws. domain: the batch's field.
 
     Of a method that was trained on some classes alone, the images of these classes.
@@ -120,11 +124,11 @@ def images(study: Any, split: str, domain: str = "x", n: int | None = None) -> S
     return Stream(name, len(chosen), lambda index: getattr(table.batch(chosen[index]), domain), key)
 
 
-def drawn(study: Any, n: int) -> Stream:
+def drawn(study: Study, n: int) -> Stream:
     """Samples; whole blocks are drawn and cut, so that the first are the same whatever n is."""
     return Stream("samples", n, lambda index: study.method.sample(study.block)[: len(index)])
 
 
-def changed(study: Any, source: Stream, what: str, work: Callable[[Tensor], Tensor]) -> Stream:
+def changed(study: Study, source: Stream, what: str, work: Callable[[Tensor], Tensor]) -> Stream:
     """What a method makes of each image."""
     return Stream(f"{what} of {source.name}", source.n, lambda index: work(source.images(index).to(study.device)))

@@ -15,6 +15,7 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.metrics.probe import balanced, classified, named
 from unlabeled.evaluation.stats.linear import percent
+from unlabeled.evaluation.study import Study
 from unlabeled.seeding import mix, seed_noise
 
 
@@ -49,10 +50,10 @@ class FineTune:
         if not self.labels or min(self.labels) <= 0 or min(epochs, batches, batch_size) < 1:
             raise UserError("finetune: labels must be above 0, and epochs, batches and batch_size at least 1")
 
-    def applies(self, study: Any) -> bool:
+    def applies(self, study: Study) -> bool:
         return isinstance(study.method, Encodes) and classified(study.data)
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         if study.split != "test":
             raise UserError(f"evaluation.split={study.split}: fine-tuning learns on train and val: say test")
         if not study.is_main:
@@ -69,9 +70,9 @@ class FineTune:
             return []
         return [self.number(study, share, rows) for share, rows in shares.items() if len(rows)]
 
-    def rows(self, study: Any, share: float) -> Tensor:
+    def rows(self, study: Study, share: float) -> Tensor:
         """Which training images it learns from; none, and a note, where they are fewer than the classes."""
-        table, classes = study.table("train"), study.data.classes
+        table, classes = study.table("train"), study.classes
         rows = known(table)
         if share == 1:
             return rows
@@ -81,7 +82,7 @@ class FineTune:
             study.notes.append(f"no {name_of(share)}: that is less than an image for each of the {classes} classes")
         return part
 
-    def number(self, study: Any, share: float, rows: Tensor) -> Metric:
+    def number(self, study: Study, share: float, rows: Tensor) -> Metric:
         title = f"{name_of(share)}, from"
         ours = self.tune(study, copy.deepcopy(study.method), rows, f"{title} the checkpoint")
         facts = {
@@ -103,13 +104,13 @@ class FineTune:
             facts |= {"baseline": "from scratch", "baseline_value": scratch.accuracy, "baseline_epoch": scratch.epoch}
         return Metric(name_of(share), ours.accuracy, "%", "higher", facts)
 
-    def tune(self, study: Any, method: Any, rows: Tensor, title: str) -> Tuned:
+    def tune(self, study: Study, method: Any, rows: Tensor, title: str) -> Tuned:
         """Trains `method`, which is the caller's to give away."""
         table, device = study.table("train"), study.device
         seed_noise(study.seed, 8)
         with torch.enable_grad():
             dimension = method.encode(table.batch(rows[:1]).x.to(device)).shape[1]
-            head = nn.Linear(dimension, study.data.classes, device=device)
+            head = nn.Linear(dimension, study.classes, device=device)
             network = nn.ModuleDict({"method": method.requires_grad_(True), "head": head})
             optimizer = torch.optim.AdamW(network.parameters(), self.lr, weight_decay=self.weight_decay)
             batches = max(self.batches, len(rows) // self.batch_size)
@@ -144,7 +145,7 @@ class FineTune:
 
 
 @torch.no_grad()
-def accuracy(study: Any, split: str, network: nn.ModuleDict) -> float:
+def accuracy(study: Study, split: str, network: nn.ModuleDict) -> float:
     """% of a split's labelled images."""
     network.eval()
     table = study.table(split)

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unlabeled.batches import Images
 from unlabeled.capabilities import BoundsLikelihood, ElboTerms, Encodes, ReadsProbabilities, WeighsSamples
 from unlabeled.errors import UserError
 from unlabeled.evaluation.metric import Metric, standard_error
+from unlabeled.evaluation.study import Study
 
 GREY = "grey pixels are read as probabilities of white, so that this is not the likelihood of an image"
 ACTIVE = 0.01  # variance of its posterior mean over images above which a unit is active
@@ -40,10 +40,10 @@ class Likelihood:
             raise UserError(f"likelihood: num_samples={num_samples}, images={images}: each is at least 1")
         self.num_samples, self.images = num_samples, images
 
-    def applies(self, study: Any) -> bool:
-        return isinstance(study.method, BoundsLikelihood) and study.data.batch is Images
+    def applies(self, study: Study) -> bool:
+        return isinstance(study.method, BoundsLikelihood) and study.kind.single and study.kind.visual
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         method = study.method
         bound, *terms = bounds(study)
         weighted = self.weighted(study) if isinstance(method, WeighsSamples) else None
@@ -77,11 +77,11 @@ class Likelihood:
             "model.likelihood.binarisation=dynamic or threshold, or with another likelihood"
         )
         return [
-            qualified(number, highest, math.prod(study.data.shape)) if number.name in told else number
+            qualified(number, highest, study.kind.size(study.data.shape)) if number.name in told else number
             for number in numbers
         ]
 
-    def weighted(self, study: Any) -> tuple[Tensor, Tensor]:
+    def weighted(self, study: Study) -> tuple[Tensor, Tensor]:
         """The importance-weighted bound of `images` images and the ELBO of the same draws, each (N,), float64."""
         method, table = study.method, study.table(study.split)
         n = min(self.images, len(table))
@@ -97,7 +97,7 @@ class Likelihood:
         return bound, elbo
 
 
-def bounds(study: Any) -> tuple[Tensor, ...]:
+def bounds(study: Study) -> tuple[Tensor, ...]:
     """The bound of each image of the scored split and, where the method has them, its two terms: (N,), float64."""
     method, table = study.method, study.table(study.split)
 
@@ -112,7 +112,7 @@ def bounds(study: Any) -> tuple[Tensor, ...]:
     return found
 
 
-def highest_possible(study: Any) -> float | None:
+def highest_possible(study: Study) -> float | None:
     """The mean over the scored split that no model exceeds, in nats, where the likelihood takes grey for a probability.
 
     None where it does not, or where no image is grey: then the numbers are likelihoods.
@@ -142,9 +142,9 @@ def log_weights(method: WeighsSamples, x: Tensor, num_samples: int, values: int 
     return torch.cat([method.log_weights(x, count).cpu().double() for count in counts])
 
 
-def in_both_units(study: Any, names: tuple[str, str], bound: Tensor, elbo: Tensor | None = None) -> list[Metric]:
+def in_both_units(study: Study, names: tuple[str, str], bound: Tensor, elbo: Tensor | None = None) -> list[Metric]:
     """A bound (N,) in nats and in bits/dim, beside the ELBO of the same draws."""
-    method, dimensions = study.method, math.prod(study.data.shape)
+    method, dimensions = study.method, study.kind.size(study.data.shape)
     facts = {
         "split": study.split,
         "images": len(bound),

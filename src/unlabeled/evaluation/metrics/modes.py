@@ -1,16 +1,25 @@
 """How much of a mixture a generator has found, where the modes are known."""
 
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from unlabeled.batches import Points
 from unlabeled.capabilities import Samples
 from unlabeled.errors import UserError
 from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.study import Study
 
 WITHIN = 3.0  # standard deviations of its mode: a sample of high quality
+
+
+@runtime_checkable
+class KnownModes(Protocol):
+    """A source of points around known modes."""
+
+    centres: Tensor  # (K, D)
+    deviation: Tensor  # (K,)
+    weights: Tensor  # (K,), of sum 1
 
 
 class Modes:
@@ -30,10 +39,10 @@ class Modes:
             raise UserError(f"evaluation.evaluators.modes.samples={samples}: 1 or more")
         self.samples = samples
 
-    def applies(self, study: Any) -> bool:
-        return study.data.batch is Points and isinstance(study.method, Samples)
+    def applies(self, study: Study) -> bool:
+        return isinstance(study.data.source, KnownModes) and isinstance(study.method, Samples)
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         n = study.samples or self.samples
         mixture = study.data.source
 
@@ -60,7 +69,7 @@ class Modes:
         ]
 
 
-def counted(x: Tensor, mixture: Any) -> dict[str, float]:
+def counted(x: Tensor, mixture: KnownModes) -> dict[str, float]:
     """The three numbers of points x (N, D). What is not finite is of no mode."""
     away = torch.cdist(x.double(), mixture.centres.double()) / mixture.deviation.double()  # (N, K)
     distance, mode = away.nan_to_num(torch.inf).min(1)

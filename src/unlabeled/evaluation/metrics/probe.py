@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from unlabeled.batches import Images
 from unlabeled.capabilities import Encodes, IntermediateFeatures
 from unlabeled.errors import UserError
 from unlabeled.evaluation.cache import cached
 from unlabeled.evaluation.features.split import Features
+from unlabeled.evaluation.kinds import Data, kind_of
 from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.stats.linear import fit_logistic, fit_ridge, percent
+from unlabeled.evaluation.study import Study
 from unlabeled.seeding import mix
 
 RIDGE = tuple(float(f"{10 ** (i / 2):.3g}") for i in range(-10, 5))  # 1e-5 to 1e2
@@ -54,11 +55,11 @@ class Probe:
         if not all(0 < share < 1 for share in [held_out, *self.labels]):
             raise UserError(f"probe.labels={self.labels}, probe.held_out={held_out}: shares between 0 and 1")
 
-    def applies(self, study: Any) -> bool:
-        """Where the method encodes images; a note says why those without a class each are not probed."""
-        return isinstance(study.method, Encodes) and any(one.data.batch is Images for one in sites(study))
+    def applies(self, study: Study) -> bool:
+        """Also to examples without a class each, which are not probed: a note says why."""
+        return isinstance(study.method, Encodes) and any(one.kind.raw is not None for one in sites(study))
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         numbers = []
         for one in sites(study):
             known = len(one.notes)
@@ -71,7 +72,7 @@ class Probe:
             numbers += found
         return numbers
 
-    def numbers(self, study: Any) -> list[Metric]:
+    def numbers(self, study: Study) -> list[Metric]:
         """Of one data set."""
         if study.split == "train":
             study.notes.append("probes learn on train, and are not scored there: say evaluation.split=test")
@@ -95,7 +96,7 @@ class Probe:
             study.notes.append(f"probes need labelled train images of two classes, and labelled {study.split} images")
             return []
         facts = {"split": study.split, "images": len(test.y), "train_images_of": len(study.table("train"))}
-        facts |= {"seed": study.seed, "baseline": "raw pixels"}
+        facts |= {"seed": study.seed, "baseline": study.kind.raw_name}
         numbers = []
         for stage, features in codes.items():
             before: Scores = {}
@@ -112,17 +113,17 @@ class Probe:
         self.tell(study, len(train.y))
         return numbers
 
-    def raw(self, study: Any) -> Scores:
+    def raw(self, study: Study) -> Scores:
         features = [study.raw(split) for split in ("train", study.split)]
         return self.scores(study, features, False) if study.is_main else {}
 
-    def scores(self, study: Any, features: Sequence[Features], brief: bool) -> Scores:
+    def scores(self, study: Study, features: Sequence[Features], brief: bool) -> Scores:
         """Every probe of one kind of features; `brief`: without logistic regressions."""
         train, test = labelled(features)
         if len(train.y.unique()) < 2 or not len(test.y):
             return {}
         found: Scores = {}
-        classes, n = study.data.classes, len(train.y)
+        classes, n = study.classes, len(train.y)
 
         def score(name: str, predicted: Tensor, how: dict[str, Any]) -> None:
             found[name] = (percent(predicted == test.y), {"dimension": train.h.shape[1], "train_images": n} | how)
@@ -147,9 +148,9 @@ class Probe:
             score("linear_accuracy" + named(share), logistic.predict(test.h), logistic.facts)
         return found
 
-    def tell(self, study: Any, n: int) -> None:
+    def tell(self, study: Study, n: int) -> None:
         """What was left out, and why."""
-        classes = study.data.classes
+        classes = study.classes
         if not self.logistic:
             return
         if classes > MOST_CLASSES:
@@ -161,25 +162,27 @@ class Probe:
                 study.notes.append(f"no linear_accuracy{named(share)}: {some}")
 
 
-def sites(study: Any) -> list[Any]:
+def sites(study: Study) -> list[Study]:
     """The study, and its method's on other data."""
     return [study, study.transfer] if study.transfer else [study]
 
 
-def classified(data: Any) -> bool:
-    return data.batch is Images and (data.classes or 0) > 1
+def classified(data: Data) -> bool:
+    """Whether examples have classes, and raw features to compare codes with."""
+    return kind_of(data.batch).raw is not None and (data.classes or 0) > 1
 
 
-def unclassified(data: Any) -> str:
-    """Why images have no classes to be told apart."""
-    if data.batch is not Images:
-        return "has no single images"
+def unclassified(data: Data) -> str:
+    """Why `classified` is false."""
+    kind = kind_of(data.batch)
+    if not kind.single:
+        return f"has no single {kind.noun}s"
     if getattr(data, "factors", None) or getattr(data, "attributes", None):
-        kind = "factors" if getattr(data, "factors", None) else "attributes"
-        return f"has {kind} and no class for each image"
+        labels = "factors" if getattr(data, "factors", None) else "attributes"
+        return f"has {labels} and no class for each {kind.noun}"
     if data.classes:
-        return "has images of one class only"
-    return "has no class for each image (folders of images, a folder for each class, are classes)"
+        return f"has {kind.noun}s of one class only"
+    return f"has no class for each {kind.noun} (folders of images, a folder for each class, are classes)"
 
 
 def labelled(features: Sequence[Features]) -> list[Features]:
@@ -187,7 +190,7 @@ def labelled(features: Sequence[Features]) -> list[Features]:
     return [Features(f.h[f.y >= 0], f.y[f.y >= 0]) for f in features]
 
 
-def staged(study: Any, method: IntermediateFeatures, splits: Sequence[str]) -> dict[str, list[Features]]:
+def staged(study: Study, method: IntermediateFeatures, splits: Sequence[str]) -> dict[str, list[Features]]:
     """Features of each split after each stage, by the stage's name; all stages in one pass."""
     found: dict[str, list[Features]] = {}
     for split in splits:

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unlabeled.batches import Images, from_uint8, to_uint8
-from unlabeled.capabilities import Reconstructs
-from unlabeled.evaluation.figures.drawing import code_width, inverts
+from unlabeled.batches import from_uint8, to_uint8
+from unlabeled.capabilities import Reconstructs, code_width, inverts
 from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.metrics.similarity import BETTER, UNITS, distances, lpips
+from unlabeled.evaluation.study import Study
 
 
 class Reconstruction:
@@ -26,10 +26,10 @@ class Reconstruction:
     ):
         self.lpips_weights = lpips_weights
 
-    def applies(self, study: Any) -> bool:
-        return isinstance(study.method, Reconstructs) and study.data.batch is Images
+    def applies(self, study: Study) -> bool:
+        return isinstance(study.method, Reconstructs) and study.kind.single and study.kind.visual
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         table, network = study.table(study.split), lpips(self.lpips_weights, study)
         total = torch.zeros(study.data.shape, dtype=torch.float64)
 
@@ -64,7 +64,7 @@ class Reconstruction:
             if name != "mae"
         ]
         if inverts(study.method):
-            width = code_width(study.method, study.data.shape)
+            width = code_width(study.method, table.batch(torch.arange(1)).x.to(study.device))
             size = math.prod(study.data.shape)
             facts |= {"image_numbers": size, "code_numbers": width}
             numbers.append(Metric("compression_ratio", size / width, "", None, facts))

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from unlabeled.errors import UserError
+from unlabeled.evaluation.study import Study
 
 UNITS = {"mse": "", "mae": "grey levels of 255", "psnr": "dB", "ssim": "", "lpips": ""}
 BETTER: dict[str, Literal["higher", "lower"]] = {
@@ -99,7 +100,7 @@ class LPIPS:
         return self.network(*seen).flatten().double().cpu()
 
 
-def lpips(weights: str | None, study: Any) -> LPIPS | None:
+def lpips(weights: str | None, study: Study) -> LPIPS | None:
     """LPIPS where its weights are given and images are grey or in colour; else a note of what would bring it."""
     if study.data.shape[0] not in (1, 3):
         return None

@@ -1,13 +1,12 @@
 """How far a translation is from the truth, where that is known, and from its start after there and back."""
 
-from typing import Any
-
 from torch import Tensor
 
-from unlabeled.batches import Paired, Unpaired
+from unlabeled.batches import Paired
 from unlabeled.capabilities import Translates, TranslatesBack
 from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.metrics.similarity import BETTER, UNITS, distances, lpips
+from unlabeled.evaluation.study import Study
 
 
 class Translation:
@@ -22,12 +21,12 @@ class Translation:
     ):
         self.lpips_weights = lpips_weights
 
-    def applies(self, study: Any) -> bool:
-        if not isinstance(study.method, Translates) or study.data.batch not in (Unpaired, Paired):
+    def applies(self, study: Study) -> bool:
+        if not isinstance(study.method, Translates) or study.kind.single or not study.kind.visual:
             return False
         return pairs_known(study) or isinstance(study.method, TranslatesBack)
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         method, table = study.method, study.table(study.split)
         network = lpips(self.lpips_weights, study)
         pairs, both_ways = pairs_known(study), isinstance(method, TranslatesBack)
@@ -82,6 +81,7 @@ class Translation:
         return numbers
 
 
-def pairs_known(study: Any) -> bool:
+def pairs_known(study: Study) -> bool:
     """Unpaired data know pairs of val and test at most."""
-    return study.data.batch is Paired or (study.split != "train" and study.data.pairs_known)
+    known = getattr(study.data, "pairs_known", False)
+    return known and (study.split != "train" or study.data.batch is Paired)

@@ -8,10 +8,10 @@ from lightning import Callback, Trainer
 from lightning.pytorch.utilities import move_data_to_device
 
 from unlabeled.capabilities import Samples
+from unlabeled.evaluation.figures import captions
 from unlabeled.evaluation.figures.drawing import FigureSet, grid, titled
 from unlabeled.evaluation.figures.points import strip
 from unlabeled.evaluation.kinds import kind_of
-from unlabeled.evaluation.report.verdicts import heading
 from unlabeled.loggers.actions import picture, table
 from unlabeled.seeding import seed_noise
 
@@ -57,7 +57,7 @@ class Pictures(Callback):
             history = self.folder / "history" / name
             history.mkdir(parents=True, exist_ok=True)
             image.save(history / f"batch-{done:06d}.png")
-            image = titled(image, f"{heading(name)}: {self.folder.parent.name}, batch {done:,}")
+            image = titled(image, f"{captions.title(name)}: {self.folder.parent.name}, batch {done:,}")
             image.save(self.folder / f"{name}.png")
             for logger in trainer.loggers:
                 picture(logger, name, image, done)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -34,12 +34,21 @@ def error_of_share(percent: float, n: int) -> dict[str, Any]:
     return {"standard_error": math.sqrt(percent * (100 - percent) / n)}
 
 
+class Headline(NamedTuple):
+    """A number among the first that a report shows."""
+
+    rank: int  # among the headlines of all evaluators, the lowest first
+    words: str  # what the number is; {generated} and {reference} are the sets of images that it compares
+
+
 class Evaluator(Protocol):
     """A measurement of what the method's capabilities allow. Constructed from plain values (conf/evaluation/).
 
     On several processes all of them call `measure` and make every pass together; the main process alone goes on from
     there: `if not study.is_main: return []`.
     """
+
+    headlines: ClassVar[dict[str, Headline]]  # name, without a bracket behind it -> what a report says of it
 
     def applies(self, study: Study) -> bool:
         """Whether the method has the capabilities, and the data are of the kind."""

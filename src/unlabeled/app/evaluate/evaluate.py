@@ -31,12 +31,13 @@ from unlabeled.app.run.plan import resolve, result_of
 from unlabeled.app.run.secrets import redact
 from unlabeled.distributed.processes import launch
 from unlabeled.errors import UserError, told
+from unlabeled.evaluation.figures import captions
 from unlabeled.evaluation.figures.drawing import FigureSet, curves_svg, titled
 from unlabeled.evaluation.figures.evaluation import draw_figures
 from unlabeled.evaluation.metric import Evaluator, Metric
 from unlabeled.evaluation.ranks import Elsewhere, Ranks
 from unlabeled.evaluation.report.page import render
-from unlabeled.evaluation.report.verdicts import ARROWS, heading
+from unlabeled.evaluation.report.verdicts import ARROWS
 from unlabeled.evaluation.study import Study
 from unlabeled.files import strict, write, write_json
 from unlabeled.seeding import seed_noise
@@ -177,7 +178,7 @@ def kept_pictures(folder: Path, subject: EvaluationTarget, pictures: FigureSet) 
     """Writes the pictures, and gives the run's curves as an <svg>. What fails is a note."""
     metrics, drawn = subject.home / "metrics.csv", list(pictures.items())
     for name, picture in drawn:
-        pictures.draw(name, partial(saved, picture, f"{heading(name)}: {subject.title}", folder / f"{name}.png"))
+        pictures.draw(name, partial(saved, picture, f"{captions.title(name)}: {subject.title}", folder / f"{name}.png"))
     for name in pictures.failed:
         (folder / f"{name}.png").unlink(missing_ok=True)  # an earlier evaluation's
     curves = ""

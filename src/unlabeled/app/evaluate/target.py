@@ -16,6 +16,7 @@ from unlabeled.app.run.checkpoint import load
 from unlabeled.app.run.plan import resolve
 from unlabeled.capabilities import Reconstructs, Samples, Translates
 from unlabeled.errors import UserError, nearest
+from unlabeled.evaluation.metric import Evaluator
 from unlabeled.evaluation.metrics.distribution import Folders
 from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.sampler import give
@@ -25,7 +26,7 @@ from unlabeled.seeding import mix
 
 class EvaluationTarget(NamedTuple):
     study: Study
-    evaluators: dict[str, Any]  # by the names that they have in conf/evaluation
+    evaluators: dict[str, Evaluator]  # by the names that they have in conf/evaluation
     title: str
     run: dict[str, Any]  # the config that it was trained with
     facts: dict[str, Any]  # about the weights, or the folder

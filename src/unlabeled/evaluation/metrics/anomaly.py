@@ -1,13 +1,13 @@
 """How well images of other classes stand out from those that training saw."""
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from unlabeled.capabilities import BoundsLikelihood, Encodes, Reconstructs
 from unlabeled.errors import UserError
-from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.metric import Headline, Metric
 from unlabeled.evaluation.metrics.likelihood import bounds
 from unlabeled.evaluation.study import Study
 
@@ -23,6 +23,10 @@ class Anomaly:
     - neighbors: mean Euclidean distance to the codes of the 2 nearest training images; Bergman et al. 2020,
       https://arxiv.org/abs/2002.10445, section 3. Beside every number stands the same on raw pixels.
     """
+
+    headlines: ClassVar[dict[str, Headline]] = {
+        "anomaly_auroc": Headline(80, "how surely images of unseen classes stand out: 50 is chance"),
+    }
 
     def applies(self, study: Study) -> bool:
         one_class = study.kind.raw is not None and getattr(study.data, "class_subset", None) is not None

@@ -1,11 +1,13 @@
 """Whether a method draws the class that it is asked for."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from unlabeled.batches import to_uint8
 from unlabeled.capabilities import SamplesClasses
-from unlabeled.evaluation.metric import Metric, error_of_share
+from unlabeled.evaluation.metric import Headline, Metric, error_of_share
 from unlabeled.evaluation.metrics.distribution import LIMIT, images
 from unlabeled.evaluation.stats.linear import percent
 from unlabeled.evaluation.study import Study
@@ -18,6 +20,10 @@ class ClassAccuracy:
     that training images have take turns. Beside it, the extractor's accuracy on the scored split's images with a
     class. One image of each class is enough for 100 %: it tells nothing of variety, which recall and coverage do.
     """
+
+    headlines: ClassVar[dict[str, Headline]] = {
+        "sample_accuracy": Headline(160, "drawn images that a classifier assigns to the requested class"),
+    }
 
     def applies(self, study: Study) -> bool:
         if study.extractor is None or not (study.kind.single and study.kind.visual):

@@ -1,9 +1,11 @@
 """How often a method that classifies is right."""
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from unlabeled.capabilities import Classifies
-from unlabeled.evaluation.metric import Metric, error_of_share
+from unlabeled.evaluation.metric import Headline, Metric, error_of_share
 from unlabeled.evaluation.metrics.probe import classified
 from unlabeled.evaluation.stats.linear import percent
 from unlabeled.evaluation.study import Study
@@ -11,6 +13,8 @@ from unlabeled.evaluation.study import Study
 
 class Classification:
     """accuracy and error in % of the scored split's images with a class, each beside the most common class's."""
+
+    headlines: ClassVar[dict[str, Headline]] = {}
 
     def applies(self, study: Study) -> bool:
         return isinstance(study.method, Classifies) and classified(study.data)

@@ -1,5 +1,7 @@
 """Whether the codes fall into clusters that are the classes, though no label was used."""
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch import Tensor
 from unlabeled.capabilities import Clusters, Encodes
 from unlabeled.evaluation.cache import cached
 from unlabeled.evaluation.features.split import Features
-from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.metric import Headline, Metric
 from unlabeled.evaluation.metrics.probe import MOST_CLASSES, classified
 from unlabeled.evaluation.stats.fits import quiet
 from unlabeled.evaluation.study import Study
@@ -25,6 +27,10 @@ class Clustering:
     classes, over the mean of their entropies, 0 to 1. ari: adjusted Rand index, 0 at chance and 1 at most.
     cluster_accuracy, cluster_nmi, cluster_ari: the same of the clusters that the method itself puts images into.
     """
+
+    headlines: ClassVar[dict[str, Headline]] = {
+        "cluster_accuracy": Headline(20, "images whose cluster is matched to their class"),
+    }
 
     def __init__(self, n_init: int = 10):  # of k-means, of which the tightest counts
         self.n_init = n_init

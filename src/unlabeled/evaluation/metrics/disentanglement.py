@@ -10,7 +10,7 @@ then means the same for codes of any unit.
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from unlabeled.capabilities import Encodes
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features.split import Features
-from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.metric import Headline, Metric
 from unlabeled.evaluation.stats.fits import quiet
 from unlabeled.evaluation.study import Study
 from unlabeled.seeding import mix
@@ -31,6 +31,10 @@ Scores = dict[str, tuple[float, str, dict[str, Any]]]  # name -> value, unit, fa
 
 class Disentanglement:
     """MIG, modularity, SAP, DCI and the FactorVAE score, each beside the same network before training."""
+
+    headlines: ClassVar[dict[str, Headline]] = {
+        "mig": Headline(70, "mutual information gap: whether one dimension of a code encodes one factor"),
+    }
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from unlabeled.capabilities import Reconstructs, Samples, Translates, TranslatesBack
 from unlabeled.errors import UserError, nearest
 from unlabeled.evaluation.features.extraction import Stream, subset
-from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.metric import Headline, Metric
 from unlabeled.evaluation.metrics.comparison import METRICS, compare
 from unlabeled.evaluation.study import Study
 
@@ -25,6 +25,13 @@ class Distribution:
     Samples are held against the images of `reference`, and so are translations, to those of their domain. For
     `reconstruction_fid`, the field's rFID, reconstructions are held against the very images that they are of.
     """
+
+    headlines: ClassVar[dict[str, Headline]] = {
+        "fid": Headline(10, "Fréchet distance of {generated} to {reference}"),
+        "translation_fid": Headline(120, "Fréchet distance of {generated} to {reference}"),
+        "precision": Headline(170, "samples that lie among real images"),
+        "recall": Headline(180, "real images that lie among samples"),
+    }
 
     def __init__(self, metrics: Sequence[str] | None = None, reference: str = "train"):
         for name in metrics or ():
@@ -90,6 +97,8 @@ def measured(
 
 class Folders:
     """Somebody's images beside the study's split, which is the reference."""
+
+    headlines: ClassVar[dict[str, Headline]] = Distribution.headlines
 
     def __init__(self, table: Any, metrics: Sequence[str] | None = None):
         self.table, self.metrics = table, metrics  # table: len, and `batch(index)` of `Images`

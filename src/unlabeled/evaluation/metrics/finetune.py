@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from unlabeled.capabilities import Encodes
 from unlabeled.errors import UserError
-from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.metric import Headline, Metric
 from unlabeled.evaluation.metrics.probe import balanced, classified, named
 from unlabeled.evaluation.stats.linear import percent
 from unlabeled.evaluation.study import Study
@@ -32,6 +32,10 @@ class FineTune:
 
     The epoch that is best on val counts, and it alone is scored, once. Beside it the same from untrained weights.
     """
+
+    headlines: ClassVar[dict[str, Headline]] = {
+        "finetune_accuracy": Headline(50, "classes predicted after training end to end with labels"),
+    }
 
     def __init__(
         self,

@@ -2,14 +2,14 @@
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from unlabeled.capabilities import BoundsLikelihood, ElboTerms, Encodes, ReadsProbabilities, WeighsSamples
 from unlabeled.errors import UserError
-from unlabeled.evaluation.metric import Metric, standard_error
+from unlabeled.evaluation.metric import Headline, Metric, standard_error
 from unlabeled.evaluation.study import Study
 
 GREY = "grey pixels are read as probabilities of white, so that this is not the likelihood of an image"
@@ -30,6 +30,12 @@ class Likelihood:
     -(log p(x) / D + log width) / log 2. The facts say how the likelihood reads grey; where it takes grey for a
     probability, none of these numbers is the likelihood of an image, and each says so, beside the highest possible.
     """
+
+    headlines: ClassVar[dict[str, Headline]] = {
+        "iwae_bound": Headline(30, "importance-weighted bound on the log-likelihood of an image"),
+        "log_likelihood_bound": Headline(140, "bound on the log-likelihood of an image"),
+        "bits_per_dim": Headline(150, "bits for each channel of a pixel"),
+    }
 
     def __init__(
         self,

@@ -1,13 +1,13 @@
 """How much of a mixture a generator has found, where the modes are known."""
 
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from unlabeled.capabilities import Samples
 from unlabeled.errors import UserError
-from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.metric import Headline, Metric
 from unlabeled.evaluation.study import Study
 
 WITHIN = 3.0  # standard deviations of its mode: a sample of high quality
@@ -33,6 +33,11 @@ class Modes:
 
     Beside each stands the same of as many points of the scored split.
     """
+
+    headlines: ClassVar[dict[str, Headline]] = {
+        "modes_covered": Headline(90, "modes of the data that samples reach"),
+        "high_quality": Headline(100, "samples that lie on a mode of the data"),
+    }
 
     def __init__(self, samples: int = 2500):
         if samples < 1:

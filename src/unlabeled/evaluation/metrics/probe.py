@@ -6,7 +6,7 @@ the codes of the same network before training.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation.cache import cached
 from unlabeled.evaluation.features.split import Features
 from unlabeled.evaluation.kinds import Data, kind_of
-from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.metric import Headline, Metric
 from unlabeled.evaluation.stats.linear import fit_logistic, fit_ridge, percent
 from unlabeled.evaluation.study import Study
 from unlabeled.seeding import mix
@@ -32,6 +32,11 @@ class Probe:
     """Accuracy in % of nearest neighbors, ridge regression and logistic regression on `encode`'s features; of the
     last also with a share of the labels. Where `study.transfer` is a study of other data, the same there.
     """
+
+    headlines: ClassVar[dict[str, Headline]] = {
+        "linear_accuracy": Headline(40, "classes that a linear classifier predicts from the codes"),
+        "knn_accuracy": Headline(60, "classes that the nearest codes predict"),
+    }
 
     def __init__(
         self,

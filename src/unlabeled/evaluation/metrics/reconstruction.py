@@ -1,14 +1,14 @@
 """How well a method gives back what it is shown."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from unlabeled.batches import from_uint8, to_uint8
 from unlabeled.capabilities import Reconstructs, code_width, inverts
-from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.metric import Headline, Metric
 from unlabeled.evaluation.metrics.similarity import BETTER, UNITS, distances, lpips
 from unlabeled.evaluation.study import Study
 
@@ -19,6 +19,10 @@ class Reconstruction:
     Where the code is what is decoded, compression: numbers of an image over numbers of its code, whatever a number
     takes to store.
     """
+
+    headlines: ClassVar[dict[str, Headline]] = {
+        "reconstruction_psnr": Headline(130, "peak signal-to-noise ratio of reconstructions"),
+    }
 
     def __init__(
         self,

@@ -1,10 +1,12 @@
 """How far a translation is from the truth, where that is known, and from its start after there and back."""
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from unlabeled.batches import Paired
 from unlabeled.capabilities import Translates, TranslatesBack
-from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.metric import Headline, Metric
 from unlabeled.evaluation.metrics.similarity import BETTER, UNITS, distances, lpips
 from unlabeled.evaluation.study import Study
 
@@ -14,6 +16,13 @@ class Translation:
     the baseline of leaving the image as it is. `cycle_a_*` and `cycle_b_*` need no pairs: there and back
     again, against the start. Every number is a mean over images (similarity.py).
     """
+
+    headlines: ClassVar[dict[str, Headline]] = {
+        "translation_ssim": Headline(
+            110, "structural similarity of translations to their true counterparts: 1 is equal"
+        ),
+        "cycle_a_ssim": Headline(190, "structural similarity of images to themselves, there and back: 1 is equal"),
+    }
 
     def __init__(
         self,

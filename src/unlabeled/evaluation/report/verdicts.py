@@ -7,29 +7,6 @@ from typing import Any
 
 ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 
-# The numbers that say most, the first first; a bracket behind them says what they were seen through.
-HEADLINES = {
-    "fid": "Fréchet distance of {generated} to {reference}",
-    "cluster_accuracy": "images whose own cluster tells their class",
-    "iwae_bound": "importance-weighted bound on the log-likelihood of an image",
-    "linear_accuracy": "classes that a linear classifier reads from the codes",
-    "finetune_accuracy": "classes told after training end to end with labels",
-    "knn_accuracy": "classes told by the nearest codes",
-    "mig": "mutual information gap: whether one dimension of a code tells one factor",
-    "anomaly_auroc": "how surely images of unseen classes stand out: 50 is chance",
-    "modes_covered": "modes of the data that samples reach",
-    "high_quality": "samples that lie on a mode of the data",
-    "translation_ssim": "structural similarity of translations to their true counterparts: 1 is the same",
-    "translation_fid": "Fréchet distance of {generated} to {reference}",
-    "reconstruction_psnr": "peak signal-to-noise ratio of reconstructions",
-    "log_likelihood_bound": "bound on the log-likelihood of an image",
-    "bits_per_dim": "bits that a pixel's channel costs",
-    "sample_accuracy": "drawn images that a classifier gives to the class that was asked for",
-    "precision": "samples that lie among real images",
-    "recall": "real images that lie among samples",
-    "cycle_a_ssim": "structural similarity of images to themselves, there and back: 1 is the same",
-}
-
 # What a method worth its training beats; other numbers stand beside for their own sake.
 TO_BEAT = (
     "raw pixels",
@@ -121,7 +98,7 @@ def headline(number: Mapping[str, Any]) -> dict[str, Any]:
         through += f", right on {facts['extractor']['accuracy']:.3g} % of {facts['extractor']['accuracy_on']}"
     return {
         "name": title,
-        "words": plain(title, facts) + (f", seen through {through}" if through else ""),
+        "words": plain(number) + (f", seen through {through}" if through else ""),
         "value": told(number),
         "unit": number["unit"],
         "better": f"{ARROWS[number['better']]} {number['better']} is better" if number["better"] else "",
@@ -130,9 +107,10 @@ def headline(number: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def plain(title: str, facts: Mapping[str, Any]) -> str:
-    """What a number is, in words."""
-    words = HEADLINES.get(title, title.replace("_", " "))
+def plain(number: Mapping[str, Any]) -> str:
+    """What a number is, in words: its evaluator's headline, else its name."""
+    facts = number["facts"]
+    words = (number.get("headline") or {}).get("words") or number["name"].partition("[")[0].replace("_", " ")
     splits = {"train": "training images", "val": "validation images", "test": "test images"}
     split, _, domain = str(facts.get("reference", "")).partition(" ")
     reference = f"{splits.get(split, 'real images')}{f' of domain {domain}' if domain else ''}"
@@ -142,16 +120,10 @@ def plain(title: str, facts: Mapping[str, Any]) -> str:
 
 
 def headlines(numbers: Sequence[Mapping[str, Any]], most: int = 4) -> list[Any]:
-    """The numbers that say most about the model; the first ones where none is known to."""
-    ranks = {name: rank for rank, name in enumerate(HEADLINES)}
-    known = [number for number in numbers if number["name"].split("[")[0] in ranks]
-    known.sort(key=lambda number: ranks[number["name"].split("[")[0]])
+    """The most important numbers, by their evaluators' ranks (metric.Headline); without any, the first ones."""
+    known = [number for number in numbers if number.get("headline")]
+    known.sort(key=lambda number: number["headline"]["rank"])
     first: dict[str, Any] = {}  # of fid[a], fid[b], ... one
     for number in known or numbers:
         first.setdefault(number["name"].split("[")[0], number)
     return list(first.values())[:most]
-
-
-def heading(name: str) -> str:
-    words = {"a_to_b": "a to b", "b_to_a": "b to a", "interpolation": "four corners", "embedding": "map of codes"}
-    return words.get(name, name.replace("_", " "))

@@ -12,8 +12,9 @@ from unlabeled.batches import Images, Unpaired
 from unlabeled.data.kinds.images import ImageTable
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features.split import Features
-from unlabeled.evaluation.metrics.disentanglement import (
-    Disentanglement,
+from unlabeled.evaluation.metrics.disentanglement import Disentanglement
+from unlabeled.evaluation.ranks import Ranks
+from unlabeled.evaluation.stats.disentanglement import (
     binned,
     boosted,
     completeness,
@@ -27,7 +28,6 @@ from unlabeled.evaluation.metrics.disentanglement import (
     separability,
     votes,
 )
-from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.study import Study
 
 COUNTS = (2, 3, 4)

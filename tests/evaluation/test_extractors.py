@@ -111,7 +111,7 @@ def test_a_weights_file_is_opened_safely_and_named_where_it_is_another(inception
     cut.write_bytes(inception_file.read_bytes()[:1000])
     for build in (Inception, DINOv2, CLIP):
         for file, line in (
-            (code, "code.pth holds more than tensors, and is not opened"),
+            (code, "code.pth holds more than tensors and plain values, and is not opened"),
             (text, "text.pth holds more than tensors"),
             (cut, "cut is no whole file of weights"),
             (lists, "lists is no file of weights"),

@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import pickle
-import warnings
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +13,7 @@ from unlabeled.batches import from_uint8
 from unlabeled.capabilities import Classifies, ClassifiesCodes, Encodes
 from unlabeled.errors import UserError
 from unlabeled.nn.backbones.dinov2 import SIDE, SIZES, VisionTransformer
+from unlabeled.nn.pretrained.weights import sha256, tensors
 
 LIKE_TENSORFLOW = "bilinear as TensorFlow 1 does it, without antialiasing"
 
@@ -226,35 +225,6 @@ class Cells:
         mean = adaptive_avg_pool2d(x, self.cells)
         deviation = (adaptive_avg_pool2d(x.square(), self.cells) - mean.square()).clamp(min=0).sqrt()
         return torch.cat([mean.flatten(1), deviation.flatten(1)], 1), None
-
-
-def tensors(file: Path) -> dict[str, Tensor]:
-    """A file of tensors by name, opened so that nothing in it can run. Raises UserError for anything else."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{file} holds more than tensors, and is not opened: it could run code") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        if "TorchScript" in str(error):
-            raise UserError(f"{file} holds a program (TorchScript) that nobody is known to have published") from error
-        raise UserError(f"{file} is no whole file of weights ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{file} is no file of weights: it holds other things than tensors by name")
-    return content
-
-
-def sha256(file: Path) -> str:
-    """Of a file's bytes, as sha256sum says it."""
-    whole = hashlib.sha256()
-    try:
-        with open(file, "rb") as stream:
-            while chunk := stream.read(1 << 20):
-                whole.update(chunk)
-    except OSError as error:
-        raise UserError(f"cannot read {file} ({error.strerror})") from error
-    return whole.hexdigest()
 
 
 def digest(weights: dict[str, Tensor]) -> str:

@@ -1,11 +1,9 @@
-"""Trained networks that no longer learn, as eyes for losses (losses.distance.Perceptual).
+"""Frozen trained networks, for losses on features (losses.distance.Perceptual).
 
-Their weights come from a file when a run begins, and are in every checkpoint of it: opening one needs no second file.
-So a file that is not there is no error until somebody looks through the network.
+Their weights are read from a file when a run begins, and every checkpoint of the run holds them: opening one needs no
+second file. So a missing file is no error until the network is called.
 """
 
-import hashlib
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.errors import UserError
+from unlabeled.nn.pretrained.weights import read, sha256
 
 
 class Frozen(nn.Module):
@@ -68,7 +67,7 @@ class Trained(Frozen):
         self.open()
 
     def read(self, file: Path) -> None:
-        content = opened(file)
+        content = read(file)
         weights = {
             name.removeprefix("encoder."): value
             for name, value in (content.get("state_dict") or {}).items()
@@ -115,12 +114,12 @@ class VGG16(Frozen):
         self.open()
 
     def read(self, file: Path) -> None:
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        found = sha256(file)
         if file.name == self.FILE and not found.startswith(self.DIGEST):
             raise UserError(
                 f"{file} is not what its name says: its sha256 begins with {found[: len(self.DIGEST)]}: fetch it again"
             )
-        content = opened(file)
+        content = read(file)
         wanted = self.features.state_dict()
         weights = {name: content[f"features.{name}"] for name in wanted if f"features.{name}" in content}
         fit(self.features, weights, f"{file} holds no VGG16: give torchvision's {self.FILE}")
@@ -141,21 +140,6 @@ class VGG16(Frozen):
             if i in self.chosen:
                 found.append(x)
         return found
-
-
-def opened(file: Path) -> dict[str, Any]:
-    """A file's tensors and plain values, and nothing that could run."""
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{file} holds more than tensors and plain values, and is not opened: it could run code"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{file} is no whole file of weights ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file} is no file of weights: it holds other things than tensors by name")
-    return content
 
 
 def fit(network: nn.Module, weights: dict[str, Any], complaint: str) -> None:

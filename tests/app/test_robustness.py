@@ -450,7 +450,7 @@ def test_damaged_lines_of_the_csv_are_left_out_and_counted(damage: str, tmp_path
     assert [row["batch"] for row in CSV(tmp_path).rows] == ["5", "15"]
     assert "left out 1 damaged of 3 lines" in capsys.readouterr().err
     log.path.write_bytes(b"\r\n".join([b"batch,tra", *lines[1:]]))
-    with pytest.raises(UserError, match=r"metrics\.csv is damaged: mend its first line"):
+    with pytest.raises(UserError, match=r"metrics\.csv is damaged: repair its first line"):
         CSV(tmp_path)
 
 

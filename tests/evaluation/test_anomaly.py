@@ -227,7 +227,7 @@ def test_nothing_to_tell_apart_is_a_note() -> None:
         of = study(only=only)
         assert measured(of) == {}
         (note,) = of.notes
-        assert f"evaluation.split=test does not hold both images of class {', '.join(map(str, only))} and" in note
+        assert f"evaluation.split=test does not have both images of class {', '.join(map(str, only))} and" in note
 
 
 def test_passes_are_shared() -> None:

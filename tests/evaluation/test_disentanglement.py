@@ -332,7 +332,7 @@ def test_wide_codes_are_spared_what_is_slow() -> None:
     numbers = quick(widest=9).measure(study)
     assert [number.name for number in numbers] == ["mig", "modularity", "factor_vae_score"]
     assert study.notes == [
-        "sap and dci are left out: codes have 10 dimensions, and more than 9 take many minutes; "
+        "no sap and dci: codes have 10 dimensions, and more than 9 take many minutes; "
         "say evaluation.evaluators.disentanglement.widest=10"
     ]
 

@@ -421,7 +421,7 @@ def test_a_distribution_takes_two_images(samples, test, measured):
     found = values(Distribution().measure(s))
     assert {name.partition("[")[0] for name in found} & {"fid", "reconstruction_fid"} == measured
     assert all(np.isfinite(value) for value in found.values())
-    notes = [note for note in s.notes if "takes two images at least, and there is 1 of" in note]
+    notes = [note for note in s.notes if "needs two images at least, and" in note]
     assert len(notes) == 2 - len(measured)
 
 
@@ -716,7 +716,7 @@ def test_images_that_are_none_are_refused():
     slightly = torch.full((1, 1, 8, 8), 0.5)
     slightly[0, 0, 0, 0] = 1.001
     assert quantised(slightly, "samples", 0).max() == 255
-    with pytest.raises(UserError, match=r"1 image\(s\), and a distribution takes at least 2"):
+    with pytest.raises(UserError, match=r"1 image\(s\), and a distribution needs at least 2"):
         compare(s, broken(0.0)._replace(n=1), real)
 
 
@@ -728,7 +728,7 @@ def test_an_extractor_that_does_not_fit_is_told_of():
     blind = study(extractor=Eye(classes=None))
     assert "inception_score[eye]" not in values(Distribution().measure(blind))
     assert len(blind.notes) == 1 and "no inception_score: eye gives no logits" in blind.notes[0]
-    with pytest.raises(UserError, match="inception_score takes the logits of a classifier, and eye has none"):
+    with pytest.raises(UserError, match="inception_score needs the logits of a classifier, and eye has none"):
         Distribution(["inception_score"]).measure(study(extractor=Eye(classes=None)))
     with pytest.raises(UserError, match="did you mean fid"):
         Distribution(["fied"])

@@ -191,7 +191,7 @@ def test_the_config_reads_back() -> None:
 
 def test_an_evaluation_of_nothing_and_of_folders_has_a_page() -> None:
     page = alone(render(content([]), {}))
-    assert "No number applies" in page.text and "None applies" in page.text and "Training" not in page.text
+    assert "No number applies" in page.text and "No picture applies" in page.text and "Training" not in page.text
     provenance = {"samples": "a b", "reference": "c", "evaluation_seed": 3, "names": None}
     folders = {"title": "x & y", "provenance": provenance, "numbers": NUMBERS[:1], "notes": [], "config": {}}
     page = alone(render(folders, {}))

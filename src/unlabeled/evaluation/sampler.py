@@ -1,8 +1,8 @@
-"""A density over the codes of training images, so that methods without a prior generate too.
+"""Densities of the codes of training images, from which methods without a prior sample.
 
 Ghosh et al. 2020, https://arxiv.org/abs/1903.12436, section 4: after training, a density is fitted to the codes, and
-what is decoded of its draws are samples. With one, every method that encodes and decodes has the numbers and pictures
-of methods that sample. Codes are `encode`'s: of a VAE, the posterior's means.
+its decoded draws are samples. So every method that encodes and decodes has the numbers and figures of methods that
+sample. Codes are those of `encode`: of a VAE, the posterior's means.
 """
 
 import copy
@@ -26,11 +26,11 @@ class Sampler(Protocol):
     """Constructed from plain values (conf/evaluation/common.yaml)."""
 
     def fit(self, study: Study) -> tuple[Draw, str]:
-        """How codes are drawn, and that in words. All processes call it together and get the same."""
+        """A function that draws codes, and its description. All processes call it together and get the same."""
 
 
 def give(study: Study, name: str, samplers: dict[str, Sampler]) -> None:
-    """Let the study's method draw its codes from the sampler of this name, and sample what they decode to."""
+    """Let the study's method draw its codes from the sampler of this name, and sample by decoding them."""
     if name == "own":
         return
     if name not in samplers:
@@ -38,7 +38,7 @@ def give(study: Study, name: str, samplers: dict[str, Sampler]) -> None:
     method = study.method
     if not study.kind.single or not inverts(method):
         raise UserError(
-            f"evaluation.sampler={name}: {type(method).__name__} does not decode what it encodes: leave it at own"
+            f"evaluation.sampler={name}: {type(method).__name__} does not decode its own codes: leave it at own"
         )
     draw, study.sampler = samplers[name].fit(study)
     study.method = sampling(method, draw)
@@ -55,16 +55,16 @@ def sampling(method: Any, draw: Draw) -> Any:
 def fewest(h: Tensor) -> None:
     """Raise UserError where codes (N, D) are too few for a density."""
     if len(h) < 2:
-        raise UserError(f"evaluation.sampler: a density takes two train codes at least, and here is {len(h)}")
+        raise UserError(f"evaluation.sampler: a density needs two train codes at least, not {len(h)}")
 
 
 def led(study: Study, work: Callable[[], Any]) -> Any:
-    """What the leader finds, on every process."""
+    """The main process's result, on every process."""
     return study.ranks.gather(work() if study.is_main else None)[0]
 
 
 class Gaussians(NamedTuple):
-    """A mixture."""
+    """A mixture of Gaussians."""
 
     weights: Tensor  # (K,)
     means: Tensor  # (K, D)
@@ -77,12 +77,12 @@ class Gaussians(NamedTuple):
 
 
 def mixture(study: Study, components: int) -> Gaussians:
-    """That of the highest likelihood of the train codes, with full covariances; one Gaussian has their moments."""
+    """The maximum likelihood mixture of the train codes, with full covariances; one Gaussian has their moments."""
     h = study.codes("train").h
     fewest(h)
     if h.shape[1] > WIDEST:
         raise UserError(
-            f"codes of {h.shape[1]} numbers are too wide for full covariances, which take {WIDEST} at most: "
+            f"codes of {h.shape[1]} numbers are too wide for full covariances, at most {WIDEST}: "
             "say evaluation.sampler=flow"
         )
 
@@ -90,7 +90,7 @@ def mixture(study: Study, components: int) -> Gaussians:
         from sklearn.mixture import GaussianMixture
 
         codes = h.double().numpy()
-        floor = 1e-6 * max(float(codes.var(0).mean()), 1e-12)  # to variances: of codes that do not vary too
+        floor = 1e-6 * max(float(codes.var(0).mean()), 1e-12)  # added to variances, for codes that do not vary
         with quiet():
             fitted = GaussianMixture(
                 min(components, len(codes)), reg_covar=floor, random_state=mix(study.seed, 21) % 2**32
@@ -103,9 +103,9 @@ def mixture(study: Study, components: int) -> Gaussians:
 
 
 class StandardNormal:
-    """The prior of a method that has one, N(0, I) of most VAEs; for others a Gaussian with the codes' moments.
+    """The method's prior, N(0, I) for most VAEs; without one, a Gaussian with the moments of the codes.
 
-    So table 1 of Ghosh et al. 2020 has it in its column N.
+    Ghosh et al. 2020, table 1, column N.
     """
 
     def fit(self, study: Study) -> tuple[Draw, str]:
@@ -116,7 +116,7 @@ class StandardNormal:
 
 
 class Mixture:
-    """A mixture of Gaussians with full covariances; Ghosh et al. 2020 take ten."""
+    """A mixture of Gaussians with full covariances; Ghosh et al. 2020 use ten."""
 
     def __init__(self, components: int = 10):
         if components < 1:
@@ -130,10 +130,10 @@ class Mixture:
 
 
 class Posteriors:
-    """A training image is drawn, and a code from its posterior: the aggregated posterior itself.
+    """The aggregated posterior: a code from the posterior of a random training image.
 
-    Tomczak & Welling 2018, https://arxiv.org/abs/1705.07120, equation 7: it is the prior with the highest ELBO, and its
-    samples are as near to training images as reconstructions are; their `VampPrior data` has 500 of its components.
+    Tomczak & Welling 2018, https://arxiv.org/abs/1705.07120, equation 7: the prior with the highest ELBO. Its samples
+    are as near to training images as reconstructions are; the paper's `VampPrior data` has 500 of its components.
     """
 
     def fit(self, study: Study) -> tuple[Draw, str]:
@@ -157,7 +157,7 @@ class Flow:
 
     def __init__(
         self,
-        flow: Callable[..., Any],  # nn.flows.RealNVP: dim -> z (N, D) to noise and log |det| (N,); its `inverse`
+        flow: Callable[..., Any],  # nn.layers.flows.RealNVP: dim -> z (N, D) to noise and log |det| (N,); its `inverse`
         batches: int = 2000,
         batch_size: int = 256,
         lr: float = 1e-3,  # falls to 0 along half a cosine

@@ -71,7 +71,7 @@ def main(words: list[str]) -> None:
     from unlabeled.loggers.wandb import wandb_key
 
     if not wandb_key():
-        raise UserError("W&B wants a key to save a workspace: say wandb login, or --json FILE")
+        raise UserError("W&B needs a key to save a workspace: say wandb login, or --json FILE")
     if not entity:
         import wandb
 

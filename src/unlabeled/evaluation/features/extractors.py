@@ -1,4 +1,4 @@
-"""What image metrics see images through: a frozen network that gives features and, where it classifies, logits."""
+"""Extractors of image metrics: frozen networks for features and, where they classify, logits."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ LIKE_TENSORFLOW = "bilinear as TensorFlow 1 does it, without antialiasing"
 
 
 class Extractor(Protocol):
-    """Takes images as files hold them; what it does to them first is its policy, stated in `facts`."""
+    """A network for features of uint8 images; its resizing and scaling are stated in `facts`."""
 
     name: str  # in the metric's name: "inception", "classifier-mnist@ab12cd"
     digest: str  # of the weights: equal digests, equal features
@@ -35,7 +35,7 @@ class Extractor(Protocol):
 
 
 class Published:
-    """What the published networks share: RGB, and weights in a file that somebody gave."""
+    """A published network for RGB images, whose weights are in a file."""
 
     name: str
 
@@ -52,7 +52,7 @@ class Published:
 
     def check(self, shape: tuple[int, ...]) -> None:
         if shape[0] not in (1, 3):
-            raise UserError(f"{self.name} sees RGB and grey images, and these have {shape[0]} channels")
+            raise UserError(f"{self.name} takes RGB and grey images, and these have {shape[0]} channels")
 
     def rgb(self, levels: Tensor) -> Tensor:
         return levels.to(self.device).expand(-1, 3, -1, -1)
@@ -68,9 +68,9 @@ class Published:
 
 
 class Inception(Published):
-    """InceptionV3 as FID knows it, torch-fidelity's: 2048 features, and logits without bias.
+    """torch-fidelity's InceptionV3 of the FID: 2048 features, and logits without bias.
 
-    Heusel et al. 2017, https://arxiv.org/abs/1706.08500. torch-fidelity itself resizes the images.
+    Heusel et al. 2017, https://arxiv.org/abs/1706.08500. torch-fidelity resizes the images.
     """
 
     name = "inception"
@@ -79,7 +79,7 @@ class Inception(Published):
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         super().__init__(file, device)
-        checked = io.BytesIO()  # it unpickles what it is given: these are the tensors that were found, and no more
+        checked = io.BytesIO()  # torch-fidelity unpickles it: so it gets only the tensors
         torch.save(tensors(self.file), checked)
         checked.seek(0)
         try:
@@ -125,7 +125,7 @@ class CLIP(Published):
         super().__init__(file, device)
         known = {facts["hash"]: name for name, facts in MODEL_METADATA.items()}
         self.name = known.get(self.digest, "clip")
-        if self.digest in known:  # the published files are programs (TorchScript): only they themselves are run
+        if self.digest in known:  # the published files are programs (TorchScript): no others are run
             weights = torch.jit.load(self.file, map_location="cpu").state_dict()
         else:
             weights = tensors(self.file)
@@ -144,14 +144,14 @@ class CLIP(Published):
 
 
 class Trained:
-    """A network that Unlabeled trained: features are its `encode`, logits its `classify` where it classifies."""
+    """A network that Unlabeled trained: its `encode` gives features, its `classify`, if it has one, logits."""
 
     def __init__(
         self,
         method: Any,  # Encodes; in evaluation mode, on its device, without gradients
         name: str,  # "classifier-mnist"
         shape: tuple[int, int, int],  # (C, H, W) of the images that it was trained on
-        facts: dict[str, Any],  # where it comes from
+        facts: dict[str, Any],  # its provenance
     ):
         self.method = method
         if not isinstance(method, Encodes):
@@ -174,7 +174,7 @@ class Trained:
     def check(self, shape: tuple[int, ...]) -> None:
         if shape[0] not in (1, self.shape[0]):
             raise UserError(
-                f"{self.name} sees images of {self.shape[0]} channel(s), and these have {shape[0]}: "
+                f"{self.name} takes images of {self.shape[0]} channel(s), and these have {shape[0]}: "
                 "take an extractor that was trained on such"
             )
 
@@ -192,10 +192,10 @@ class Trained:
 
 
 class Cells:
-    """Mean and standard deviation of each channel in each cell of a grid: colour and contrast, and no shapes.
+    """Mean and standard deviation of each channel in each cell of a grid: colour and contrast, no shapes.
 
-    No network and no weights: where nobody has labelled images and no file is at hand, a distance of distributions
-    that a change of colour or texture cannot escape. An image whose sides are shorter than the grid has fewer cells.
+    It needs no network and no weights, so that distributions can be compared without labels or files; it notices
+    changes of colour and texture. Images with sides shorter than the grid have fewer cells.
     """
 
     GRID = 4  # cells a side

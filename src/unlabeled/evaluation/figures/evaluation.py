@@ -1,4 +1,4 @@
-"""The pictures of an evaluation: what a method makes of the scored split, from its capabilities alone."""
+"""The figures of an evaluation, on the scored split."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -20,15 +20,15 @@ from unlabeled.seeding import mix, seed_noise
 
 T = TypeVar("T")
 
-DRAWS = 4096  # from the prior, to know its place and spread
-SAMPLES = 64  # that are held against the training images
+DRAWS = 4096  # from the prior, to estimate its mean and spread
+SAMPLES = 64  # that are compared with the training images
 FAVOURITES = ("Smiling", "Eyeglasses", "Male", "Blond_Hair", "Young", "Bangs")  # attributes shown first
-FEWEST = 20  # images on either side of an attribute, for a mean
-SURE = 0.9  # probability of a class, of images that stand for it
+FEWEST = 20  # images with, and without, an attribute, for a mean
+SURE = 0.9  # probability of a class, for images to represent it
 
 
 def draw_figures(study: Study, batch_images: int = 64) -> FigureSet:
-    """Every picture that applies. All processes call it, for its passes; the leader alone draws, when they are over."""
+    """Every figure that applies. All processes call it, for its passes; the main process draws."""
     method, figures = study.method, FigureSet()
     images = study.kind.single and study.kind.visual
 
@@ -71,7 +71,7 @@ def draw_figures(study: Study, batch_images: int = 64) -> FigureSet:
     return figures
 
 
-# What samples and codes lie near to
+# Nearest images
 
 
 class Copies(NamedTuple):
@@ -79,12 +79,12 @@ class Copies(NamedTuple):
 
     samples: Tensor  # (S, C, H, W)
     images: Tensor  # (S, k, C, H, W), nearest first
-    ratio: Tensor  # (S, k), Euclidean distance of pixels over a held-out image's usual one to its nearest
+    ratio: Tensor  # (S, k), Euclidean distance of pixels, divided by the usual one of a held-out image
 
 
 @torch.no_grad()
 def copies(study: Study, k: int = 7) -> Copies:
-    """Of every sample. What is usual is the median over as many held-out images."""
+    """The k nearest training images of every sample. A usual distance is the median over as many held-out images."""
     seed_noise(study.seed, 2)
     samples = from_uint8(to_uint8(study.method.sample(SAMPLES).cpu()))
     train, held_out = study.table("train"), study.table(study.split)
@@ -99,7 +99,7 @@ def copies(study: Study, k: int = 7) -> Copies:
     (distances,) = study.rows(len(chosen), work, "looking for copies")  # (N, Q)
     near = distances.T.topk(min(k, len(chosen)), dim=1, largest=False).indices  # (Q, k)
     images = train.batch(chosen[near.flatten()]).x.cpu()
-    exact = pixels(images).unflatten(0, near.shape) - queries.cpu()[:, None]  # what cdist gives rounds near 0
+    exact = pixels(images).unflatten(0, near.shape) - queries.cpu()[:, None]  # cdist is imprecise near 0
     exact, order = exact.norm(dim=2).sort(dim=1, stable=True)
     images = images.unflatten(0, near.shape)[torch.arange(len(near))[:, None], order]
     usual = exact[SAMPLES:, 0].median().clamp(min=1e-6)
@@ -107,7 +107,7 @@ def copies(study: Study, k: int = 7) -> Copies:
 
 
 def nearest_training(found: Copies, each: int = 4) -> Image.Image:
-    """Rows: a sample, then the training images nearest to it. First the samples that come nearest, then others."""
+    """Rows: a sample, then the training images nearest to it. First the nearest samples, then others."""
     order = found.ratio[:, 0].argsort(stable=True)
     closest = order[:each]
     rows = torch.cat([closest, order[each:].sort().values[:each]])
@@ -132,7 +132,7 @@ def map_of(study: Study, codes: Features) -> Image.Image:
 
 
 def anomalies(study: Study, rankings: dict[str, Ranking]) -> Image.Image:
-    """Rows: the images of the scored split that stand out most, and least, by each kind of score."""
+    """Rows: the most and the least anomalous images of the scored split, by each kind of score."""
     order = torch.stack([rows for ranking in rankings.values() for rows in (ranking.most, ranking.least)])
     batch = study.table(study.split).batch(order.flatten())
     rows = [f"{which}: {kind}" for kind in rankings for which in ("most", "least")]
@@ -140,7 +140,7 @@ def anomalies(study: Study, rankings: dict[str, Ranking]) -> Image.Image:
 
 
 def classes(y: Tensor, names: Sequence[str]) -> list[str] | None:
-    """Captions, where images have a class each."""
+    """Captions, if images have a class each."""
     if y.ndim > 1 or not (y >= 0).any():
         return None
     return [class_label(label, names) if label >= 0 else "" for label in y.tolist()]
@@ -161,9 +161,9 @@ def decoded(study: Study, z: Tensor) -> Tensor:
 
 
 def ends_of_walks(study: Study, codes: Features | None, n: int = 10) -> tuple[Tensor, Tensor | None] | None:
-    """Codes (n, D) to walk between, and the images that they are of; draws from the prior where none is encoded."""
+    """Codes (n, D) to walk between, and their images; without an encoder, draws from the prior and None."""
     if inverts(study.method):
-        if codes is None:  # they could not be had
+        if codes is None:  # the pass failed
             return None
         rows = distinct(codes.y, n)
         return (codes.h[rows], images_of(study, rows)) if len(rows) > 1 else None
@@ -193,7 +193,7 @@ def walks(study: Study, codes: Features | None) -> FigureSet:
 def interpolations(
     study: Study, ends: Tensor, images: Tensor | None, draws: Tensor | None, steps: int = 11
 ) -> Image.Image:
-    """Rows: from one code to another, straight; and along the sphere where the prior is Gaussian."""
+    """Rows: from one code to another, straight; and along the sphere if the prior is Gaussian."""
     a, b = ends[0 : len(ends) // 2 * 2 : 2], ends[1::2]
     way = torch.linspace(0, 1, steps)
     ways = {"straight": lerp(a, b, way)}
@@ -217,7 +217,7 @@ def interpolations(
 def traversed(study: Study, z: Tensor, draws: Tensor | None, known: Tensor | None, count: int = 10) -> Image.Image:
     """Rows: one dimension of an image's code set to -3..3 standard deviations of the prior, else of all codes.
 
-    Where images are encoded, the dimensions whose codes vary most come first; else those that move images most.
+    With an encoder, the dimensions whose codes vary most come first; else those that change images most.
     """
     reference = draws if draws is not None else known
     assert reference is not None
@@ -237,7 +237,7 @@ def traversed(study: Study, z: Tensor, draws: Tensor | None, known: Tensor | Non
     values = centre[order, None] + spread[order, None] * steps
     found = decoded(study, traversals(z, order, values).flatten(0, 1)).unflatten(0, values.shape)
     own = decoded(study, z[None])[None].expand(len(order), -1, -1, -1, -1)
-    heads = ["as it is", *(f"{step:+.0f} sd" for step in steps.tolist())]
+    heads = ["unchanged", *(f"{step:+.0f} sd" for step in steps.tolist())]
     heads[4] = "0"
     return grid(torch.cat([own, found], 1).flatten(0, 1), 8, side=72, rows=labels, heads=heads)
 
@@ -246,7 +246,7 @@ def traversed(study: Study, z: Tensor, draws: Tensor | None, known: Tensor | Non
 
 
 def arithmetic(study: Study, codes: Features) -> FigureSet:
-    """With attributes: more of each, and sums. With classes: from one to the next."""
+    """Directions of attributes and their sums; of classes, from one to the next."""
     figures = FigureSet()
     if codes.y.ndim == 1:
         figures.draw("class_arithmetic", lambda: between_classes(study, codes))
@@ -273,7 +273,7 @@ def between_classes(study: Study, codes: Features, count: int = 8) -> Image.Imag
 
 
 def ways_between(h: Tensor, y: Tensor, found: Tensor, names: Sequence[str] = ()) -> tuple[Tensor, Tensor, list[str]]:
-    """From each class of `found` to the next, (K - 1, D); how far to go; and what to call it."""
+    """Directions (K - 1, D) from each class of `found` to the next; multiples of them; and labels."""
     means = torch.stack([h[y == c].mean(0) for c in found])
     called = [class_label(c, names) if names else str(c) for c in found.tolist()]
     kind = "" if names else "class "
@@ -288,7 +288,7 @@ def arithmetic_of_draws(study: Study) -> FigureSet:
 
 
 def between_drawn_classes(study: Study, count: int = 8) -> Image.Image | None:
-    """Where no image is encoded: codes that are drawn, of the class that the extractor is sure to see in their images.
+    """The same without an encoder: drawn codes, with the classes that the extractor is sure of in their images.
 
     Radford et al. 2016, section 6.3.2, https://arxiv.org/abs/1511.06434, where people chose the images.
     """

@@ -1,4 +1,4 @@
-"""Where a generator of points puts its mass, over the modes that are known."""
+"""Densities of generated points over the known modes."""
 
 import io
 from pathlib import Path
@@ -23,7 +23,7 @@ WIDEST = 1600  # pixels of a strip
 def draw_points(method: Any, batch: Any, data: Any) -> FigureSet:
     """`density`, of a method that samples points on a line or in the plane; of more dimensions, the first two.
 
-    batch is not looked at: the density is held against that of data.source.
+    The batch is not used: the density is compared with that of data.source.
     """
     figures = FigureSet()
     if isinstance(method, Samples):

@@ -1,4 +1,4 @@
-"""How well images of other classes stand out from those that training saw."""
+"""Detection of images of classes that training did not see."""
 
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,13 +15,13 @@ NEAREST = 2  # Bergman et al. 2020, section 4: k = 2
 
 
 class Anomaly:
-    """One class, or some, are normal and make up training; the scored split has all, and what is not normal is the
-    positive class. anomaly_auroc and anomaly_average_precision in %, of each score that the method gives:
+    """Training has the normal classes alone, one or some; the scored split has all, and all others are the positive
+    class. anomaly_auroc and anomaly_average_precision in %, for each score of the method:
 
-    - reconstruction: mean squared error of what `reconstruct` gives back
+    - reconstruction: mean squared error of `reconstruct`
     - likelihood: minus the bound on log p(x)
     - neighbors: mean Euclidean distance to the codes of the 2 nearest training images; Bergman et al. 2020,
-      https://arxiv.org/abs/2002.10445, section 3. Beside every number stands the same on raw pixels.
+      https://arxiv.org/abs/2002.10445, section 3. The baseline is the same on raw pixels.
     """
 
     headlines: ClassVar[dict[str, Headline]] = {
@@ -43,8 +43,8 @@ class Anomaly:
         if anomalous.all() or not anomalous.any():
             classes = ", ".join(map(str, normal))
             study.notes.append(
-                f"anomalies are left out: evaluation.split={study.split} does not hold both images of class {classes} "
-                "and others; test keeps all"
+                f"no anomaly detection: evaluation.split={study.split} does not have both images of class {classes} "
+                "and others; test has all"
             )
             return []
         facts = {
@@ -78,9 +78,9 @@ class Ranking(NamedTuple):
 
 
 def ranked(study: Study, n: int = 16) -> dict[str, Ranking]:
-    """The most and the least anomalous images of the scored split, by each kind of score; whatever training saw.
+    """The most and the least anomalous images of the scored split, for each kind of score, on any data.
 
-    Every process calls it; the leader alone gets what it asks for.
+    Every process calls it; the others than the main one get {}.
     """
     rows, found = study.chosen(study.split), scores(study)
     rankings = {}
@@ -91,13 +91,13 @@ def ranked(study: Study, n: int = 16) -> dict[str, Ranking]:
 
 
 def kinds(method: Any) -> list[str]:
-    """The scores that a method gives."""
+    """The kinds of score that a method has."""
     needs = {"reconstruction": Reconstructs, "likelihood": BoundsLikelihood, "neighbors": Encodes}
     return [kind for kind, capability in needs.items() if isinstance(method, capability)]
 
 
 def scores(study: Study) -> dict[str, Tensor]:
-    """Of the chosen rows of the scored split, (N,) float64 for each kind, higher for anomalies; {} on followers."""
+    """Scores (N,) of the chosen rows of the scored split, by kind, float64, higher for anomalies; {} on other ranks."""
     method, table, rows = study.method, study.table(study.split), study.chosen(study.split)
 
     def work(index: Tensor) -> tuple[Tensor, ...]:

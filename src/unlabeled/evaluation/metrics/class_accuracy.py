@@ -1,4 +1,4 @@
-"""Whether a method draws the class that it is asked for."""
+"""Accuracy of samples drawn for a class."""
 
 from typing import ClassVar
 
@@ -14,11 +14,11 @@ from unlabeled.evaluation.study import Study
 
 
 class ClassAccuracy:
-    """sample_accuracy: % of images drawn for a class that the extractor, a classifier of these classes, gives to it.
+    """sample_accuracy: % of images drawn for a class that the extractor, a classifier of these classes, assigns to it.
 
-    The GAN-test of Shmelkov, Schmid & Alahari 2018, https://arxiv.org/abs/1807.09499, section 3.2; the classes
-    that training images have take turns. Beside it, the extractor's accuracy on the scored split's images with a
-    class. One image of each class is enough for 100 %: it tells nothing of variety, which recall and coverage do.
+    The GAN-test of Shmelkov, Schmid & Alahari 2018, https://arxiv.org/abs/1807.09499, section 3.2, with equally many
+    images of each class that training has. Baseline: the extractor's accuracy on the scored split's labelled images.
+    One image of each class is enough for 100 %: recall and coverage measure variety.
     """
 
     headlines: ClassVar[dict[str, Headline]] = {

@@ -1,4 +1,4 @@
-"""How often a method that classifies is right."""
+"""Accuracy of a method's own classifier."""
 
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from unlabeled.evaluation.study import Study
 
 
 class Classification:
-    """accuracy and error in % of the scored split's images with a class, each beside the most common class's."""
+    """accuracy and error_rate in % of the scored split's labelled images; baseline: the most common class."""
 
     headlines: ClassVar[dict[str, Headline]] = {}
 

@@ -1,4 +1,4 @@
-"""Whether the codes fall into clusters that are the classes, though no label was used."""
+"""Agreement of clusters of codes with classes that training did not see."""
 
 from typing import ClassVar
 
@@ -21,18 +21,18 @@ UNITS = ("%", "", "")
 
 
 class Clustering:
-    """k-means on the scored split's codes, with as many clusters as classes, beside the same on raw pixels.
+    """k-means on the scored split's codes, with as many clusters as classes; baseline: k-means on raw features.
 
     kmeans_accuracy: under the best one-to-one match of clusters and classes. nmi: mutual information of clusters and
     classes, over the mean of their entropies, 0 to 1. ari: adjusted Rand index, 0 at chance and 1 at most.
-    cluster_accuracy, cluster_nmi, cluster_ari: the same of the clusters that the method itself puts images into.
+    cluster_accuracy, cluster_nmi, cluster_ari: the same for the method's own clusters.
     """
 
     headlines: ClassVar[dict[str, Headline]] = {
         "cluster_accuracy": Headline(20, "images whose cluster is matched to their class"),
     }
 
-    def __init__(self, n_init: int = 10):  # of k-means, of which the tightest counts
+    def __init__(self, n_init: int = 10):  # runs of k-means, of which the best counts
         self.n_init = n_init
 
     def applies(self, study: Study) -> bool:
@@ -55,7 +55,7 @@ class Clustering:
         if ours["clusters"] < study.classes:
             study.notes.append(
                 f"k-means found {ours['clusters']} of {study.classes} clusters: the codes of the "
-                f"{study.split} images take no more values than that"
+                f"{study.split} images have only so many values"
             )
         facts = {"split": study.split, "images": int((codes.y >= 0).sum()), "clusters": study.classes}
         facts |= {
@@ -80,11 +80,11 @@ class Clustering:
         ]
 
     def assigned(self, study: Study) -> Features:
-        """The method's own clusters of the same rows, as features of one column."""
+        """The method's own clusters of the same rows, as features (N, 1)."""
         return study.features(lambda x: study.method.assign(x)[:, None], study.split, f"clustering {study.split}")
 
     def scores(self, study: Study, features: Features) -> dict[str, float]:
-        """The leader's, and how many clusters were found; empty where there is nothing to cluster."""
+        """Scores and the number of clusters found; {} if there is nothing to cluster, and on other processes."""
         known = features.y >= 0
         h, y, classes = features.h[known], features.y[known].numpy(), study.classes
         if not study.is_main or len(y) <= classes or classes > MOST_CLASSES or len(np.unique(y)) < 2:
@@ -110,9 +110,9 @@ def agreement(cluster: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
 
 
 def matched(cluster: Tensor, y: Tensor, classes: int) -> float:
-    """% of rows whose cluster is matched to their class, in the one-to-one match where these are most (Kuhn 1955).
+    """% of rows whose cluster is matched to their class, by the best one-to-one matching (Kuhn 1955).
 
-    Where there are more clusters than classes, the rows of those without a partner count as wrong.
+    With more clusters than classes, the rows of unmatched clusters count as wrong.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -1,12 +1,12 @@
-"""How far single dimensions of a code stand for single factors of the images, where these are known.
+"""Correspondence of single dimensions of a code to single factors of the images.
 
 Five measures, with the protocol of Locatello et al. 2019, https://arxiv.org/abs/1811.12359: 10,000 images to fit or to
-estimate, 5,000 others to score. There images are drawn at random from all combinations of factors; here from the
+estimate, 5,000 others to score. The paper draws images from all combinations of factors; here they are drawn from the
 scored split (by default test, which training has not seen).
 
-Codes are first centred and divided by one number, so that the dimension that varies most has standard deviation 1, as
-a VAE's: what the protocol states in units of a VAE's code (the penalty of SAP, the threshold of a dead dimension)
-then means the same for codes of any unit.
+Codes are centred and divided by one number, so that the dimension that varies most has standard deviation 1, as in a
+VAE: so the protocol's constants in units of a VAE's code (the penalty of SAP, the threshold of a dead dimension) are
+right for codes of any scale.
 """
 
 from typing import Any, ClassVar
@@ -40,7 +40,7 @@ Scores = dict[str, tuple[float, str, dict[str, Any]]]  # name -> value, unit, fa
 
 
 class Disentanglement:
-    """MIG, modularity, SAP, DCI and the FactorVAE score, each beside the same network before training."""
+    """MIG, modularity, SAP, DCI and the FactorVAE score; baseline: the same network before training."""
 
     headlines: ClassVar[dict[str, Headline]] = {
         "mig": Headline(70, "mutual information gap: whether one dimension of a code encodes one factor"),
@@ -49,13 +49,13 @@ class Disentanglement:
     def __init__(
         self,
         train: int = 10_000,  # images to fit to, and to estimate mutual information from
-        test: int = 5_000,  # other images, that what was fitted is scored on; a small split is shared 2 : 1
+        test: int = 5_000,  # other images, to score; a small split is divided 2 : 1
         bins: int = 20,  # of each dimension, for mutual information
         rounds: int = 100,  # of boosting, for DCI
         train_votes: int = 10_000,  # for the FactorVAE score
         test_votes: int = 5_000,
         vote_images: int = 64,  # images a vote
-        dead: float = 0.05,  # standard deviation of a code's dimension under which it has no vote
+        dead: float = 0.05,  # standard deviation of a code's dimension below which it has no vote
         widest: int = 64,  # dimensions; SAP and DCI of more would take many minutes
     ):
         if min(train, test, bins, rounds, train_votes, test_votes, vote_images - 1) < 1:
@@ -79,13 +79,13 @@ class Disentanglement:
         train, test = self.rows(len(codes.h), study.seed)
         varying = [j for j in range(codes.y.shape[1]) if len(codes.y[train, j].unique()) > 1]
         if len(varying) < 2 or not len(test):
-            study.notes.append(f"disentanglement is left out: the {study.split} split varies in fewer than two factors")
+            study.notes.append(f"no disentanglement: the {study.split} split varies in fewer than two factors")
             return []
         names = list(getattr(study.data, "factors", ()))
         dimension = codes.h.shape[1]
         if dimension > self.widest:
             study.notes.append(
-                f"sap and dci are left out: codes have {dimension} dimensions, and more than {self.widest} take many "
+                f"no sap and dci: codes have {dimension} dimensions, and more than {self.widest} take many "
                 f"minutes; say evaluation.evaluators.disentanglement.widest={dimension}"
             )
         ours = self.scores(codes, train, test, varying, study.seed)
@@ -111,7 +111,7 @@ class Disentanglement:
         return order[:m].sort().values, order[m : m + self.test].sort().values
 
     def scores(self, codes: Features, train: Tensor, test: Tensor, varying: list[int], seed: int) -> Scores:
-        """All that is affordable, of the factors (columns of codes.y) that vary."""
+        """The measures for the varying factors (columns of codes.y), without the slow ones for wide codes."""
         h, y = codes.h.double().numpy(), codes.y[:, varying].numpy()
         h = h - h[train].mean(0)
         h /= h[train].std(0).max() or 1.0

@@ -1,4 +1,4 @@
-"""How the distribution of a method's images differs from that of real ones."""
+"""Distances of the distributions of generated and real images."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -15,15 +15,15 @@ from unlabeled.evaluation.metric import Headline, Metric
 from unlabeled.evaluation.metrics.comparison import METRICS, compare
 from unlabeled.evaluation.study import Study
 
-LIMIT = 10_000  # images that are drawn, where nothing else is said
+LIMIT = 10_000  # images that are drawn by default
 CLOSENESS = ("fid", "kid", "precision", "recall", "density", "coverage")  # of a translation
 
 
 class Distribution:
-    """What `compare` measures: of samples, of reconstructions and of translations, each against real images.
+    """The metrics of `compare` for samples, reconstructions and translations.
 
-    Samples are held against the images of `reference`, and so are translations, to those of their domain. For
-    `reconstruction_fid`, the field's rFID, reconstructions are held against the very images that they are of.
+    Samples and translations are compared with the images of `reference`, translations with those of their domain. For
+    `reconstruction_fid`, the field's rFID, reconstructions are compared with their own inputs.
     """
 
     headlines: ClassVar[dict[str, Headline]] = {
@@ -72,7 +72,7 @@ class Distribution:
         return numbers
 
     def floor(self, study: Study, n: int, split: str | None = None, domain: str = "x") -> Stream | None:
-        """As many real images that the reference does not hold."""
+        """As many real images that are not in the reference."""
         return None if study.split == self.reference else images(study, split or study.split, domain, n)
 
 
@@ -85,18 +85,18 @@ def measured(
     *metrics: Any,
     **more: Any,
 ) -> list[Metric]:
-    """`compare`, where there are images enough; else a note."""
+    """`compare`, or a note if there are too few images."""
     few = next((stream for stream in (generated, reference) if stream.n < 2), None)
     if few is None:
         return compare(study, generated, reference, floor, prefix, *metrics, **more)
     study.notes.append(
-        f"no {prefix}fid and the like: a distribution takes two images at least, and there is {few.n} of {few.name}"
+        f"no {prefix}fid or similar: a distribution needs two images at least, and {few.name} has {few.n}"
     )
     return []
 
 
 class Folders:
-    """Somebody's images beside the study's split, which is the reference."""
+    """The images of a folder against the study's split."""
 
     headlines: ClassVar[dict[str, Headline]] = Distribution.headlines
 
@@ -112,9 +112,9 @@ class Folders:
 
 
 def images(study: Study, split: str, domain: str = "x", n: int | None = None) -> Stream:
-    """Real images of a split: all, or n of them that the seed draws. domain: the batch's field.
+    """Real images of a split: all, or n of them drawn by the seed. domain: the batch's field.
 
-    Of a method that was trained on some classes alone, the images of these classes.
+    If a method was trained on some classes only, the images of these classes.
     """
     table = study.table(split)
     rows = getattr(table, f"rows_{domain}", getattr(table, "rows", None))
@@ -134,10 +134,10 @@ def images(study: Study, split: str, domain: str = "x", n: int | None = None) ->
 
 
 def drawn(study: Study, n: int) -> Stream:
-    """Samples; whole blocks are drawn and cut, so that the first are the same whatever n is."""
+    """Samples; whole blocks are drawn and cut, so that the first ones do not depend on n."""
     return Stream("samples", n, lambda index: study.method.sample(study.block)[: len(index)])
 
 
 def changed(study: Study, source: Stream, what: str, work: Callable[[Tensor], Tensor]) -> Stream:
-    """What a method makes of each image."""
+    """The outputs of a method for each image."""
     return Stream(f"{what} of {source.name}", source.n, lambda index: work(source.images(index).to(study.device)))

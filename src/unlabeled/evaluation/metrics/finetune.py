@@ -1,4 +1,4 @@
-"""What a checkpoint's weights are worth as a start: the network trained on with labels, beside one from scratch."""
+"""Accuracy after training end to end with labels, from a checkpoint's weights and from scratch."""
 
 import copy
 import math
@@ -20,7 +20,7 @@ from unlabeled.seeding import mix, seed_noise
 
 
 class Tuned(NamedTuple):
-    """A network as it was after its best epoch."""
+    """A network after its best epoch."""
 
     accuracy: float  # % of the scored split
     best: float  # % of val
@@ -30,7 +30,7 @@ class Tuned(NamedTuple):
 class FineTune:
     """Accuracy in % of `encode` and a linear layer after it, trained with labels by AdamW on a half cosine.
 
-    The epoch that is best on val counts, and it alone is scored, once. Beside it the same from untrained weights.
+    The epoch that is best on val is scored, once. Baseline: the same from untrained weights.
     """
 
     headlines: ClassVar[dict[str, Headline]] = {
@@ -42,7 +42,7 @@ class FineTune:
         views: Callable[[Tensor], Tensor],  # an augmentation of training images
         labels: Sequence[float] = (1.0,),  # shares of the labels; numbers above 1 count images
         epochs: int = 20,
-        batches: int = 50,  # of an epoch at least: few images come round several times
+        batches: int = 50,  # of an epoch at least: few images are used several times
         batch_size: int = 128,
         lr: float = 1e-3,  # at the first step; falls to 0
         weight_decay: float = 0.01,
@@ -75,7 +75,7 @@ class FineTune:
         return [self.number(study, share, rows) for share, rows in shares.items() if len(rows)]
 
     def rows(self, study: Study, share: float) -> Tensor:
-        """Which training images it learns from; none, and a note, where they are fewer than the classes."""
+        """The training images to learn from; none, and a note, if they are fewer than the classes."""
         table, classes = study.table("train"), study.classes
         rows = known(table)
         if share == 1:
@@ -83,7 +83,7 @@ class FineTune:
         y = labels_of(table)[rows]
         part = rows[balanced(y, share if share < 1 else min(1.0, share / len(rows)), classes, study.seed)]
         if not len(part):
-            study.notes.append(f"no {name_of(share)}: that is less than an image for each of the {classes} classes")
+            study.notes.append(f"no {name_of(share)}: less than one image for each of the {classes} classes")
         return part
 
     def number(self, study: Study, share: float, rows: Tensor) -> Metric:
@@ -109,7 +109,7 @@ class FineTune:
         return Metric(name_of(share), ours.accuracy, "%", "higher", facts)
 
     def tune(self, study: Study, method: Any, rows: Tensor, title: str) -> Tuned:
-        """Trains `method`, which is the caller's to give away."""
+        """Train `method` in place."""
         table, device = study.table("train"), study.device
         seed_noise(study.seed, 8)
         with torch.enable_grad():
@@ -141,7 +141,7 @@ class FineTune:
         return best._replace(accuracy=accuracy(study, study.split, network))
 
     def order(self, rows: Tensor, batches: int, seed: int) -> tuple[Tensor, ...]:
-        """`rows` in random order, again and again, as so many full batches."""
+        """`batches` full batches of `rows`, in a new random order for each pass."""
         generator = torch.Generator().manual_seed(seed)
         rounds = math.ceil(batches * self.batch_size / len(rows))
         index = torch.cat([rows[torch.randperm(len(rows), generator=generator)] for _ in range(rounds)])

@@ -1,7 +1,7 @@
-"""What frozen features say about classes that training never saw: nearest neighbors and linear classifiers.
+"""Nearest neighbors and linear classifiers on frozen features.
 
-They learn from labelled training images and are scored on others; each is told beside the same on raw pixels and on
-the codes of the same network before training.
+They learn from labelled training examples and are scored on others. Baselines: the same on the kind's raw features, and
+on the codes of the same network before training.
 """
 
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ Scores = dict[str, tuple[float, dict[str, Any]]]  # name -> what is reached in %
 
 
 class Probe:
-    """Accuracy in % of nearest neighbors, ridge regression and logistic regression on `encode`'s features; of the
-    last also with a share of the labels. Where `study.transfer` is a study of other data, the same there.
+    """Accuracy in % of nearest neighbors, ridge regression and logistic regression on codes; of the last also with a
+    share of the labels. With `study.transfer`, the same on its data.
     """
 
     headlines: ClassVar[dict[str, Headline]] = {
@@ -41,7 +41,7 @@ class Probe:
     def __init__(
         self,
         neighbors: Sequence[Sequence[float]] = ((20, 0.07), (200, 0.1)),  # k, and the temperature of their votes
-        ridge: Sequence[float] = RIDGE,  # penalties to choose from, see linear.py
+        ridge: Sequence[float] = RIDGE,  # penalties to choose from, see stats/linear.py
         logistic: Sequence[float] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5),  # none: it is left out
         held_out: float = 0.2,  # share of the training images that chooses the penalty
         choose_on: int = 10_000,  # training images at most that logistic regression chooses its penalty on
@@ -83,7 +83,7 @@ class Probe:
             study.notes.append("probes learn on train, and are not scored there: say evaluation.split=test")
             return []
         splits = ("train", study.split)
-        settings = vars(self) | {"stages": None, "version": 1}  # pixels have no stages
+        settings = vars(self) | {"stages": None, "version": 1}  # raw features have no stages
         raw: Scores = cached(study, "probe", splits, settings, lambda: self.raw(study))
         codes = {"": [study.codes(split) for split in splits]}
         fresh = {}
@@ -105,7 +105,7 @@ class Probe:
         numbers = []
         for stage, features in codes.items():
             before: Scores = {}
-            if stage in fresh and fresh[stage][0].h.std(0).any():  # all the same: weights that training sets
+            if stage in fresh and fresh[stage][0].h.std(0).any():  # equal codes: weights that only training sets
                 before = self.scores(study, fresh[stage], bool(stage))
             for name, (value, how) in self.scores(study, features, bool(stage)).items():
                 known = raw[name][1]
@@ -115,7 +115,7 @@ class Probe:
                     beside["untrained_value"] = before[name][0]
                 title = f"{name}[{stage}]" if stage else name
                 numbers.append(Metric(title, value, "%", "higher", facts | how | beside))
-        self.tell(study, len(train.y))
+        self.note_omissions(study, len(train.y))
         return numbers
 
     def raw(self, study: Study) -> Scores:
@@ -153,13 +153,13 @@ class Probe:
             score("linear_accuracy" + named(share), logistic.predict(test.h), logistic.facts)
         return found
 
-    def tell(self, study: Study, n: int) -> None:
-        """What was left out, and why."""
+    def note_omissions(self, study: Study, n: int) -> None:
+        """Notes on what was left out."""
         classes = study.classes
         if not self.logistic:
             return
         if classes > MOST_CLASSES:
-            study.notes.append(f"no linear_accuracy: it is for {MOST_CLASSES} classes at most, these are {classes}")
+            study.notes.append(f"no linear_accuracy: the data have {classes} classes, more than {MOST_CLASSES}")
             return
         for share in self.labels:
             if not per_class(n, share, classes):
@@ -168,7 +168,7 @@ class Probe:
 
 
 def sites(study: Study) -> list[Study]:
-    """The study, and its method's on other data."""
+    """The study, and that of the same method on other data."""
     return [study, study.transfer] if study.transfer else [study]
 
 
@@ -191,12 +191,12 @@ def unclassified(data: Data) -> str:
 
 
 def labelled(features: Sequence[Features]) -> list[Features]:
-    """Without the rows whose class is not known."""
+    """The rows with a known class."""
     return [Features(f.h[f.y >= 0], f.y[f.y >= 0]) for f in features]
 
 
 def staged(study: Study, method: IntermediateFeatures, splits: Sequence[str]) -> dict[str, list[Features]]:
-    """Features of each split after each stage, by the stage's name; all stages in one pass."""
+    """Features of each split after each stage of the network, by its name; all stages in one pass."""
     found: dict[str, list[Features]] = {}
     for split in splits:
         table, chosen = study.table(split), study.chosen(split)
@@ -218,14 +218,14 @@ def named(share: float) -> str:
 
 
 def per_class(n: int, share: float, classes: int) -> int:
-    """Images of each class in a share of n."""
+    """Examples of each class in a share of n."""
     return round(n * share) // classes
 
 
 def balanced(y: Tensor, share: float, classes: int, seed: int) -> Tensor:
-    """Rows of a share of y (N,), as many of each class (of a rare one, all), drawn by the seed; ascending.
+    """Rows of a share of y (N,), equally many of each class (of a rare one, all), drawn by the seed; ascending.
 
-    Empty where the share has fewer rows than there are classes.
+    Empty if the share has fewer rows than there are classes.
     """
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(mix(seed, 2)))
     each = per_class(len(y), share, classes)
@@ -233,7 +233,7 @@ def balanced(y: Tensor, share: float, classes: int, seed: int) -> Tensor:
 
 
 def directions(h: Tensor) -> Tensor:
-    """Features (N, D) at length 1, in float64."""
+    """Features (N, D) scaled to length 1, in float64."""
     return normalize(h.double(), dim=1)
 
 
@@ -252,7 +252,7 @@ def neighbors(
     centre = torch.stack([directions(part).sum(0) for part in train.h.split(4096)]).sum(0) / len(train.h)
 
     def about(h: Tensor) -> Tensor:
-        """Directions less their mean: cosines of features far from 0 differ by less than float32 can tell."""
+        """Directions minus their mean: cosines of features far from 0 differ by less than the precision of float32."""
         return torch.cat([(directions(part) - centre).float() for part in h.split(4096)])
 
     bank = about(train.h)

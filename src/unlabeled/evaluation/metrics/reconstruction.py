@@ -1,4 +1,4 @@
-"""How well a method gives back what it is shown."""
+"""Quality of reconstructions."""
 
 import math
 from typing import Any, ClassVar
@@ -14,10 +14,9 @@ from unlabeled.evaluation.study import Study
 
 
 class Reconstruction:
-    """mse, psnr, ssim and LPIPS (see similarity.py) of images in 8-bit grey levels, as a file would hold them.
+    """mse, psnr, ssim and LPIPS (see similarity.py) of images rounded to 8-bit levels, as in a file.
 
-    Where the code is what is decoded, compression: numbers of an image over numbers of its code, whatever a number
-    takes to store.
+    If the code is decoded, compression_ratio: numbers of an image over numbers of its code, of any precision.
     """
 
     headlines: ClassVar[dict[str, Headline]] = {
@@ -26,7 +25,7 @@ class Reconstruction:
 
     def __init__(
         self,
-        lpips_weights: str | None = None,  # AlexNet's, see similarity.LPIPS; None: it is left out
+        lpips_weights: str | None = None,  # AlexNet's, see nn.pretrained.lpips; None: it is left out
     ):
         self.lpips_weights = lpips_weights
 
@@ -47,10 +46,10 @@ class Reconstruction:
 
         def work(index: Tensor) -> tuple[Tensor, ...]:
             x = table.batch(index).x.to(study.device)
-            x, given = (from_uint8(to_uint8(image)) for image in (x, study.method.reconstruct(x)))
-            found = distances(given, x)
+            x, reconstruction = (from_uint8(to_uint8(image)) for image in (x, study.method.reconstruct(x)))
+            found = distances(reconstruction, x)
             if network is not None:
-                found["lpips"] = network(given, x)
+                found["lpips"] = network(reconstruction, x)
             names[:] = found
             return *found.values(), (levels(index) - mean).square().flatten(1).mean(1)
 

@@ -1,4 +1,4 @@
-"""How alike two images are, pair by pair."""
+"""Similarity of pairs of images."""
 
 import math
 from typing import Literal
@@ -20,7 +20,7 @@ WINDOW = 11  # pixels, of ssim
 
 
 def distances(x: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """Of images (B, C, H, W) in [-1, 1], values (B,) in float64 on the CPU.
+    """Similarities (B,) of images (B, C, H, W) in [-1, 1], float64 on the CPU.
 
     mse: mean squared error of levels scaled to [0, 1]. mae: mean absolute error in grey levels of 255. psnr:
     10 log10(1 / mse) in dB; an exact copy counts as one level off in one value. ssim: Wang et al. 2004
@@ -46,12 +46,12 @@ def distances(x: Tensor, truth: Tensor) -> dict[str, Tensor]:
 
 
 def lpips(weights: str | None, study: Study) -> LPIPS | None:
-    """LPIPS where its weights are given and images are grey or in colour; else a note of what would bring it."""
+    """LPIPS if its weights are given and images are grey or RGB; else None, and a note."""
     if study.data.shape[0] not in (1, 3):
         return None
     if weights is None:
         study.notes.append(
-            f"LPIPS is left out: for it say evaluation.lpips_weights=FILE, torchvision's {LPIPS.FILE} "
+            f"no LPIPS: it needs evaluation.lpips_weights=FILE, torchvision's {LPIPS.FILE} "
             f"(its sha256 begins with {LPIPS.DIGEST}); nothing is downloaded"
         )
         return None
@@ -59,6 +59,6 @@ def lpips(weights: str | None, study: Study) -> LPIPS | None:
     if network.digest != LPIPS.DIGEST:
         study.notes.append(
             f"lpips_weights={weights}: its sha256 begins with {network.digest}, not {LPIPS.DIGEST}: "
-            "its LPIPS compare with no published ones"
+            "its LPIPS values cannot be compared with published ones"
         )
     return network

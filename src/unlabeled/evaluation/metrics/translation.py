@@ -1,4 +1,4 @@
-"""How far a translation is from the truth, where that is known, and from its start after there and back."""
+"""Distance of translations to their true counterparts, and of cycles to their start."""
 
 from typing import ClassVar
 
@@ -12,9 +12,9 @@ from unlabeled.evaluation.study import Study
 
 
 class Translation:
-    """Against the true counterpart: `translation_*` (a to b) and `translation_back_*` (b to a), each beside
-    the baseline of leaving the image as it is. `cycle_a_*` and `cycle_b_*` need no pairs: there and back
-    again, against the start. Every number is a mean over images (similarity.py).
+    """`translation_*` (a to b) and `translation_back_*` (b to a) against the true counterpart; baseline: the unchanged
+    image. `cycle_a_*` and `cycle_b_*`, there and back against the start, need no pairs. Every number is a mean over
+    images (similarity.py).
     """
 
     headlines: ClassVar[dict[str, Headline]] = {
@@ -26,7 +26,7 @@ class Translation:
 
     def __init__(
         self,
-        lpips_weights: str | None = None,  # AlexNet's, see similarity.LPIPS; None: it is left out
+        lpips_weights: str | None = None,  # AlexNet's, see nn.pretrained.lpips; None: it is left out
     ):
         self.lpips_weights = lpips_weights
 
@@ -69,7 +69,7 @@ class Translation:
         columns = study.rows(len(table), work, "translating")
         if not study.is_main:
             return []
-        # Where one domain is smaller, its rows come round again: they count once.
+        # Rows of the smaller domain repeat: they count once.
         unique = {"cycle_a": len(getattr(table, "rows_a", table)), "cycle_b": len(getattr(table, "rows_b", table))}
         values = {
             name: each[: unique.get(name.rpartition("_")[0], len(each))]
@@ -91,6 +91,6 @@ class Translation:
 
 
 def pairs_known(study: Study) -> bool:
-    """Unpaired data know pairs of val and test at most."""
+    """Whether true counterparts exist: unpaired data have them for val and test at most."""
     known = getattr(study.data, "pairs_known", False)
     return known and (study.split != "train" or study.data.batch is Paired)

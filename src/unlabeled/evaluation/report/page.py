@@ -1,4 +1,4 @@
-"""An evaluation, or several beside one another, as one page that stands alone: no script, no network."""
+"""HTML pages of one evaluation or of several, without scripts or links."""
 
 import base64
 import io
@@ -18,11 +18,11 @@ from unlabeled.evaluation.report.verdicts import (
     headline,
     headlines,
     short,
-    told,
+    shown,
     verdict,
 )
 
-LARGE = 600_000  # bytes of a PNG above which 256 colours must do
+LARGE = 600_000  # bytes of a PNG above which it is reduced to 256 colours
 BUDGET = 10_000_000  # bytes of a page's pictures
 
 Picture = Image.Image | str | Path  # a path is that of a PNG
@@ -93,7 +93,7 @@ def line(number: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": number["name"],
         "bare": bare(number["name"]),
-        "value": told(number),
+        "value": shown(number),
         "error": f"{facts['standard_error']:.2g}" if isinstance(facts.get("standard_error"), float) else None,
         "unit": number["unit"],
         "better": number["better"] or "",
@@ -118,7 +118,7 @@ def flat(facts: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
 
 
 def commands(provenance: Mapping[str, Any]) -> list[str]:
-    """What to type to have the same again."""
+    """The commands that reproduce the run and its evaluation."""
     lines = []
     if provenance.get("names"):
         lines.append(training_command(provenance))
@@ -130,13 +130,13 @@ def commands(provenance: Mapping[str, Any]) -> list[str]:
 
 
 def training_command(provenance: Mapping[str, Any], elsewhere: Sequence[str] = ("run=", "resume=")) -> str:
-    """`python train.py` with the run's overrides, without those that say where things lie."""
+    """`python train.py` with the run's overrides, without those of paths."""
     words = [word for word in provenance["names"].get("overrides", []) if not word.startswith((*elsewhere, "seed="))]
     return command("train", *words, f"seed={provenance['seed']}")
 
 
 def embedded(picture: Picture) -> tuple[str, int]:
-    """A picture as a data: address, and its width in pixels. Where it is large, 256 colours must do."""
+    """A picture as a data: address, and its width in pixels. Large ones are reduced to 256 colours."""
     image = picture if isinstance(picture, Image.Image) else Image.open(picture).convert("RGB")
     data = _png(image)
     if len(data) > LARGE:
@@ -151,7 +151,7 @@ def _png(image: Image.Image) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """As YAML's safe writer takes it."""
+    """The value in the types of YAML's safe writer."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""What a number is held against, and what that says of it, in plain words. Imports nothing heavy."""
+"""Numbers in words: baselines, verdicts and headlines. Imports nothing heavy."""
 
 import math
 import re
@@ -7,7 +7,7 @@ from typing import Any
 
 ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 
-# What a method worth its training beats; other numbers stand beside for their own sake.
+# Baselines that a trained method should beat; others are for comparison.
 TO_BEAT = (
     "raw pixels",
     "k-means on raw pixels",
@@ -19,12 +19,12 @@ TO_BEAT = (
     "left as it is",
     "from scratch",
 )
-REACHED = re.compile(r"real images|\d+ points of the data")  # what a perfect method comes to
-NEAR, FAR = 0.8, 0.4  # of what real images reach: from here on good, and below that bad
+REACHED = re.compile(r"real images|\d+ points of the data")  # the values that a perfect method reaches
+NEAR, FAR = 0.8, 0.4  # shares of the value of real images: from NEAR good, below FAR bad
 
 
 def short(value: Any) -> str:
-    """A number as people read it: four digits."""
+    """A number with four digits."""
     if not isinstance(value, float):
         return str(value)
     if math.isfinite(value) and abs(value) >= 10_000:
@@ -32,13 +32,13 @@ def short(value: Any) -> str:
     return f"{value:.4g}"
 
 
-def told(number: Mapping[str, Any]) -> str:
-    """A number's value; where it is none, why."""
+def shown(number: Mapping[str, Any]) -> str:
+    """A number's value, or the reason that it has none."""
     return number.get("value_reason", "none") if number["value"] is None else short(number["value"])
 
 
 def rounded(times: float) -> str:
-    """A ratio as people say it: 1.1, 2, 8.2, 100."""
+    """A ratio with two digits: 1.1, 2, 8.2, 100."""
     return f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
 
 
@@ -48,7 +48,7 @@ def bare(name: str) -> str:
 
 
 def beside(facts: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """What stands beside a number, by name: its baseline, its floor, an untrained network's."""
+    """The values that a number is compared with, by name: baseline, floor, untrained network."""
     found = []
     for key, value in facts.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -61,7 +61,7 @@ def beside(facts: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 
 def verdict(number: Mapping[str, Any], name: str, other: float) -> str:
-    """better or worse than what has to be beaten; "" where it is the same, or is there for its own sake."""
+    """better or worse than a baseline to beat; "" if it is equal, or no such baseline."""
     value = number["value"]
     if name not in TO_BEAT or not number["better"] or value is None or not math.isfinite(value - other):
         return ""
@@ -70,7 +70,7 @@ def verdict(number: Mapping[str, Any], name: str, other: float) -> str:
 
 
 def share(number: Mapping[str, Any], name: str, other: float) -> float | None:
-    """How much of what real images reach is reached: 1 is all; None where that cannot be said."""
+    """The number as a share of the value of real images; None if it has none."""
     value = number["value"]
     if not REACHED.fullmatch(name) or value is None or not (0 < value < math.inf and 0 < other < math.inf):
         return None
@@ -78,7 +78,7 @@ def share(number: Mapping[str, Any], name: str, other: float) -> float | None:
 
 
 def headline(number: Mapping[str, Any]) -> dict[str, Any]:
-    """The number as a tile: what it is, which way is better, what it is held against, and whether it is good."""
+    """The number as a tile: its words, its direction, its baselines, and whether it is good."""
     facts = number["facts"]
     title, _, rest = number["name"].partition("[")
     against, tones = [], []
@@ -99,7 +99,7 @@ def headline(number: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": title,
         "words": plain(number) + (f", seen through {through}" if through else ""),
-        "value": told(number),
+        "value": shown(number),
         "unit": number["unit"],
         "better": f"{ARROWS[number['better']]} {number['better']} is better" if number["better"] else "",
         "against": against,

@@ -19,7 +19,7 @@ def binned(h: Codes, bins: int) -> np.ndarray:
 
 
 def mutual_information(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of every column of a (N, D) with every column of b (N, F), all indices: (D, F), in nats."""
+    """Mutual information (D, F) in nats of every column of a (N, D) and every column of b (N, F), all indices."""
     from sklearn.metrics import mutual_info_score
 
     with quiet():
@@ -27,13 +27,13 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def entropies(y: Factors) -> np.ndarray:
-    """Of every factor (F,), in nats."""
+    """The entropy of every factor, (F,), in nats."""
     shares = [np.unique(column, return_counts=True)[1] / len(y) for column in y.T]
     return np.array([-(p * np.log(p)).sum() for p in shares])
 
 
 def gap(matrix: np.ndarray) -> float:
-    """Mean over factors of the greatest less the second value of (D, F). Of one dimension, the second is 0."""
+    """Mean over factors of the largest minus the second largest value of (D, F); with D = 1 the second is 0."""
     second, first = np.sort(np.vstack([np.zeros(matrix.shape[1]), matrix]), axis=0)[-2:]
     return float((first - second).mean())
 
@@ -41,7 +41,7 @@ def gap(matrix: np.ndarray) -> float:
 def mig(information: np.ndarray, entropy: np.ndarray) -> float:
     """Mutual information gap, in [0, 1]. Chen et al. 2018, https://arxiv.org/abs/1802.04942, equation 6.
 
-    1 / F sum_j (I(z_a; v_j) - I(z_b; v_j)) / H(v_j), a and b the dimensions that know most of factor j.
+    1 / F sum_j (I(z_a; v_j) - I(z_b; v_j)) / H(v_j), a and b the dimensions with most information on factor j.
     """
     return gap(information / entropy)
 
@@ -50,7 +50,7 @@ def modularity(information: np.ndarray) -> float:
     """In [0, 1]. Ridgeway & Mozer 2018, https://arxiv.org/abs/1802.05312, equation 2.
 
     Mean over dimensions of 1 - sum of I_j^2 over all factors but the best / ((F - 1) I_best^2); 0 for a dimension
-    that knows nothing.
+    without information.
     """
     squares = information**2
     best = squares.max(1)
@@ -59,11 +59,11 @@ def modularity(information: np.ndarray) -> float:
 
 
 def separability(h_train: Codes, y_train: Factors, h_test: Codes, y_test: Factors) -> np.ndarray:
-    """Accuracy (D, F) of a linear classifier that sees one dimension, on other images.
+    """Accuracy (D, F) of a linear classifier of one dimension, on other images.
 
     Its `gap` is the separated attribute predictability (SAP), in [0, 1]: Kumar et al. 2018,
-    https://arxiv.org/abs/1711.00848, section 3. The paper takes the regression's R^2 for factors that are numbers;
-    the protocol takes all for classes.
+    https://arxiv.org/abs/1711.00848, section 3. The paper uses the R^2 of a regression for numerical factors;
+    the protocol treats all as classes.
     """
     from sklearn.svm import LinearSVC
 
@@ -79,8 +79,8 @@ def separability(h_train: Codes, y_train: Factors, h_test: Codes, y_test: Factor
 def boosted(h_train: Codes, y_train: Factors, h_test: Codes, y_test: Factors, rounds: int) -> tuple[np.ndarray, float]:
     """Importance (D, F) of each dimension for each factor, a column's sum 1 (or 0); mean accuracy on other images.
 
-    The protocol's trees, a tree a class and round, but on codes in 255 bins, with the gain of Newton's step: exact
-    trees take 25 times as long and come to importances within a few hundredths. The paper (below) takes random
+    The protocol's trees, one for each class and round, but on codes in 255 bins, with the gain of Newton's step: exact
+    trees take 25 times as long, and their importances differ by a few hundredths. The paper (below) uses random
     forests, whose importances are less concentrated.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
@@ -102,7 +102,7 @@ def boosted(h_train: Codes, y_train: Factors, h_test: Codes, y_test: Factors, ro
 
 
 def disentanglement(importance: np.ndarray) -> float:
-    """How far a dimension matters for one factor only, in [0, 1].
+    """How much each dimension matters for one factor only, in [0, 1].
 
     Eastwood & Williams 2018, https://openreview.net/forum?id=By-7dz-AZ, section 2: sum_i rho_i (1 - H_F(P_i)), P_i
     row i of R / its sum, the entropy to base F, rho_i the row's share of all importance.
@@ -115,12 +115,12 @@ def disentanglement(importance: np.ndarray) -> float:
 
 
 def completeness(importance: np.ndarray) -> float:
-    """How far a factor takes one dimension only, in [0, 1]: as `disentanglement`, of R's columns, to base D."""
+    """How much each factor uses one dimension only, in [0, 1]: `disentanglement` of R's columns, to base D."""
     return disentanglement(importance.T)
 
 
 def _entropy(p: np.ndarray) -> np.ndarray:
-    """Of rows (N, K), to base K; 0 where K is 1."""
+    """The entropy of rows (N, K), to base K; 0 if K is 1."""
     logs = np.log(np.where(p > 0, p, 1)) / math.log(max(2, p.shape[1]))
     return -(p * logs).sum(1)
 
@@ -129,17 +129,17 @@ def votes(
     h: Codes,
     y: Factors,
     spread: np.ndarray,  # (D,), standard deviation over all images
-    alive: np.ndarray,  # (D,), bool: those that vote
+    alive: np.ndarray,  # (D,), bool: dimensions that vote
     n: int,  # votes
     images: int,  # images a vote
     generator: torch.Generator,
     chunk: int = 100,  # votes at a time: bounds the memory to chunk x images codes
 ) -> np.ndarray:
-    """How often each dimension varied least while each factor stood still: (D, F).
+    """How often each dimension varied least while each factor was fixed: (D, F).
 
-    Kim & Mnih 2018, https://arxiv.org/abs/1802.05983, section 4: a factor is drawn and a value of it; of images that
-    have it, the dimension whose variance is least, as a share of its variance over all, votes for the factor. Images
-    are drawn with replacement from those at hand, where the paper draws from all combinations.
+    Kim & Mnih 2018, https://arxiv.org/abs/1802.05983, section 4: a factor and a value of it are drawn; the dimension
+    with the lowest variance over images of that value, relative to its variance over all images, votes for the factor.
+    Images are drawn with replacement from the given ones; the paper draws from all combinations.
     """
     table = np.zeros((h.shape[1], y.shape[1]), np.int64)
     if not alive.any():
@@ -147,10 +147,10 @@ def votes(
     living, scaled = np.flatnonzero(alive), torch.from_numpy(h[:, alive] / spread[alive])
     shares = torch.randint(y.shape[1], (n,), generator=generator).bincount(minlength=y.shape[1]).tolist()
     for j, m in enumerate(shares):
-        order = torch.from_numpy(y[:, j].argsort(kind="stable"))  # rows of one value stand together
+        order = torch.from_numpy(y[:, j].argsort(kind="stable"))  # rows of one value are adjacent
         count = torch.from_numpy(np.unique(y[:, j], return_counts=True)[1])
         first = count.cumsum(0) - count
-        values = (count > 1).nonzero()[:, 0]  # a single image stands still in everything
+        values = (count > 1).nonzero()[:, 0]  # a single image varies in nothing
         if not len(values):
             continue
         for part in values[torch.randint(len(values), (m,), generator=generator)].split(chunk):
@@ -162,10 +162,10 @@ def votes(
 
 
 def majority(train: np.ndarray, test: np.ndarray) -> float:
-    """The FactorVAE score: share of votes that name the factor which each dimension named most often in `train`."""
+    """The FactorVAE score: the share of votes for the factor that their dimension voted for most in `train`."""
     return float(test[np.arange(len(test)), train.argmax(1)].sum() / max(1, test.sum()))
 
 
 def fewest(y: Factors) -> int:
-    """Images of the rarest value of any factor."""
+    """The number of images of the rarest value of any factor."""
     return min(int(np.unique(column, return_counts=True)[1].min()) for column in y.T)

@@ -1,6 +1,6 @@
-"""What pairs of images say about two sets: kernel distance, precision, recall, density, coverage, nearest neighbors.
+"""Statistics of pairs of features: kernel distance, precision, recall, density, coverage, nearest neighbors.
 
-All from the inner products of features, each computed once, a block of rows at a time: nothing of N x N is kept.
+All use inner products of features, computed once in blocks of rows: no N x N matrix is kept.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ STEP = 5_000_000  # pairs at a time: 20 MB of distances, 40 MB of the kernel
 
 
 class FeatureSet:
-    """Features (N, D) about a common centre, without which a mean far from 0 would drown what float32 tells apart."""
+    """Features (N, D) minus a common centre: a mean far from 0 would exceed the precision of float32."""
 
     def __init__(self, h: Tensor, centre: Tensor, device: torch.device):
         x = h.double() - centre  # (N, D); centre (D,) float64
@@ -33,7 +33,7 @@ class FeatureSet:
 
 
 class SelfStats(NamedTuple):
-    """What a set says about itself."""
+    """Statistics within one set."""
 
     manifold: Tensor  # (N,) squared distance to the MANIFOLD-th neighbor
     ball: Tensor  # (N,) the same to the BALL-th
@@ -41,7 +41,7 @@ class SelfStats(NamedTuple):
 
 
 class Cross(NamedTuple):
-    """What is between a set and its reference."""
+    """Statistics between a set and its reference."""
 
     precision: float
     recall: float
@@ -82,7 +82,7 @@ def kernel(x: FeatureSet, y: FeatureSet, rows: slice, product: Tensor) -> Tensor
 
 
 def within(x: FeatureSet, members: Tensor) -> SelfStats:
-    """members: (N, S), who is in which subset."""
+    """members: (N, S), 1 where a row is in a subset."""
     members = members.to(x.shift)
     radii, sums = [], torch.zeros(members.shape[1], dtype=torch.float64)
     ks = [min(k, len(x) - 1) for k in (MANIFOLD, BALL)]
@@ -99,12 +99,12 @@ def within(x: FeatureSet, members: Tensor) -> SelfStats:
 def between(
     x: FeatureSet, y: FeatureSet, own: SelfStats, reference: SelfStats, members: tuple[Tensor, Tensor]
 ) -> Cross:
-    """x: what is judged, y: the reference, with what each says about itself and who of each is in which subset.
+    """x: the set, y: the reference, with the statistics within each and the members of the subsets.
 
     precision: share of x within a ball of y; recall: of y within a ball of x (Kynkäänniemi et al. 2019,
     https://arxiv.org/abs/1904.06991, eq. 1 and 2). density: how many balls of y an image of x lies in, over the number
     that the reference's own lie in; coverage: share of y's balls with an image of x in them (Naeem et al. 2020,
-    https://arxiv.org/abs/2002.09797, eq. 3 and 4). A ball holds its border.
+    https://arxiv.org/abs/2002.09797, eq. 3 and 4). A ball includes its border.
     """
     device = x.x.device
     manifold_x, manifold_y, ball_y = (r.to(device) for r in (own.manifold, reference.manifold, reference.ball))

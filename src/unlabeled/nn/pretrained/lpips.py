@@ -15,12 +15,12 @@ from unlabeled.nn.pretrained.weights import read, sha256
 class LPIPS:
     """Learned distance of two images. Zhang et al. 2018, https://arxiv.org/abs/1801.03924, version 0.1 on AlexNet.
 
-    torchmetrics' network and linear weights. AlexNet's own come from a file, torchvision's `FILE`, and are never
-    downloaded. Sides under 32 are enlarged by the smallest whole factor that brings them there (bilinear).
+    torchmetrics' network and linear weights. AlexNet's weights come from a file, torchvision's `FILE`, and are never
+    downloaded. Sides below 32 are enlarged by the smallest whole factor that makes them 32 (bilinear).
     """
 
     FILE, DIGEST = "alexnet-owt-7be5be79.pth", "7be5be79"  # the digest is the start of the sha256
-    SIDE = 32  # pixels, the least that AlexNet's pooling leaves anything of
+    SIDE = 32  # pixels, the smallest side for AlexNet's pooling
 
     def __init__(self, weights: str | Path, device: torch.device):
         from torchmetrics.functional.image.lpips import _LPIPS  # seconds to import
@@ -32,7 +32,7 @@ class LPIPS:
             raise UserError(f"lpips_weights={error}: give torchvision's {self.FILE}") from error
         self.digest = sha256(file)[: len(self.DIGEST)]
         with torch.random.fork_rng([]):
-            self.network = _LPIPS(net="alex", pnet_rand=True)  # its AlexNet is drawn, and then replaced
+            self.network = _LPIPS(net="alex", pnet_rand=True)  # its random AlexNet is then replaced
         try:
             for part in self.network.net.children():
                 for position, layer in part.named_children():
@@ -50,7 +50,7 @@ class LPIPS:
         return math.ceil(self.SIDE / min(self.SIDE, *sides))
 
     def __call__(self, x: Tensor, truth: Tensor) -> Tensor:
-        """Of images (B, C, H, W) in [-1, 1], values (B,) in float64 on the CPU."""
+        """Distances (B,) of images (B, C, H, W) in [-1, 1], float64 on the CPU."""
         seen = []
         for image in (x, truth):
             image = image.to(self.device, torch.float32).clamp(-1, 1)

@@ -1,4 +1,4 @@
-"""What a DataModule hands a method. One type per kind of supervision.
+"""Batches, as a DataModule gives them to a method: one type for each kind of data.
 
 Images are float tensors (B, C, H, W) in [-1, 1] everywhere between data and evaluation.
 """
@@ -20,18 +20,18 @@ class Points(NamedTuple):
     """Points of a line, a plane or a space of D dimensions."""
 
     x: Tensor  # (B, D) in about [-1, 1]
-    y: Tensor  # (B,) index of the mode that each was drawn from; -1 where unknown
+    y: Tensor  # (B,) index of each point's mode; -1 if unknown
 
 
 class Unpaired(NamedTuple):
-    """Images of two domains that have nothing to do with each other row by row."""
+    """Images of two domains, without pairs."""
 
     a: Tensor  # (B, C, H, W) in [-1, 1]
     b: Tensor  # (B, C, H, W) in [-1, 1]
 
 
 class Paired(NamedTuple):
-    """Images of two domains; row i of b is what row i of a should become."""
+    """Images of two domains; row i of b is the true translation of row i of a."""
 
     a: Tensor  # (B, C, H, W) in [-1, 1]
     b: Tensor  # (B, C, H, W) in [-1, 1]

@@ -12,10 +12,11 @@ from tqdm import tqdm
 from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.callbacks.pace import Budget
 from unlabeled.callbacks.records import Records
+from unlabeled.evaluation.kinds import kind_of
 
 
 class Progress(ProgressBar):
-    """Epoch, time left, images per second, and the newest of the recorded quantities.
+    """Epoch, time left, examples per second, and the newest of the recorded quantities.
 
     First comes what best.ckpt is chosen by, then the rest in the order in which the method records them; a terminal
     gets as many as it is wide for.
@@ -39,6 +40,7 @@ class Progress(ProgressBar):
         self._first, self._seen = self._budget.done.batches, self._budget.done.images
         self._began = time.monotonic()
         self._printed = -1
+        self._noun = kind_of(trainer.datamodule.batch).noun  # type: ignore[attr-defined]
         if trainer.is_global_zero and sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns:
             self._bar = tqdm(
                 total=self._limit, initial=self._first, unit="batch", dynamic_ncols=True, mininterval=0.2, leave=False
@@ -57,7 +59,7 @@ class Progress(ProgressBar):
             self._printed = done * 20 // self._limit
             left = (time.monotonic() - self._began) / (done - self._first) * (self._limit - done)
             facts: dict[str, Any] = {"epoch": trainer.current_epoch + 1, "batch": f"{done}/{self._limit}"}
-            facts |= {"seconds_left": f"{left:.0f}", "images_per_second": f"{self._pace():.0f}"}
+            facts |= {"seconds_left": f"{left:.0f}", f"{self._noun}s_per_second": f"{self._pace():.0f}"}
             facts |= {name: f"{value:.4g}" for name, value in self._quantities().items()}
             print(" ".join(f"{name}={value}" for name, value in facts.items()), file=sys.stderr, flush=True)
 
@@ -73,7 +75,7 @@ class Progress(ProgressBar):
             self._bar = None
 
     def _pace(self) -> float:
-        """Images per second, over all devices."""
+        """Examples per second, over all devices."""
         return (self._budget.done.images - self._seen) / (time.monotonic() - self._began)
 
     def _quantities(self) -> dict[str, float]:
@@ -88,7 +90,7 @@ class Progress(ProgressBar):
     def _line(self) -> str:
         """For a terminal: whole quantities only."""
         room = os.get_terminal_size(sys.stderr.fileno()).columns - 60  # epoch, bar, count and times
-        line = f"{self._pace():.0f} images/s"
+        line = f"{self._pace():.0f} {self._noun}s/s"
         for name, value in list(self._quantities().items())[: self.shown]:
             more = f"{line}, {name.removeprefix('train/')} {value:.4g}"
             if len(more) > room:

@@ -48,7 +48,7 @@ class Evaluator(Protocol):
     there: `if not study.is_main: return []`.
     """
 
-    headlines: ClassVar[dict[str, Headline]]  # name, without a bracket behind it -> what a report says of it
+    headlines: ClassVar[dict[str, Headline]]  # by the number's name, without brackets
 
     def applies(self, study: Study) -> bool:
         """Whether the method has the capabilities, and the data are of the kind."""

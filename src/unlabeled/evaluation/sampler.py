@@ -45,7 +45,7 @@ def give(study: Study, name: str, samplers: dict[str, Sampler]) -> None:
 
 
 def sampling(method: Any, draw: Draw) -> Any:
-    """A method of the same weights whose codes are drawn by `draw`; the given one stays as it is."""
+    """A copy of the method, with the same weights, whose codes are drawn by `draw`."""
     changed = copy.copy(method)
     changed.sample_prior = draw
     changed.sample = lambda n: method.decode(draw(n))

@@ -1,7 +1,7 @@
 """A workspace of Weights & Biases as code: python -m unlabeled.loggers.workspace [ENTITY/PROJECT] [--json FILE]
 
-Its plots choose recorded quantities by regular expressions, so that they show every method's; whatever else a project
-records has a panel that W&B generates. `--json` writes the workspace to a file instead.
+Its plots choose recorded quantities by regular expressions, so that they work for every method; W&B generates panels
+for all other quantities and pictures. `--json` writes the workspace to a file instead.
 """
 
 import argparse

@@ -159,7 +159,7 @@ def _read(file: Path) -> Extraction | None:
             classes = ClassSums(held["n"], held["p"].shape[1])
             classes.p, classes.entropy = held["p"], held["entropy"]
         return Extraction(held["n"], moments, classes, held["rows"], held["h"], held.get("logits"), held["first"])
-    except Exception:  # a file cut short raises whatever its reader came upon
+    except Exception:  # damaged files raise many kinds of error
         return None
 
 

@@ -228,7 +228,7 @@ class Cells:
 
 
 def digest(weights: dict[str, Tensor]) -> str:
-    """sha256 of names, types, shapes and values, whatever the order, the device and the memory layout."""
+    """sha256 of names, types, shapes and values, independent of order, device and memory layout."""
     whole = hashlib.sha256()
     for name, value in sorted(weights.items()):
         whole.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())

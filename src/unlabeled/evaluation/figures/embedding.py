@@ -26,7 +26,7 @@ def embedding(
     features: Features,
     classes: int | None,
     seed: int,
-    images: Tensor | None = None,  # (n, C, H, W), of the `mapped` rows; their plane is shown beside
+    images: Tensor | None = None,  # (n, C, H, W), of the `mapped` rows, for the plane of pixels
     names: Sequence[str] = (),  # of the classes, by number
 ) -> Image.Image:
     """Codes by their two principal components and by t-SNE, coloured by class; of one or two dimensions, as they are.

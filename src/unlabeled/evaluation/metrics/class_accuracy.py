@@ -42,7 +42,9 @@ class ClassAccuracy:
             return logits.argmax(1)
 
         def drawn(index: Tensor) -> tuple[Tensor, ...]:
-            y = kinds[(index[0] + torch.arange(study.block)) % len(kinds)]  # a whole block, whatever n is
+            y = kinds[
+                (index[0] + torch.arange(study.block)) % len(kinds)
+            ]  # a whole block, so that the first ones do not depend on n
             found = named(method.sample_class(y.to(study.device)))
             return found[: len(index)], y[: len(index)]
 

@@ -84,7 +84,7 @@ def compare(
     streams = {"generated": generated, "floor": floor, "unchanged": unchanged}
     seen = {role: extraction(study, stream, COMPARED) for role, stream in streams.items() if stream is not None}
     if real is None:
-        return []  # only the leader has something to compare
+        return []  # only the main process has something to compare
     found = judge(study, {role: other for role, other in seen.items() if other is not None}, real, chosen)
     ours, floor_facts = found["generated"], dict[str, Any]()
     if floor is not None:

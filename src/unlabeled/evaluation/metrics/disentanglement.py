@@ -71,9 +71,9 @@ class Disentanglement:
 
     def measure(self, study: Study) -> list[Metric]:
         codes = study.codes(study.split)
-        beside = None
+        before = None
         if study.untrained is not None:
-            beside = study.features(study.untrained().encode, study.split, "encoding by an untrained network")
+            before = study.features(study.untrained().encode, study.split, "encoding by an untrained network")
         if not study.is_main:
             return []
         train, test = self.rows(len(codes.h), study.seed)
@@ -89,7 +89,7 @@ class Disentanglement:
                 f"minutes; say evaluation.evaluators.disentanglement.widest={dimension}"
             )
         ours = self.scores(codes, train, test, varying, study.seed)
-        theirs = self.scores(beside, train, test, varying, study.seed) if beside is not None else {}
+        theirs = self.scores(before, train, test, varying, study.seed) if before is not None else {}
         shared: dict[str, Any] = {
             "split": study.split,
             "factors": [names[j] for j in varying],

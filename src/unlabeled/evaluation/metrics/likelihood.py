@@ -58,7 +58,7 @@ class Likelihood:
         if not study.is_main:
             return []
         numbers = in_both_units(study, ("log_likelihood_bound", "bits_per_dim"), bound)
-        told = ["log_likelihood_bound", "bits_per_dim", *(["elbo_reconstruction"] if terms else [])]
+        affected = ["log_likelihood_bound", "bits_per_dim", *(["elbo_reconstruction"] if terms else [])]
         facts = {"split": study.split, "images": len(bound), "noise_seed": study.seed}
         if terms:
             reconstruction, kl = (float(term.mean()) for term in terms)
@@ -74,16 +74,16 @@ class Likelihood:
         if weighted is not None:
             names = (f"iwae_bound[{self.num_samples}]", f"iwae_bits_per_dim[{self.num_samples}]")
             numbers += in_both_units(study, names, *weighted)
-            told += names
+            affected += names
         if highest is None:
             return numbers
         study.notes.append(
-            f"{', '.join(told)}: {GREY}: compare them only among models that treat the same "
+            f"{', '.join(affected)}: {GREY}: compare them only among models that treat the same "
             f"images so. The highest possible value is {highest:.4g} nats. For a likelihood, train with "
             "model.likelihood.binarisation=dynamic or threshold, or with another likelihood"
         )
         return [
-            qualified(number, highest, study.kind.size(study.data.shape)) if number.name in told else number
+            qualified(number, highest, study.kind.size(study.data.shape)) if number.name in affected else number
             for number in numbers
         ]
 

@@ -37,11 +37,11 @@ def side_by_side(jobs: Sequence[Mapping[str, Any]], title: str = "") -> dict[str
     notes = []
     if any(number["grounds"] > 1 for number in columns):
         notes.append("Runs were measured on different images: the best is marked among those of the same images only.")
-    told = labels(complete, varied, done)
-    runs = zip(told, done, strict=True)
+    titles = labels(complete, varied, done)
+    runs = zip(titles, done, strict=True)
     same = {key: complete[0][key] for key in PLAIN if complete and key in keys and key not in varied}
     return {
-        "title": title or titled(told, same),
+        "title": title or titled(titles, same),
         "runs": [
             {"name": name, "folder": job["folder"], "differs": {key: mark[key] for key in varied}}
             for (name, job), mark in zip(runs, complete, strict=True)

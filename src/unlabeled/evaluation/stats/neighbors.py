@@ -75,7 +75,7 @@ def products(x: FeatureSet, y: FeatureSet) -> Iterator[tuple[slice, Tensor, Tens
 def kernel(x: FeatureSet, y: FeatureSet, rows: slice, product: Tensor) -> Tensor:
     """(h_i . h_j / D + 1)^3 of these rows of x and all of y, (b, M).
 
-    In float64: where the mean lies far from 0, its values are large and differ by little.
+    In float64: if the mean is far from 0, its values are large and differ by little.
     """
     base = product.double().div_(x.x.shape[1]).add_(x.shift[rows, None]).add_(y.shift)
     return base.square().mul_(base)

@@ -44,7 +44,7 @@ class ClassAccuracy:
         def drawn(index: Tensor) -> tuple[Tensor, ...]:
             y = kinds[
                 (index[0] + torch.arange(study.block)) % len(kinds)
-            ]  # a whole block, so that the first ones do not depend on n
+            ]  # whole blocks: the first ones do not depend on n
             found = named(method.sample_class(y.to(study.device)))
             return found[: len(index)], y[: len(index)]
 

@@ -183,7 +183,7 @@ def test_the_config_reads_back() -> None:
     given = content()
     given["config"] = {"a": {"b": [1, 2.5, None, True, "x: y"]}, "path": Path("/data"), "tuple": (1, 2)}
     page = Page(render(given, {}))
-    text = re.search(r"The config, resolved (.*)$", page.text)
+    text = re.search(r"Resolved config (.*)$", page.text)
     assert text
     raw = next(word for word in page.words if word.startswith("a:\n"))
     assert yaml.safe_load(raw) == {"a": {"b": [1, 2.5, None, True, "x: y"]}, "path": "/data", "tuple": [1, 2]}

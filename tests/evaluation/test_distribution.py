@@ -663,7 +663,7 @@ def test_a_folder_that_cannot_be_written_is_told_of(tmp_path):
     (tmp_path / "file").write_text("")
     s = study(data=Data(keys={"train": "k"}), cache=tmp_path / "file" / "in")
     assert Distribution(["fid"]).measure(s)
-    assert len(s.notes) == 2 and "for another evaluation" in s.notes[0]
+    assert len(s.notes) == 2 and "cannot cache the features" in s.notes[0]
 
 
 def test_changed_images_under_the_same_name_give_new_statistics(tmp_path):

@@ -11,7 +11,7 @@ import torch
 from lightning import Callback
 
 from benchmarks.common import NoiseImages, Row, Seconds, Stopwatch, config_of, row
-from unlabeled.app.run.build import build, make_trainer, quiet
+from unlabeled.app.run.build import build, make_trainer, silence_lightning
 from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.data.loader import ShuffledLoader
 
@@ -47,7 +47,7 @@ class Writes(Callback):
 
 
 def rows(rounds: int) -> Iterator[Row]:
-    quiet()
+    silence_lightning()
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stderr(io.StringIO()):
         config = config_of([*WORDS, *SIZE, f"budget.epochs={rounds + 1}"], name)
         data, method = build(config)

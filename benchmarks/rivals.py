@@ -33,7 +33,7 @@ from torch import nn
 
 from benchmarks.common import Row, Skipped, row
 from benchmarks.steps import Case, Steps, adam, measure
-from unlabeled.app.run.build import quiet
+from unlabeled.app.run.build import silence_lightning
 
 SCRIPTS = "UNLABELED_PYTORCH_GAN"
 
@@ -239,7 +239,7 @@ def of_pytorch_gan() -> Iterator[tuple[Case, Callable[[Any], None]]]:
 
 
 def rows(rounds: int) -> Iterator[Row | Skipped]:
-    quiet()
+    silence_lightning()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     clock = "wall" if device.type == "cuda" else "cpu"
     there = importlib.util.find_spec("torch_mimicry") is not None, bool(os.environ.get(SCRIPTS))

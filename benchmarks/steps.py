@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, l1_loss, normalize, relu, softplus
 
 from benchmarks.common import NoiseImages, Row, Seconds, Stopwatch, config_of, row
-from unlabeled.app.run.build import build, make_trainer, quiet
+from unlabeled.app.run.build import build, make_trainer, silence_lightning
 from unlabeled.data.kinds.pairs import UnpairedTable
 from unlabeled.data.loader import ShuffledLoader
 
@@ -282,7 +282,7 @@ def measure(
 
 
 def rows(rounds: int) -> Iterator[Row]:
-    quiet()
+    silence_lightning()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     clock = "wall" if device.type == "cuda" else "cpu"
     for case in CASES:

@@ -15,7 +15,7 @@ import torch
 from lightning import Callback
 
 from benchmarks.common import NoiseImages, Row, Seconds, Stopwatch, config_of, row, turns
-from unlabeled.app.run.build import build, make_trainer, quiet
+from unlabeled.app.run.build import build, make_trainer, silence_lightning
 from unlabeled.data.loader import ShuffledLoader
 
 SHAPE, BATCH, CHUNK = (3, 32, 32), 64, 5
@@ -85,7 +85,7 @@ def fitting(words: list[str], batches: int) -> Iterator[Callable[[], Seconds]]:
 
 
 def rows(rounds: int) -> Iterator[Row]:
-    quiet()
+    silence_lightning()
     torch.set_num_threads(1)
     clock = "wall" if torch.cuda.is_available() else "cpu"
     _, h, w = SHAPE

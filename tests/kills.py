@@ -25,8 +25,8 @@ import unlabeled.evaluation.figures.evaluation  # noqa: F401
 from tests.tiny import Tiny  # noqa: F401
 from unlabeled.app.cli import main as cli
 from unlabeled.app.run import train
-from unlabeled.app.run.checkpoint import newest
-from unlabeled.app.run.plan import begun, result_of
+from unlabeled.app.run.checkpoint import repair_last
+from unlabeled.app.run.plan import has_checkpoint, result_of
 from unlabeled.callbacks import checkpoints
 
 torch.set_num_threads(1)
@@ -124,9 +124,9 @@ def run(folder: str, work: dict[str, Any] | list[str], fate: Fate, screen: Any) 
             cli.run(program.main)
         elif not result_of(Path(work["run"])):  # else it was over, and died on its way out
             train.curves = lambda *_: None  # most of the time of so short a run; the program draws them
-            resume = begun(Path(work["run"]))
+            resume = has_checkpoint(Path(work["run"]))
             if resume:
-                newest(Path(work["run"]))
+                repair_last(Path(work["run"]))
             train.fit(work, resume)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

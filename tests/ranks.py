@@ -15,9 +15,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import distributed
 from torch.distributed.tensor import DTensor
 
-from unlabeled.app.run.build import build, make_trainer, part, quiet
+from unlabeled.app.run.build import build, make_trainer, silence_lightning
 from unlabeled.callbacks.records import Records
-from unlabeled.distributed.sharded import whole
+from unlabeled.callbacks.trainer import callback
+from unlabeled.distributed.sharded import gather_shards
 from unlabeled.errors import UserError
 
 
@@ -50,7 +51,7 @@ class Notes(Callback):
     def of_player(self, optimizer: Any) -> list[torch.Tensor]:
         """Of a player's parameters; 0 of those that this step has no use for."""
         every = [p for group in optimizer.param_groups for p in group["params"]]
-        return [whole(torch.zeros_like(p) if p.grad is None else p.grad) for p in every]
+        return [gather_shards(torch.zeros_like(p) if p.grad is None else p.grad) for p in every]
 
     def on_train_batch_end(self, trainer: Any, method: Any, *_: Any) -> None:
         self.seeds.append(torch.initial_seed())
@@ -83,15 +84,15 @@ def fitted(config: dict[str, Any], resume: str | None, stop: int | None) -> dict
     trainer.callbacks[:0] = [notes, *([StopSecond(stop)] if stop else [])]  # type: ignore[attr-defined]
     trainer.fit(method, datamodule=data, ckpt_path=resume, weights_only=True)
     assert trainer.state.fn == TrainerFn.FITTING
-    state = {name: value.clone() for name, value in whole(method.state_dict()).items()}
+    state = {name: value.clone() for name, value in gather_shards(method.state_dict()).items()}
     kept = ("first", "clipped", "seeds", "recorded", "before", "sharded")
     found = {name: getattr(notes, name) for name in kept}
-    return found | {"state": state, "latest": part(trainer, Records).latest}
+    return found | {"state": state, "latest": callback(trainer, Records).latest}
 
 
 def main(folder: Path, rank: int) -> None:
     torch.set_num_threads(1)
-    quiet()
+    silence_lightning()
     for job in json.loads((folder / "jobs.json").read_text().replace("@RANK@", str(rank))):
         out, err = io.StringIO(), io.StringIO()
         result: dict[str, Any] = {}

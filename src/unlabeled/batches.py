@@ -24,14 +24,14 @@ class Points(NamedTuple):
 
 
 class Unpaired(NamedTuple):
-    """Images of two domains, without pairs."""
+    """Images of two domains whose rows are unrelated."""
 
     a: Tensor  # (B, C, H, W) in [-1, 1]
     b: Tensor  # (B, C, H, W) in [-1, 1]
 
 
 class Paired(NamedTuple):
-    """Images of two domains; row i of b is the true translation of row i of a."""
+    """Images of two domains; row i of b is the translation of row i of a."""
 
     a: Tensor  # (B, C, H, W) in [-1, 1]
     b: Tensor  # (B, C, H, W) in [-1, 1]

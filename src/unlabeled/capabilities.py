@@ -1,7 +1,7 @@
-"""What a trained method can do. Evaluation and callbacks know methods only through these.
+"""Capabilities of trained methods, the only view that evaluation and callbacks have of them.
 
-A missing capability is an absent method. Every call expects evaluation mode and no gradient. x (B, ...) are examples
-of the method's kind (batches.py), as data hand them out: images (B, C, H, W) in [-1, 1], points (B, D).
+A method lacks a capability by not having its function. x is a batch of the method's kind of examples, images
+(B, C, H, W) in [-1, 1] for most. Every call expects evaluation mode and no gradient.
 """
 
 from typing import Any, Protocol, runtime_checkable
@@ -13,11 +13,11 @@ from torch import Tensor
 @runtime_checkable
 class Samples(Protocol):
     def sample(self, n: int) -> Tensor:
-        """n examples (n, ...)."""
+        """n examples of the method's kind: images (n, C, H, W) in [-1, 1]."""
 
 
 class SeenClasses(Protocol):
-    """The classes that training examples have: they alone are drawn."""
+    """The classes of the training data, the only ones that are sampled."""
 
     seen: Tensor  # int64 (k,), ascending
 
@@ -31,13 +31,13 @@ class SamplesClasses(Protocol):
     labels: SeenClasses
 
     def sample_class(self, y: Tensor) -> Tensor:
-        """Examples (n, ...), one of each of the classes y, int64 (n,), 0 to K - 1."""
+        """An example of each of the classes y, int64 (n,), 0 to K - 1: images (n, C, H, W) in [-1, 1]."""
 
 
 @runtime_checkable
 class Encodes(Protocol):
     def encode(self, x: Tensor) -> Tensor:
-        """Features (B, D) of x (B, ...). Deterministic: a posterior's mean, never a draw."""
+        """Features (B, D) of examples x (B, ...). Deterministic: a posterior's mean, never a draw."""
 
 
 @runtime_checkable
@@ -55,18 +55,18 @@ class SamplesPrior(Protocol):
 @runtime_checkable
 class SamplesPosterior(Protocol):
     def sample_posterior(self, x: Tensor) -> Tensor:
-        """One code for each x, (B, D), z ~ q(z|x), for `decode`."""
+        """A code (B, D) of each example, z ~ q(z|x), as `decode` takes them."""
 
 
 @runtime_checkable
 class Reconstructs(Protocol):
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Examples of the shape of x (B, ...). Deterministic."""
+        """Examples in the shape and range of x. Deterministic."""
 
 
 @runtime_checkable
 class BoundsLikelihood(Protocol):
-    bin_width: float  # width of one 8-bit grey level in the units of the density; 1 for a probability
+    bin_width: float  # width of one grey level in the units of the density; 1 for a probability
 
     def log_likelihood(self, x: Tensor) -> Tensor:
         """Lower bound on log p(x) in nats, (B,)."""
@@ -77,37 +77,37 @@ class ReadsProbabilities(Protocol):
     """A likelihood of black and white pixels."""
 
     def observe(self, x: Tensor) -> Tensor:
-        """The images whose likelihood is computed, of images x (B, C, H, W), both in [-1, 1]."""
+        """The values whose probability is meant, in [-1, 1], of images x (B, C, H, W)."""
 
     def highest(self, x: Tensor) -> Tensor:
-        """The upper limit of log p(x|z), in nats (B,), for observed images: 0 for those without grey pixels."""
+        """Upper bound (B,) of log p(x|z) in nats, of images from `observe`: 0 where no pixel is grey."""
 
 
 @runtime_checkable
 class ElboTerms(Protocol):
     def elbo_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """log p(x|z) for a draw z ~ q(z|x), and KL(q(z|x) || p(z)), each (B,), in nats, without training's weights."""
+        """log p(x|z) for a draw z ~ q(z|x), and KL(q(z|x) || p(z)), each (B,), in nats, without training weights."""
 
 
 @runtime_checkable
 class WeighsSamples(Protocol):
     def observe(self, x: Tensor) -> Tensor:
-        """The examples whose likelihood is computed: a draw where a likelihood binarises grey. Idempotent."""
+        """The example whose likelihood is meant: the draw where grey levels are drawn. Idempotent."""
 
     def log_weights(self, x: Tensor, k: int) -> Tensor:
-        """log p(x, z) - log q(z|x) in nats for k draws z ~ q(z|x) of each x: (k, B)."""
+        """log p(x, z) - log q(z|x) in nats for k draws z ~ q(z|x) of each example: (k, B)."""
 
 
 @runtime_checkable
 class Classifies(Protocol):
     def classify(self, x: Tensor) -> Tensor:
-        """Logits (B, classes) of x (B, ...)."""
+        """Logits (B, classes) of examples."""
 
 
 @runtime_checkable
 class ClassifiesCodes(Protocol):
     def classify_codes(self, h: Tensor) -> Tensor:
-        """Logits (B, classes) of codes (B, D) of `encode`: `classify` without encoding twice."""
+        """Logits (B, classes) of codes (B, D) from `encode`, without encoding again."""
 
 
 @runtime_checkable
@@ -115,7 +115,7 @@ class Clusters(Protocol):
     clusters: int  # K
 
     def assign(self, x: Tensor) -> Tensor:
-        """The cluster of each x (B, ...): int64 (B,), 0 to K - 1."""
+        """The cluster of each example: int64 (B,), 0 to K - 1."""
 
 
 @runtime_checkable
@@ -145,7 +145,7 @@ class Scores(Protocol):
 @runtime_checkable
 class DrawsFigures(Protocol):
     def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
-        """The method's own figures for examples x (B, ...): title -> (images (n, C, H, W), n captions)."""
+        """The method's own figures for examples x: title -> (images (n, C, H, W), n captions)."""
 
 
 def inverts(method: Any) -> bool:

@@ -1,36 +1,51 @@
-"""Commands to paste into a shell: quoted for it and for Hydra, which reads each word behind it."""
+"""Commands to paste into a shell, quoted for it and for Hydra; and which overrides change no number."""
 
 import os
 import re
 import shlex
+from collections.abc import Iterable
 
 from unlabeled import configs
 
-PLAIN = re.compile(r"[A-Za-z0-9_./%@:+-][\w./%@:+$*?|\\ -]*", re.ASCII)  # what Hydra takes as it is, and as a word
+PLAIN = re.compile(r"[A-Za-z0-9_./%@:+-][\w./%@:+$*?|\\ -]*", re.ASCII)  # words that Hydra reads as they are
+NOT_WORDS = re.compile(r"null|true|false|[+-]?(inf|nan|[\d_]*\.?[\d_]*(e[+-]?\d+)?)", re.I)  # values of other types
 STARTED = "UNLABELED_COMMAND"  # how this program was started, where by no file; for the processes that it starts too
-TAKEN = re.compile(r"null|true|false|[+-]?(inf|nan|[\d_]*\.?[\d_]*(e[+-]?\d+)?)", re.I)  # by other values than words
+
+# Keys of train.py and evaluate.py that say where files lie and what computes: they change no number
+PLACES = {"run", "output", "resume", "data_root", "data_packed", "data.root", "data.packed", "checkpoint"}
+PLACES |= {"device", "devices"}
+
+
+def key_of(word: str) -> str:
+    """The key of an override: KEY=VALUE, +KEY=VALUE, ~KEY."""
+    return word.lstrip("+~").partition("=")[0]
+
+
+def without_places(words: Iterable[str]) -> list[str]:
+    """The overrides that may change a number."""
+    return [word for word in words if key_of(word) not in PLACES]
 
 
 def quoted(key: str, value: object) -> str:
-    """KEY=VALUE, with quotes about a value that Hydra would read otherwise, or not at all."""
+    """KEY=VALUE, with quotes around a value that Hydra would misread."""
     text = str(value)
     if isinstance(value, int | float):
         return f"{key}={text}"
-    if PLAIN.fullmatch(text) and not TAKEN.fullmatch(text) and text == text.strip():
+    if PLAIN.fullmatch(text) and not NOT_WORDS.fullmatch(text) and text == text.strip():
         return f"{key}={text}"
-    # before a quote, and only there, a backslash is not itself
+    # only before a quote does Hydra read a backslash as an escape
     escaped = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), text)
     return f'{key}="{escaped}"'
 
 
 def start(program: str) -> list[str]:
-    """How a program is started: `python train.py` in a checkout, else `unlabeled train`."""
+    """The beginning of a command: `python train.py` in a checkout, else `unlabeled train`."""
     spoken = os.environ.get(STARTED) or ("unlabeled" if configs.INSTALLED else "")
     return [*spoken.split(), program] if spoken else ["python", f"{program}.py"]
 
 
 def command(program: str, *words: str) -> str:
-    """`python PROGRAM.py WORDS`, as a shell takes it, with the user's own folder of configs where there is one."""
+    """`python PROGRAM.py WORDS`, quoted for a shell, with the user's own folder of configs if there is one."""
     return shlex.join([*start(program), *configs.option(), *words])
 
 
@@ -42,12 +57,12 @@ def spoken(text: str) -> str:
 
 
 def resume(run: object) -> str:
-    """How to go on with a run."""
+    """The command that resumes a run."""
     return command("train", quoted("resume", run))
 
 
 def extra(name: str) -> str:
-    """How to install what a part needs: from the checkout or the wheel, as no index has the project."""
+    """The command that installs an optional dependency, from the checkout or the wheel."""
     return (
         f'pip install "WHEEL[{name}]", with the .whl that this is from'
         if configs.INSTALLED

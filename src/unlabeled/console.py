@@ -80,9 +80,9 @@ def main() -> None:
     elif "=" in name:
         sys.exit(f"error: {name}: say a command before it, {' or '.join(COMMANDS)}: {called} train {name}")
     else:
-        from unlabeled.errors import nearest
+        from unlabeled.errors import suggest
 
-        sys.exit(f"error: there is no command {name}: {nearest(name, COMMANDS)}")
+        sys.exit(f"error: there is no command {name}: {suggest(name, COMMANDS)}")
 
 
 def usage(called: str) -> str:

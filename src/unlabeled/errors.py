@@ -1,4 +1,4 @@
-"""What a user can put right."""
+"""Errors that a user can correct, and suggestions for misspelt names."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class UserError(Exception):
-    """A mistake or a circumstance that a user can mend: shown as one line, without a traceback.
+    """A mistake or a circumstance that a user can correct: shown as one line, without a traceback.
 
     The message says what is wrong and what to do.
     """
@@ -20,28 +20,28 @@ class Interrupted(UserError):
         self.signal_number = signal_number
 
 
-def several(rows: Any, who: str) -> None:
-    """Raise UserError where rows (B, ...) to learn from are one, and `who` would learn nothing from it."""
+def require_several(rows: Any, who: str) -> None:
+    """Raise UserError where `who` needs several rows (B, ...) to learn from and B is 1."""
     if len(rows) < 2 and rows.requires_grad:
         raise UserError(f"{who} compares the images of a batch, and here it has one: data.batch_size=2 or more")
 
 
-def told(error: Exception) -> str:
-    """A failure in one line. What asked the program to stop is raised again."""
+def error_line(error: Exception) -> str:
+    """An error in one line. An error that stops the program is raised again."""
     if getattr(error, "signal_number", None) is not None:
         raise error
     text = " ".join(str(error).split())
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
-def alike(name: str, names: Iterable[str], n: int = 3) -> list[str]:
-    """The n names at most that are spelt nearly so."""
+def similar(name: str, names: Iterable[str], n: int = 3) -> list[str]:
+    """At most n names with a similar spelling."""
     return difflib.get_close_matches(name, sorted(set(names)), n=n, cutoff=0.6)
 
 
-def nearest(name: str, names: Iterable[str], n: int = 3, listed: str = "see --help") -> str:
-    """`did you mean a, b?`; or all names where none is near; or, where they are many, where they are `listed`."""
+def suggest(name: str, names: Iterable[str], n: int = 3, listed: str = "see --help") -> str:
+    """`did you mean a or b?`; without similar names all names; of many, how to list them (`listed`)."""
     names = sorted(set(names))
-    if near := alike(name, names, n):
+    if near := similar(name, names, n):
         return f"did you mean {' or '.join(near)}?"
     return f"there are: {', '.join(names)}" if len(names) <= 40 else f"there are {len(names)}: {listed}"

@@ -1,4 +1,4 @@
-"""One seed decides a run: noise is a function of (seed, place in the run, rank), so a resume needs no saved state."""
+"""Seeds of noise as functions of (seed, batch, rank), so that resuming needs no saved generator state."""
 
 import torch
 
@@ -18,7 +18,7 @@ def seed_noise(*numbers: int) -> None:
     """Seed torch's generators from `numbers`; 1 µs on the CPU, where `torch.manual_seed` takes hundreds."""
     seed = mix(*numbers)
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():  # is_available asks the driver anew each time under Lightning: 150 µs
+    if torch.cuda.is_initialized():  # is_available asks the driver each time under Lightning: 150 µs
         torch.cuda.manual_seed(seed)
     if torch.backends.mps.is_available():
         torch.mps.manual_seed(seed)

@@ -19,8 +19,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from tests.contract.cases import CASES
-from unlabeled.app.evaluate.evaluate import refuse_idle
-from unlabeled.app.run.changes import on_other_data
+from unlabeled.app.evaluate.evaluate import check_unused_keys
+from unlabeled.app.run.changes import with_other_data
 from unlabeled.app.run.checkpoint import load
 from unlabeled.errors import UserError
 from unlabeled.evaluation.ranks import Ranks
@@ -68,9 +68,9 @@ def write(folder: Path, levels: np.ndarray) -> Path:
 )
 def test_options_without_effect_are_refused(mode: str, word: str, said: str | None) -> None:
     if said is None:
-        return refuse_idle([f"{mode}=x", word], mode)
+        return check_unused_keys([f"{mode}=x", word], mode)
     with pytest.raises(UserError, match=said) as error:
-        refuse_idle([f"{mode}=x", word], mode)
+        check_unused_keys([f"{mode}=x", word], mode)
     assert str(error.value).startswith(word) and str(error.value).endswith("leave it out")
 
 
@@ -400,7 +400,7 @@ def test_networks_that_take_any_size_are_evaluated_at_another(model: str, build:
             load(tmp_path, data=data, trusted_packages=("tests",))
         return
     method, _, _ = load(tmp_path, data=data, trusted_packages=("tests",))
-    now = on_other_data(config, data)["data"]
+    now = with_other_data(config, data)["data"]
     assert now["shape"] == [1, size, size]
     x = torch.zeros(2, *now["shape"])
     assert torch.isfinite(method.encode(x) if model == "simclr" else method.translate(x)).all()

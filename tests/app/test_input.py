@@ -21,9 +21,9 @@ from tests.contract.cases import CASES
 from unlabeled.app.cli import main as cli
 from unlabeled.app.cli.main import CONF, options
 from unlabeled.app.cli.types import check_values
-from unlabeled.app.run.changes import same_parts
-from unlabeled.app.run.checkpoint import TRUSTED, check_targets, trusting
-from unlabeled.app.run.folders import made
+from unlabeled.app.run.changes import check_same_parts
+from unlabeled.app.run.checkpoint import TRUSTED, check_targets, trust_overrides
+from unlabeled.app.run.folders import make_folder
 from unlabeled.app.run.plan import config_of
 from unlabeled.app.run.train import fit
 from unlabeled.commands import command, quoted, resume
@@ -139,7 +139,7 @@ REFUSED = {
     "output=": "output= is empty",
     "resume=": "resume= is empty",
     "data_root=": "data_root= is empty",
-    "model.likelihood.binarisation=": "model.likelihood.binarisation= is empty",
+    "model.likelihood.binarization=": "model.likelihood.binarization= is empty",
 }  # fmt: skip
 REFUSED_IN_EVALUATION = {
     "checkpoint=": "checkpoint= is empty",
@@ -286,8 +286,8 @@ def test_a_run_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for name in ("file", "file/below", "link"):
         with pytest.raises(UserError, match=rf"run={tmp_path / name}: cannot make a run folder there .*: say another"):
-            made(tmp_path / name)
-    made(tmp_path / "new" / "run")
+            make_folder(tmp_path / name)
+    make_folder(tmp_path / "new" / "run")
 
 
 DAMAGED = ["", "{", "- a", "a: b", "model: {}\ndata: {}", "\x00", "é: [", "model: ${nowhere}", "3"]
@@ -302,11 +302,11 @@ def test_a_damaged_config_of_a_run_is_one_line(text: str, tmp_path: Path) -> Non
 
 def test_a_resumed_run_keeps_its_model_and_data() -> None:
     names = {"model": "vae", "data": "digits"}
-    same_parts(names, ["model=vae", "data=digits", "seed=1"], "RUN", asked=False)
-    same_parts(names, ["model=beta_vae"], "RUN", asked=True)
+    check_same_parts(names, ["model=vae", "data=digits", "seed=1"], "RUN", asked=False)
+    check_same_parts(names, ["model=beta_vae"], "RUN", asked=True)
     for word, held in {"model=dcgan": "model=vae", "data=mnist": "data=digits"}.items():
         with pytest.raises(UserError, match=f"RUN is {held}: leave {word} out"):
-            same_parts(names, [word], "RUN", asked=False)
+            check_same_parts(names, [word], "RUN", asked=False)
 
 
 def test_a_job_of_a_sweep_that_no_config_fits_fails_alone(program: Any, tmp_path: Path) -> None:
@@ -322,11 +322,11 @@ def test_a_job_of_a_sweep_that_no_config_fits_fails_alone(program: Any, tmp_path
 def test_trust_is_asked_for_whole_and_told_with_the_command() -> None:
     foreign = {"_target_": "torch.utils.data.TensorDataset"}  # neither of torch.nn nor of torch.optim
     config = {"model": {"_target_": "tests.tiny.Tiny", "encoder": foreign}, "data": {}}
-    assert trusting(config) == ["trusted_packages=[tests,torch]"]
+    assert trust_overrides(config) == ["trusted_packages=[tests,torch]"]
     for trust in ((), ("tests",)):
         with pytest.raises(UserError, match=r"say trusted_packages=\[tests,torch\]"):
             check_targets(config, (*TRUSTED, *trust))
-    assert trusting({"model": {"_target_": "torch.nn.Identity"}, "data": {}}) == []
+    assert trust_overrides({"model": {"_target_": "torch.nn.Identity"}, "data": {}}) == []
 
 
 # Batches of one image

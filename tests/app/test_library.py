@@ -24,7 +24,7 @@ from unlabeled import configs, contract
 from unlabeled.app.cli import main as cli
 from unlabeled.batches import from_uint8
 from unlabeled.contract import checks
-from unlabeled.data.store import fit
+from unlabeled.data.packing import resize
 from unlabeled.library.images import to_batch
 
 FEW = [*TINY, "budget.batches=2", "callbacks.pictures.count=0", "callbacks.nearest_images.searched=0"]
@@ -144,7 +144,7 @@ def test_an_image_is_the_same_however_it_is_given(what: str, side: int, tmp_path
     """And of any size it is brought to the run's by the code that packs data."""
     image = drawn(side)
     x = to_batch(SAME[what](image, tmp_path), (1, 16, 16))
-    assert torch.equal(x, from_uint8(torch.tensor(fit(image, (1, 16, 16)))[None]))
+    assert torch.equal(x, from_uint8(torch.tensor(resize(image, (1, 16, 16)))[None]))
 
 
 def test_a_list_may_mix_kinds_and_sizes() -> None:

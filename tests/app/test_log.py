@@ -17,10 +17,10 @@ def lines(folder: Path) -> list[str]:
 
 def test_lines_wait_for_their_folder_and_go_there_once(tmp_path: Path, capsys: Any) -> None:
     for turn in range(2):
-        with log.kept():
+        with log.recorded():
             print(f"before {turn}")
-            log.into(tmp_path)
-            log.into(tmp_path / "elsewhere")
+            log.write_to(tmp_path)
+            log.write_to(tmp_path / "elsewhere")
             sys.stderr.write("half ")
             print("whole", file=sys.stderr)
         print("outside")
@@ -32,8 +32,8 @@ def test_lines_wait_for_their_folder_and_go_there_once(tmp_path: Path, capsys: A
 
 
 def test_of_what_a_bar_draws_over_itself_the_last_is_a_line(tmp_path: Path) -> None:
-    with log.kept():
-        log.into(tmp_path)
+    with log.recorded():
+        log.write_to(tmp_path)
         for done in range(1000):
             sys.stderr.write(f"\r{done}%|###")
         sys.stderr.write("\r          \r")
@@ -43,37 +43,37 @@ def test_of_what_a_bar_draws_over_itself_the_last_is_a_line(tmp_path: Path) -> N
 
 
 def test_no_password_is_in_the_log(tmp_path: Path) -> None:
-    with log.kept():
-        log.into(tmp_path)
+    with log.recorded():
+        log.write_to(tmp_path)
         print("note: mysql://user:geheim@host/db")
     assert lines(tmp_path)[1:] == ["note: mysql://user:***@host/db"]
 
 
 def test_a_folder_that_takes_no_log_harms_nothing(tmp_path: Path, capsys: Any) -> None:
-    with log.kept():
-        log.into(tmp_path / "missing")
+    with log.recorded():
+        log.write_to(tmp_path / "missing")
         print("said")
     assert capsys.readouterr().out == "said\n"
 
 
 def wrong(folder: Path) -> None:
-    log.into(folder)
+    log.write_to(folder)
     print(1 / 0)
 
 
 def test_a_traceback_that_nobody_catches_is_in_the_log(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), log.kept():
+    with pytest.raises(ZeroDivisionError), log.recorded():
         wrong(tmp_path)
     assert lines(tmp_path)[-1].startswith("ZeroDivisionError")
 
 
 def stopped(folder: Path) -> None:
-    log.into(folder)
+    log.write_to(folder)
     raise signals.Stopped(143)
 
 
 def test_a_stop_is_in_the_log(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit), log.kept():
+    with pytest.raises(SystemExit), log.recorded():
         stopped(tmp_path)
     assert lines(tmp_path)[1:] == ["stopped"] and not isinstance(sys.stdout, log.Both)
 

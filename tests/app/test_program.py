@@ -100,7 +100,7 @@ MISTAKES = {
     "budget.epochs =3": r"cannot read 'budget.epochs =3'",
     "model=cyclegan": r"learns from Unpaired and data=digits gives Images: take data=apple2orange .*plain2striped",
     "data.size=4": r"images of 4x4 are too small.*at least 7",
-    "model.likelihood.binarisation=so": r"there are none, threshold and dynamic",
+    "model.likelihood.binarization=so": r"there are none, threshold and dynamic",
     "budget.epochs=null": r"training would never end: say budget.epochs=N",
     "trainer=gpu": r"this machine has none that torch can use; take trainer=cpu",
     "devices=0": r"trainer.devices=0: say how many, 1 or more",

@@ -21,7 +21,7 @@ import torch
 
 from tests.contract.cases import CASES
 from tests.kills import FORKS, NOTHING, Fate, run
-from unlabeled.app.run.plan import worth
+from unlabeled.app.run.plan import would_overwrite
 from unlabeled.contract.bench import TINY_OF
 from unlabeled.errors import UserError
 from unlabeled.loggers.actions import close
@@ -361,7 +361,7 @@ def lay(run: Path, files: dict[str, Any]) -> None:
 def test_what_a_run_may_not_overwrite(state: str, tmp_path: Path) -> None:
     files, name = LEFT[state]
     lay(tmp_path, files)
-    assert worth(tmp_path) == name
+    assert would_overwrite(tmp_path) == name
 
 
 def test_no_run_starts_over_what_another_has_reached(program: Any, tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from rich.console import Console
 
 from unlabeled.app.cli.main import JobStatus
 from unlabeled.app.cli.terminal import show, tables
-from unlabeled.app.evaluate.evaluate import listed
+from unlabeled.app.evaluate.evaluate import number_table
 from unlabeled.app.tables.sweep import Compare, summary
 from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.report.order import ordered
-from unlabeled.files import alike_cut
+from unlabeled.files import without_shared_folders
 
 NAMES = [
     "val/negative_elbo",
@@ -93,7 +93,7 @@ def test_a_sweep_tells_what_differs_and_what_is_monitored_first() -> None:
     ],
 )
 def test_paths_are_cut_where_they_are_alike(values: list[str], cut: list[str]) -> None:
-    assert alike_cut(values) == cut
+    assert without_shared_folders(values) == cut
 
 
 def test_a_sweep_in_a_file_says_the_whole_path(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_no_word_of_an_evaluation_is_cut(width: int) -> None:
         Metric("fid[classifier-digits@8dd526]", 8.97, "", "lower", {"baseline": "real images", "baseline_value": 1.18}),
         Metric("elbo_kl", 8.61, "nats", None, {"images": 359}),
     ]
-    heads, rows = listed(numbers)
+    heads, rows = number_table(numbers)
     text = printed(heads, rows, width, wraps=(2,))
     assert "…" not in text and "↓ 8.97" in text and "8.61 nats" in text and "↑ 8.61" not in text
     for word in ("fid", "[classifier-digits@8dd526]", "359", "1.18"):

@@ -11,7 +11,7 @@ from lightning import Callback
 from tests.contract.cases import CASES
 from tests.contract.test_contract import Watch, run
 from unlabeled.callbacks.averaging import WeightAveraging
-from unlabeled.callbacks.pace import Over
+from unlabeled.callbacks.pace import BudgetSpent
 from unlabeled.callbacks.records import Diverged
 from unlabeled.loggers.csv import CSV
 from unlabeled.seeding import seed_noise
@@ -22,6 +22,8 @@ BUDGETS = {
     "budget.epochs=2": 8,
     "budget.epochs=null budget.batches=5": 5,
     "budget.epochs=null budget.images=7": 4,  # the batch that reaches it is the last
+    "budget.epochs=null budget.examples=7": 4,
+    "budget.epochs=null budget.examples=7 budget.images=7": 4,
     "budget.epochs=9 budget.batches=3 budget.images=100": 3,
     "data.batch_size=64 budget.epochs=null budget.images=20": 3,  # of batches of 8, all there are
     "accumulate=3 budget.epochs=null budget.batches=5": 7,  # of 3 batches and 1, 3 and 1
@@ -171,15 +173,17 @@ def test_what_was_done_stays_counted_when_batches_change(other: str, build: Any,
     assert done == {
         "epochs": 2,
         "batches": len(first.rows + second.rows),
-        "images": images,
+        "examples": images,
         "steps": done["steps"],
         "rows": 0,
     }
     assert int(rows[-1]["images"]) == images and rows[-1]["epoch"] == "1" and content["epoch"] == 1
     assert [int(row["images"]) for row in rows] == sorted({int(row["images"]) for row in rows})
-    for key, value in {"epochs": 2, "batches": done["batches"], "images": images}.items():
+    for key, value in {"epochs": 2, "batches": done["batches"], "examples": images, "images": images}.items():
         words = ["data.batch_size=5", "budget.epochs=null", f"budget.{key}={value}"]
-        with pytest.raises(Over, match=f"nothing left to do: {value} of {value} {key} are done; .* say budget.{key}=N"):
+        with pytest.raises(
+            BudgetSpent, match=f"nothing left to do: {value} of {value} {key} are done; .* say budget.{key}=N"
+        ):
             run(build(AUTOENCODER, *words), resume=tmp_path / "run" / "checkpoints" / "last.ckpt")
 
 

@@ -19,12 +19,12 @@ from tests.contract.cases import CASES
 from tests.contract.test_contract import StopAt, flat, run
 from unlabeled.app.cli.main import explain
 from unlabeled.app.run.build import build as built
-from unlabeled.app.run.build import part
 from unlabeled.app.run.checkpoint import load
-from unlabeled.app.run.train import spread
+from unlabeled.app.run.train import run_processes
 from unlabeled.callbacks.checkpoints import Checkpoints
-from unlabeled.callbacks.measures import Measures, short
+from unlabeled.callbacks.measures import Measures, short_names
 from unlabeled.callbacks.records import Records
+from unlabeled.callbacks.trainer import callback, callbacks
 from unlabeled.errors import Interrupted, UserError
 from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.ranks import Ranks
@@ -59,11 +59,10 @@ class Sees(Callback):
         self.extractor, self.also = extractor or Eye(), also
 
     def setup(self, trainer: Any, method: Any, stage: str) -> None:
-        for callback in trainer.callbacks:
-            if isinstance(callback, Measures):
-                callback.choose = self.choose
-                self.measures = callback
-        self.records, self.checkpoints = (part(trainer, kind) for kind in (Records, Checkpoints))
+        for measures in callbacks(trainer, Measures):
+            measures.choose = self.choose
+            self.measures = measures
+        self.records, self.checkpoints = (callback(trainer, kind) for kind in (Records, Checkpoints))
         self.trainer = trainer
 
     def choose(self, name: str, weights: str | None, ranks: Ranks, notes: list[str]) -> Any:
@@ -209,8 +208,8 @@ def test_a_value_that_is_no_number_is_never_the_best(build: Any, monkeypatch: py
 
 
 def test_names_without_their_extractor() -> None:
-    assert short(["fid[inception]", "kid[inception]"]) == ["val/fid", "val/kid"]
-    assert short(["acc[conv1]", "acc[conv2]", "loss"]) == ["val/acc[conv1]", "val/acc[conv2]", "val/loss"]
+    assert short_names(["fid[inception]", "kid[inception]"]) == ["val/fid", "val/kid"]
+    assert short_names(["acc[conv1]", "acc[conv2]", "loss"]) == ["val/acc[conv1]", "val/acc[conv2]", "val/loss"]
 
 
 # Training never notices
@@ -269,9 +268,7 @@ def test_a_resumed_run_that_watches_something_else_starts_its_best_anew(
 
 def test_two_processes_record_what_one_finds(resolve: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     """Blocks of 100 and 44 validation images: uneven shares."""
-    evaluators = {
-        name: {"_target_": f"unlabeled.evaluation.metrics.{name.lower()}.{name}"} for name in ("Reconstruction",)
-    }
+    evaluators = {"Reconstruction": {"_target_": "unlabeled.evaluation.metrics.reconstruction.Reconstruction"}}
     config = resolve(
         "model=vae",
         "data=digits",
@@ -289,7 +286,7 @@ def test_two_processes_record_what_one_finds(resolve: Callable[..., dict[str, An
     folder = tmp_path / "run"
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
     data, _ = built(config)
-    spread(config)
+    run_processes(config)
     method, *_ = load(folder / "checkpoints" / "best.ckpt")
     study = Study(method, data, split="val", codes=config["callbacks"]["measures"]["codes"])
     assert len(data.table("val")) > study.block

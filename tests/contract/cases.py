@@ -77,7 +77,7 @@ def blindness(method: Any, batch: Any) -> torch.Tensor:
 def deception_in_class(method: Any, batch: Any) -> torch.Tensor:
     """Deception of a discriminator that reads the class, by fakes of the same classes."""
     method.train()
-    y = method.labels.of(batch.y)
+    y = method.labels.one_hot(batch.y)
     return (method.discriminator(batch.x, y) - method.discriminator(method.sample_class(batch.y), y)).mean()
 
 
@@ -124,8 +124,8 @@ def grown_blindness(method: Any, batch: Any) -> torch.Tensor:
 
 def exposure(method: Any, batch: Any) -> torch.Tensor:
     """Score of the prior's codes minus that of images' codes: falls as the encoder learns to deceive."""
-    z = torch.cat([method.wanted(batch.y) for _ in range(50)])
-    return method.judged(z, batch.y.repeat(50)).mean() - method.judged(method.encode(batch.x), batch.y).mean()
+    z = torch.cat([method.prior_codes(batch.y) for _ in range(50)])
+    return method.score_codes(z, batch.y.repeat(50)).mean() - method.score_codes(method.encode(batch.x), batch.y).mean()
 
 
 def trust(method: Any, batch: Any) -> torch.Tensor:

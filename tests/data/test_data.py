@@ -25,14 +25,14 @@ from PIL import Image
 from tests.data.test_download import small_files  # noqa: F401
 from tests.served import Server
 from unlabeled.batches import Images, Paired, Unpaired, from_uint8, to_uint8
-from unlabeled.data import content
-from unlabeled.data import store as packing
+from unlabeled.data import content, store
 from unlabeled.data.augment import CropFlip
 from unlabeled.data.content import Files
 from unlabeled.data.kinds.images import ImageData, ImageTable
 from unlabeled.data.kinds.pairs import PairedData, PairedTable, UnpairedData, UnpairedTable
 from unlabeled.data.kinds.points import PointData
 from unlabeled.data.loader import Loader, ShuffledLoader, WholePass
+from unlabeled.data.packing import RawImages, pack, resize
 from unlabeled.data.sources.cifar import CIFAR10, CIFAR100
 from unlabeled.data.sources.digits import Digits
 from unlabeled.data.sources.faces import LFW, CelebA
@@ -41,7 +41,6 @@ from unlabeled.data.sources.mnist import MNIST, FashionMNIST
 from unlabeled.data.sources.stl10 import STL10
 from unlabeled.data.sources.svhn import SVHN
 from unlabeled.data.sources.translation import CycleGAN, Pix2Pix
-from unlabeled.data.store import Records, fit, pack
 from unlabeled.errors import UserError
 from unlabeled.seeding import mix
 
@@ -686,7 +685,7 @@ class Some:
                     raise trouble
                 yield pixels
 
-        return Records(images(), np.arange(len(self.pixels)))
+        return RawImages(images(), np.arange(len(self.pixels)))
 
 
 @pytest.mark.parametrize("trouble", [KeyboardInterrupt(), RuntimeError("bug"), OSError("disk gone")])
@@ -716,14 +715,14 @@ def test_a_place_that_cannot_be_written_ends_in_one_line(tmp_path):
 
 
 def test_another_process_may_pack_first(tmp_path, monkeypatch):
-    source, rename = Some(), packing.os.rename
+    source, rename = Some(), store.os.rename
 
     def late(old, new):
         monkeypatch.undo()
         pack(Some(10), tmp_path, tmp_path, "train", (1, 8, 8))
         rename(old, new)
 
-    monkeypatch.setattr(packing.os, "rename", late)
+    monkeypatch.setattr(store.os, "rename", late)
     assert len(pack(source, tmp_path, tmp_path, "train", (1, 8, 8)).images) == 10
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -801,9 +800,9 @@ def test_the_packed_file_stays_as_it_is_whatever_is_done_to_the_array(tmp_path):
 def test_fit_covers_and_crops_the_centre():
     wide = np.zeros((10, 30), np.uint8)
     wide[:, 10:20] = 255
-    assert fit(wide, (1, 10, 10)).min() == 255
-    assert fit(wide, (3, 20, 20)).shape == (3, 20, 20)
-    assert fit(wide[:, 10:13], (1, 7, 5)).tolist() == np.full((1, 7, 5), 255).tolist()
+    assert resize(wide, (1, 10, 10)).min() == 255
+    assert resize(wide, (3, 20, 20)).shape == (3, 20, 20)
+    assert resize(wide[:, 10:13], (1, 7, 5)).tolist() == np.full((1, 7, 5), 255).tolist()
 
 
 def test_every_grey_level_survives():
@@ -894,7 +893,7 @@ def test_with_other_batches_an_epoch_goes_on_behind_the_rows_that_were_given(sto
     for rank in ranks:
         rank.load_state_dict(before.state_dict())
     rest = (103 - 10 * stop) // (size * world)
-    assert [rank.left for rank in ranks] == [rest] * world
+    assert [rank.steps_left for rank in ranks] == [rest] * world
     seen = [epochs(rank) for rank in ranks]
     if rest:
         step, end = size * world, 10 * stop + rest * size * world

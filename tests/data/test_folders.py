@@ -16,10 +16,10 @@ from unlabeled.app.evaluate.target import common_shape
 from unlabeled.app.run.class_names import name_classes
 from unlabeled.data.kinds.images import ImageData
 from unlabeled.data.kinds.pairs import UnpairedData
-from unlabeled.data.labels import numbers
+from unlabeled.data.labels import class_numbers
+from unlabeled.data.packing import RawImages, pack
 from unlabeled.data.sources.folder import AllPictures, Folder, Pictures, TwoFolders
-from unlabeled.data.sources.pictures import natural, open_picture, upright_size
-from unlabeled.data.store import Records, pack
+from unlabeled.data.sources.pictures import natural_key, open_picture, upright_size
 from unlabeled.errors import UserError
 
 
@@ -169,7 +169,7 @@ def test_of_a_published_set_no_image_may_be_missing(tmp_path: Path) -> None:
     spoil(tmp_path / "mine", "3.png", "4.png")
 
     class Published(Folder):
-        def read(self, root: Path, split: str) -> Records:
+        def read(self, root: Path, split: str) -> RawImages:
             return super().read(root, split)._replace(whole=True)
 
     with pytest.raises(UserError, match=r"2 of 4 images cannot be read: .*3.png .*4.png"):
@@ -243,7 +243,7 @@ def test_copies_that_chance_puts_into_test_are_told(tmp_path: Path, capsys: Any)
 
 def test_numbers_in_names_stand_in_their_order(tmp_path: Path) -> None:
     names = ["a10", "a2", "10", "2", "1", "b", "01", "a2b", "B"]
-    assert sorted(names, key=natural) == ["01", "1", "2", "10", "B", "a2", "a2b", "a10", "b"]
+    assert sorted(names, key=natural_key) == ["01", "1", "2", "10", "B", "a2", "a2b", "a10", "b"]
     mine = lay(tmp_path / "mine", "2/1 10/1 1/1")
     packed = pack(Folder(str(mine)), tmp_path, tmp_path, "train", (3, 8, 8))
     assert Folder(str(mine)).class_names(tmp_path) == ("1", "2", "10")
@@ -270,13 +270,13 @@ UNNAMED = {
 
 @pytest.mark.parametrize(("only", "names", "expected"), NAMED.values(), ids=NAMED)
 def test_classes_are_said_by_name_or_number(only: Any, names: list[str], expected: Any) -> None:
-    assert numbers(only if isinstance(only, list) else [only], names, "data.class_subset", "d") == expected
+    assert class_numbers(only if isinstance(only, list) else [only], names, "data.class_subset", "d") == expected
 
 
 @pytest.mark.parametrize(("only", "names", "words"), UNNAMED.values(), ids=UNNAMED)
 def test_classes_that_are_not_there_end_in_one_line(only: Any, names: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words) as caught:
-        numbers([only], names, "data.class_subset", "d")
+        class_numbers([only], names, "data.class_subset", "d")
     assert "\n" not in str(caught.value)
 
 

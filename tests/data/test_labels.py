@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from unlabeled.data.kinds.images import ImageData
+from unlabeled.data.packing import RawImages
 from unlabeled.data.sources.digits import Digits
-from unlabeled.data.store import Records
 from unlabeled.errors import UserError
 from unlabeled.evaluation.metrics.classification import Classification
 from unlabeled.evaluation.study import Study
@@ -31,9 +31,9 @@ class Some:
     def fingerprint(self, root: Path) -> str:
         return str(self.labels.tolist())
 
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         levels = np.arange(len(self.labels), dtype=np.uint8)[:, None, None]
-        return Records(np.broadcast_to(levels, (len(levels), 4, 4)), self.labels)
+        return RawImages(np.broadcast_to(levels, (len(levels), 4, 4)), self.labels)
 
 
 def digits(folder: Path, **named: Any) -> ImageData:
@@ -93,8 +93,8 @@ def test_more_labels_than_the_share_asks_for_come_once_each(tmp_path: Path) -> N
         ([0, 1] * 8, {"num_labels": 2, "labelled_share": 1.0}, "data.labelled_share=1.0: 0 or more, and less than 1"),
         ([0, 1] * 8, {"num_labels": 5}, "data.num_labels=5: data=some has 2 classes: say a multiple of that"),
         ([0, 1] * 8, {"num_labels": 18}, "has 8 training images of class 0: say fewer labels"),
-        ([-1] * 16, {"num_labels": 2}, "has no class for each image: leave data.num_labels out"),
-        ([[0, 1]] * 16, {"num_labels": 2}, "has no class for each image: leave data.num_labels out"),
+        ([-1] * 16, {"num_labels": 2}, "has no class for each of its images: leave data.num_labels out"),
+        ([[0, 1]] * 16, {"num_labels": 2}, "has no class for each of its images: leave data.num_labels out"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, y: Any, named: Any, words: str) -> None:

@@ -283,7 +283,9 @@ def test_two_processes_are_one_on_the_joined_batch(case: Any, pair: Any, one: An
 def test_ranks_with_unequally_many_labels_are_one_on_the_joined_batch(pair: Any, one: Any) -> None:
     alone, method = one(joined(JOBS["labels"]["overrides"]), Joined())
     ranks = pair("labels")
-    assert sum(int(rank["state"]["labelled"]) for rank in ranks) == int(method.labelled) == 10  # each counts its own
+    assert (
+        sum(int(rank["state"]["labels.labelled"]) for rank in ranks) == int(method.labels.labelled) == 10
+    )  # each counts its own
     assert_same_first_gradients(ranks, alone)
 
 

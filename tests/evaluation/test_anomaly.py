@@ -10,8 +10,8 @@ from torch import Tensor
 
 from unlabeled.batches import Images
 from unlabeled.data.kinds.images import ImageData
+from unlabeled.data.packing import RawImages
 from unlabeled.data.sources.digits import Digits
-from unlabeled.data.store import Records
 from unlabeled.errors import UserError
 from unlabeled.evaluation.metric import Metric
 from unlabeled.evaluation.metrics.anomaly import Anomaly, distances, kinds, ranked, ranks, scores
@@ -60,8 +60,8 @@ class Some:
     def fingerprint(self, root: Path) -> str:
         return str(self.labels.tolist())
 
-    def read(self, root: Path, split: str) -> Records:
-        return Records(np.zeros((len(self.labels), 8, 8), np.uint8), self.labels)
+    def read(self, root: Path, split: str) -> RawImages:
+        return RawImages(np.zeros((len(self.labels), 8, 8), np.uint8), self.labels)
 
 
 def some(folder: Path, labels: list[Any], only: Any) -> ImageData:

@@ -324,7 +324,7 @@ def test_a_classifier_learns_from_labelled_images_alone() -> None:
     torch.testing.assert_close(loss, cross_entropy(logits[known], y[known]))
     expected = (logits[known].argmax(1) == y[known]).float().mean()
     torch.testing.assert_close(method.recorded[0]["train/accuracy"], expected)
-    assert method.labelled == 4
+    assert method.labels.labelled == 4
     nothing = network().train().requires_grad_(True)
     nothing.trainer = method.trainer
     nothing.training_step(Images(x, torch.full((6,), -1)), 0).backward()
@@ -678,9 +678,9 @@ class Nameless:
         return "1"
 
     def read(self, root: Path, split: str) -> Any:
-        from unlabeled.data.store import Records
+        from unlabeled.data.packing import RawImages
 
-        return Records(pictures(9, (1, 16, 16))[:, 0].numpy(), np.full(9, -1))
+        return RawImages(pictures(9, (1, 16, 16))[:, 0].numpy(), np.full(9, -1))
 
 
 def test_a_checkpoint_that_cannot_encode_is_refused(ask: Any, build: Any, tmp_path: Path) -> None:

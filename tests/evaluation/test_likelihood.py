@@ -212,11 +212,11 @@ def test_grey_that_is_drawn_is_drawn_once_for_all_draws() -> None:
         assert 0.4 < (seen[0] > 0).float().mean() < 0.6
 
 
-@pytest.mark.parametrize("binarisation", ["none", "threshold", "dynamic"])
-def test_where_grey_is_a_probability_each_number_says_that_it_is_no_likelihood(binarisation: str) -> None:
+@pytest.mark.parametrize("binarization", ["none", "threshold", "dynamic"])
+def test_where_grey_is_a_probability_each_number_says_that_it_is_no_likelihood(binarization: str) -> None:
     torch.manual_seed(0)
     encoder, decoder = FullyConnectedEncoder((1, 4, 4), 3, 2), FullyConnectedDecoder((1, 4, 4), 3)
-    vae = VAE(encoder, decoder, Bernoulli(binarisation), *plain(3), 3, torch.optim.Adam, Constant()).eval()
+    vae = VAE(encoder, decoder, Bernoulli(binarization), *plain(3), 3, torch.optim.Adam, Constant()).eval()
     grey = torch.rand(6, 1, 4, 4) * 2 - 1
     p = ((grey + 1) / 2).double()
     highest = float((p * p.log() + (1 - p) * (1 - p).log()).sum((1, 2, 3)).mean())
@@ -224,8 +224,8 @@ def test_where_grey_is_a_probability_each_number_says_that_it_is_no_likelihood(b
     found = measured(study, num_samples=2)
     concerned = {name for name in found if name not in ("elbo_kl", "active_units")}
     said = {name for name, number in found.items() if "grey" in number.facts}
-    assert said == (concerned if binarisation == "none" else set())
-    if binarisation == "none":
+    assert said == (concerned if binarization == "none" else set())
+    if binarization == "none":
         assert len(study.notes) == 1 and all(name in study.notes[0] for name in concerned)
         assert found["log_likelihood_bound"].facts["limit_value"] == pytest.approx(highest, rel=1e-5)
         assert found["bits_per_dim"].facts["limit_value"] == pytest.approx(-highest / 16 / math.log(2), rel=1e-5)
@@ -325,7 +325,7 @@ def test_the_experiment_is_the_papers_network(resolve: Any, tmp_path: Path) -> N
     sizes = [tuple(p.shape) for p in vae.parameters() if p.ndim == 2]
     assert sizes == [(200, 784), (200, 200), (100, 200), (200, 50), (200, 200), (784, 200)]
     assert sum(isinstance(module, nn.Tanh) for module in vae.modules()) == 4
-    assert vae.likelihood.binarisation == "dynamic"
+    assert vae.likelihood.binarization == "dynamic"
 
 
 @torch.enable_grad()

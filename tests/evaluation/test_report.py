@@ -29,7 +29,7 @@ from unlabeled.evaluation.figures.captions import CAPTIONS
 from unlabeled.evaluation.report.comparison import side_by_side
 from unlabeled.evaluation.report.page import LARGE, embedded, line, render, render_comparison
 from unlabeled.evaluation.report.verdicts import beside, headline, headlines, short
-from unlabeled.files import strict
+from unlabeled.files import finite_json
 
 HOSTILE = "</title><script>alert('&amp; \"x\"')</script>"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -521,7 +521,7 @@ def test_runs_of_several_seeds_are_one_result(tmp_path: Path, capsys: Any) -> No
 
 
 def test_what_is_no_number_is_null_and_readers_take_it(tmp_path: Path, capsys: Any) -> None:
-    lost = strict(number("mig", math.nan, standard_error=math.nan, baseline="raw pixels", baseline_value=math.inf))
+    lost = finite_json(number("mig", math.nan, standard_error=math.nan, baseline="raw pixels", baseline_value=math.inf))
     assert (lost["value"], lost["facts"]["standard_error"]) == (None, None)
     jobs = [job("a", numbers=[number("mig", 1.0)]), job("b", numbers=[lost])]
     jobs[1] |= {"name": "b", "error": "likelihood failed"}  # and its other numbers count
@@ -561,19 +561,26 @@ def test_the_last_checkpoint_is_a_result_of_its_own(tmp_path: Path, capsys: Any)
     assert "| 1. vae on digits | mig 10 |" in text and "| 2. vae on digits, last | mig 14 |" in text
     assert "\npython evaluate.py checkpoint=RUN/checkpoints/last.ckpt\n" in text and str(tmp_path) not in text
 
+    found["numbers"][0]["value"] = 10.0  # as the best has it
+    (last / "evaluation.json").write_text(json.dumps(found))
+    results.main([str(last), str(folder)])
+    assert "mig 10 |" in (text := capsys.readouterr().out) and "last" not in text
+    results.main([str(last)])
+    assert "| 1. vae on digits, last | mig 10 |" in capsys.readouterr().out
+
 
 def test_an_experiment_says_what_it_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """The published numbers choose what is told; what the file said before goes, the recipe stays."""
     monkeypatch.setattr(results, "CONF", tmp_path)
-    file = tmp_path / "experiment" / "small.yaml"
-    file.parent.mkdir()
+    file = tmp_path / "experiment" / "mnist" / "small.yaml"
+    file.parent.mkdir(parents=True)
     file.write_text(
         "# @package _global_\n# A small one\n# Published: mig 34.2\n# Reached: long ago\n#   mig 1\nseed: 3\n"
     )
     folder = run_folder(
         tmp_path,
         "a",
-        overrides=["experiment=small", "budget.epochs=2"],
+        overrides=["experiment=mnist/small", "budget.epochs=2"],
         numbers=[number("mig", 12.5), number("dci", 1.0)],
     )
     results.main(["--headers", str(folder)])
@@ -586,4 +593,4 @@ def test_an_experiment_says_what_it_reached(tmp_path: Path, monkeypatch: pytest.
     results.main(["--headers", str(folder)])
     assert file.read_text().splitlines() == rows
     results.main([str(folder)])
-    assert "| 1. small | mig 12.5 | mig 34.2 |" in capsys.readouterr().out
+    assert "| 1. mnist/small | mig 12.5 | mig 34.2 |" in capsys.readouterr().out

@@ -28,6 +28,7 @@ METHODS = [
 
 # room -> the rooms that it may import from; the longest name that holds a module is its room
 GROUND = {"batches", "capabilities", "commands", "errors", "files", "seeding"}
+DATA_TYPES = {"data.protocols", "data.loader", "data.module"}  # for annotations; data are built from their _target_
 PLAIN = {"losses", "distributions", "optim", "nn"}
 ROOMS = {
     "configs": {"errors"},

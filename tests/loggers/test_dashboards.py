@@ -28,7 +28,7 @@ from tests.conftest import TINY
 from tests.contract.cases import CASES
 from tests.contract.test_contract import run as fitted
 from unlabeled.app.cli import main as cli
-from unlabeled.app.run.build import finish, make_trainer
+from unlabeled.app.run.build import close_loggers, make_trainer
 from unlabeled.app.run.secrets import pass_to_children, receive_from_parent, redact, restore
 from unlabeled.callbacks.pruning import Pruning
 from unlabeled.errors import UserError
@@ -519,7 +519,7 @@ def test_what_is_hidden_from_files_reaches_those_who_need_it(resolve: Any, monke
         assert receive_from_parent(safe) == plain and receive_from_parent(safe) == safe  # once
     assert "UNLABELED_HIDDEN" not in os.environ
     trainer = make_trainer(plain, SimpleNamespace(automatic_optimization=True))
-    finish(trainer.loggers)
+    close_loggers(trainer.loggers)
     (pruning,) = [callback for callback in trainer.callbacks if isinstance(callback, Pruning)]  # type: ignore[attr-defined]
     assert pruning.storage == ADDRESS
     checkpoints = next(callback for callback in trainer.callbacks if hasattr(callback, "config"))  # type: ignore[attr-defined]

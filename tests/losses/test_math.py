@@ -110,7 +110,7 @@ def test_gaussian_likelihood_matches_torch_and_its_bits_are_those_of_the_discret
     torch.testing.assert_close(bits, (-mass / 9 / math.log(2)).float(), rtol=1e-3, atol=1e-3)
 
 
-def test_binarisation() -> None:
+def test_binarization() -> None:
     x = torch.full((2, 1, 200, 200), 0.4)  # a probability of 0.7
     assert torch.equal(Bernoulli("none").observe(x), x.mul(1).add(1).div(2) * 2 - 1)
     assert torch.equal(Bernoulli("threshold").observe(x), torch.ones_like(x))

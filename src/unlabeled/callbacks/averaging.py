@@ -7,19 +7,20 @@ from lightning import Callback, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from unlabeled.distributed.sharded import like, own, whole
+from unlabeled.distributed.sharded import gather_shards, local_part, shard_like
 
 
 class WeightAveraging(Callback):
-    """Keeps an exponential moving average of every player's weights, and of its buffers, beside the live ones.
+    """Keeps exponential moving averages of every player's weights and buffers beside the live ones.
 
     Right after a player's step: average <- d average + (1 - d) weight, with d = min(decay, (1 + t) / (10 + t)) after t
-    of its steps, so that the start is forgotten. Validation, pictures and evaluation see the averages; training never.
+    of its steps, so that early weights are forgotten. Validation, pictures and evaluation use the averages; training
+    never.
     """
 
     def __init__(self, decay: float = 0.999):
         self.decay = decay
-        self.average: dict[str, Tensor] = {}  # state-dict name -> average; whatever no player owns is not in it
+        self.average: dict[str, Tensor] = {}  # state-dict name -> average, of what a player owns
         self.steps: list[int] = []  # of each optimizer
         self._live: dict[str, Tensor] | None = None
         self._hooks: list[Any] = []
@@ -34,7 +35,7 @@ class WeightAveraging(Callback):
             buffers = {n: b for n, b in method.named_buffers() if n in kept and n.split(".")[0] in homes}
             for name, value in (owned | buffers).items():
                 old = self.average.get(name, value)
-                self.average[name] = like(old.detach().to(method.device, copy=True), value)
+                self.average[name] = shard_like(old.detach().to(method.device, copy=True), value)
             self._hooks.append(optimizer.register_step_post_hook(self._follow(i, owned, buffers)))
 
     def _follow(self, i: int, weights: dict[str, Tensor], buffers: dict[str, Tensor]) -> Any:
@@ -43,13 +44,13 @@ class WeightAveraging(Callback):
 
         @torch.no_grad()
         def follow(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-            skipped = getattr(optimizer, "found_inf", None)  # a fused optimizer finds out itself that it overflows
+            skipped = getattr(optimizer, "found_inf", None)  # a fused optimizer detects overflows itself
             if skipped is not None and skipped:
                 return
             self.steps[i] += 1
             decay = min(self.decay, (1 + self.steps[i]) / (10 + self.steps[i]))
-            averages = [own(self.average[name]) for name in values]
-            torch._foreach_lerp_(averages, [own(value) for value in values.values()], 1 - decay)
+            averages = [local_part(self.average[name]) for name in values]
+            torch._foreach_lerp_(averages, [local_part(value) for value in values.values()], 1 - decay)
             for name, value in counts.items():
                 self.average[name].copy_(value)
 
@@ -70,7 +71,7 @@ class WeightAveraging(Callback):
         self._hooks.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"average": whole(self.average), "steps": self.steps}
+        return {"average": gather_shards(self.average), "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.average, self.steps = state["average"], state["steps"]

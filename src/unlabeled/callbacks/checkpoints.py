@@ -1,4 +1,4 @@
-"""Checkpoints that stand alone, appear whole or not at all, and are there when a run is broken off."""
+"""Checkpoints: self-contained, written atomically, and saved when a run is interrupted."""
 
 import math
 import os
@@ -14,46 +14,43 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from unlabeled.callbacks.measures import Measures
-from unlabeled.callbacks.pace import batches_a_step
+from unlabeled.callbacks.pace import batches_per_step
 from unlabeled.callbacks.records import Diverged, Records
+from unlabeled.callbacks.trainer import callback, callbacks, data_of, is_ending
 from unlabeled.commands import resume
-from unlabeled.distributed.sharded import finite
+from unlabeled.distributed.sharded import all_finite
 from unlabeled.errors import Interrupted, UserError
-from unlabeled.files import FORMAT
+from unlabeled.files import FORMAT, atomic
 
 
 class AtomicIO(TorchCheckpointIO):
-    """Writes beside the target and renames: a full disk or a kill leaves the checkpoint before it as it was.
+    """Writes atomically: a full disk or a kill leaves the previous checkpoint intact.
 
-    The last.ckpt before stays as previous.ckpt.
+    The former last.ckpt is kept as previous.ckpt.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(unfinished, "wb") as file:
+            with atomic(path) as file:
                 torch.save(checkpoint, file)
                 file.flush()
-                os.fsync(file.fileno())
-            if path.name == "last.ckpt" and path.exists():
-                keep(path, path.with_name("previous.ckpt"))
-            os.replace(unfinished, path)
+                os.fsync(file.fileno())  # before the former file loses its name
+                if path.name == "last.ckpt" and path.exists():
+                    keep(path, path.with_name("previous.ckpt"))
             sync(path.parent)
         except (OSError, RuntimeError) as error:
             before = f"; the one written before is whole: {path}" if path.exists() else ""
-            first = error if isinstance(error, OSError) else error.__context__  # torch.save hides why it broke off
+            first = error if isinstance(error, OSError) else error.__context__  # torch.save hides the reason
             reason = getattr(first, "strerror", None) or str(error).splitlines()[0]
             raise UserError(f"cannot write checkpoint {path}: {reason}{before}") from error
-        finally:
-            unfinished.unlink(missing_ok=True)
 
 
 def keep(path: Path, name: Path) -> None:
-    """Give a file a second name, under which another may lie. It is there under its own at every moment.
+    """Give a file a second name, replacing the file of that name. Its own name exists at every moment.
 
-    Where a file system has no hard links it is moved: until the next write only `name` is there.
+    Without hard links the file is moved: until the next write only `name` exists.
     """
     second = path.with_name(f".{name.name}.{os.getpid()}")
     try:
@@ -66,7 +63,7 @@ def keep(path: Path, name: Path) -> None:
 
 
 def sync(folder: Path) -> None:
-    """See that a folder's names lie on the disk, where the system can do that."""
+    """Flush a folder's names to disk, where the system supports it."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -78,10 +75,9 @@ def sync(folder: Path) -> None:
 class Checkpoints(Checkpoint):
     """last.ckpt after every epoch (or every `every` batches), best.ckpt where the monitored quantity is best.
 
-    Each carries the run's resolved config as a plain dict under "config", and under "data" the keys of what it was
-    trained on. On Ctrl-C or SIGTERM the batch at hand is finished, or the validation, last.ckpt written, and
-    Interrupted raised. What takes longer than `grace` seconds is
-    broken off, and will be done again; a second Ctrl-C ends at once.
+    Each holds the run's resolved config as a plain dict under "config", and the keys of its data under "data". On
+    Ctrl-C or SIGTERM the current batch or validation is finished, last.ckpt written, and Interrupted raised. After
+    `grace` seconds it is broken off, to be repeated on resuming; a second Ctrl-C ends at once.
     """
 
     def __init__(
@@ -89,7 +85,7 @@ class Checkpoints(Checkpoint):
         folder: str,
         every: int | None = None,  # batches between two writes of last.ckpt, beside those at the ends of epochs
         monitor: str | None = None,  # val/QUANTITY; None: the method's own
-        mode: str | None = None,  # lowest or highest; None: as a measured number says of itself, else lowest
+        mode: str | None = None,  # lowest or highest; None: the metric's own direction, else lowest
         grace: int = 100,  # seconds; processes.py waits for 120
     ):
         if mode not in (None, "lowest", "highest"):
@@ -99,9 +95,9 @@ class Checkpoints(Checkpoint):
         self.monitor = monitor
         self.mode = mode
         self.grace = grace
-        self.config: dict[str, Any] = {}  # set by the one who starts the run
+        self.config: dict[str, Any] = {}  # set by the program
         self.reached: float | None = None  # the monitored quantity in best.ckpt
-        self._resumed: dict[str, Any] = {}  # what a checkpoint says of the optimizers, and of the method's config
+        self._resumed: dict[str, Any] = {}  # the resumed checkpoint's optimizers and method config
         self._settings: list[list[dict[str, Any]]] = []  # of the optimizers, as they were built
         self._signal: int | None = None
         self._handlers: dict[int, Any] = {}
@@ -119,18 +115,18 @@ class Checkpoints(Checkpoint):
         return self.folder / "best.ckpt"
 
     def choice(self, trainer: Trainer) -> tuple[str | None, str]:
-        """What best.ckpt is chosen by, None where only the last is kept; and lowest or highest."""
+        """The quantity that best.ckpt is chosen by, None where only the last is kept; and lowest or highest."""
         method: Any = trainer.lightning_module
         monitor = self.monitor or method.monitor
-        return monitor, self.mode or ("highest" if monitor in _records(trainer).higher else "lowest")
+        return monitor, self.mode or ("highest" if monitor in callback(trainer, Records).higher else "lowest")
 
     def on_load_checkpoint(self, trainer: Trainer, method: Any, checkpoint: dict[str, Any]) -> None:
         groups = [[len(g["params"]) for g in state.get("param_groups", [])] for state in checkpoint["optimizer_states"]]
         self._resumed = {"groups": groups, "model": checkpoint.get("config", {}).get("model")}
 
     def on_fit_start(self, trainer: Trainer, method: Any) -> None:
-        """Before the optimizers' states are loaded."""
-        if threading.current_thread() is threading.main_thread():  # before Lightning listens
+        """Called before the optimizers' states are loaded."""
+        if threading.current_thread() is threading.main_thread():  # before Lightning installs its own
             self._handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
         groups = [optimizer.param_groups for optimizer in trainer.optimizers]
         self._settings = [[{k: v for k, v in g.items() if k != "params"} for g in own] for own in groups]
@@ -141,7 +137,7 @@ class Checkpoints(Checkpoint):
             )
 
     def _renew(self, trainer: Trainer) -> None:
-        """A model's config that was changed on purpose holds for its optimizers too, whose states say otherwise."""
+        """Apply a changed model config to the optimizers too, whose restored states hold the old settings."""
         if not self._resumed or self._resumed["model"] == self.config.get("model"):
             return
         for optimizer, settings in zip(trainer.optimizers, self._settings, strict=True):
@@ -162,7 +158,7 @@ class Checkpoints(Checkpoint):
         if self._signal is not None:
             before = self._handlers[number]
             if callable(before):
-                before(number, frame)  # which says so
+                before(number, frame)  # which prints it
             raise SystemExit(128 + number)
         self._signal = number
         signal.alarm(self.grace)
@@ -174,9 +170,9 @@ class Checkpoints(Checkpoint):
 
     def on_train_batch_end(self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         done = trainer.fit_loop.total_batch_idx + 1
-        if trainer.is_last_batch or trainer.should_stop:
-            return  # validation comes next, and then on_train_epoch_end
-        if (batch_idx + 1) % batches_a_step(trainer):
+        if trainer.is_last_batch or is_ending(trainer):
+            return  # validation and on_train_epoch_end come next
+        if (batch_idx + 1) % batches_per_step(trainer):
             return  # half a step cannot be resumed
         if self._asked(trainer):
             self._save(trainer, self.last)
@@ -185,13 +181,12 @@ class Checkpoints(Checkpoint):
             self._save(trainer, self.last)
 
     def on_validation_end(self, trainer: Trainer, method: Any) -> None:
-        records, (monitor, mode) = _records(trainer), self.choice(trainer)
+        records, (monitor, mode) = callback(trainer, Records), self.choice(trainer)
         if trainer.sanity_checking or monitor is None:
             return
         value = records.validation.get(monitor)
         if value is None:
-            measures = [callback for callback in trainer.callbacks if isinstance(callback, Measures)]  # type: ignore[attr-defined]
-            if self.monitor and all(callback.measured for callback in measures):
+            if self.monitor and all(measures.measured for measures in callbacks(trainer, Measures)):
                 known = ", ".join(sorted(records.validation)) or "nothing"
                 raise UserError(f"callbacks.checkpoints.monitor={monitor} is not measured: validation gives {known}")
             return
@@ -202,11 +197,11 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, method: Any) -> None:
         self._save(trainer, self.last)
-        if self._asked(trainer) and not trainer.should_stop:
+        if self._asked(trainer) and not is_ending(trainer):
             self._stop(trainer.fit_loop.total_batch_idx + 1)
 
     def _asked(self, trainer: Trainer) -> bool:
-        """Whether any rank was asked to stop."""
+        """Whether any rank was asked to stop. All ranks call it."""
         asked = self._signal is not None
         return trainer.strategy.reduce_boolean_decision(asked, all=False) if trainer.world_size > 1 else asked
 
@@ -217,16 +212,16 @@ class Checkpoints(Checkpoint):
     def on_save_checkpoint(self, trainer: Trainer, method: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["format"] = FORMAT
         checkpoint["config"] = self.config
-        checkpoint["data"] = dict(getattr(trainer.datamodule, "keys", {}))  # type: ignore[attr-defined]
+        checkpoint["data"] = dict(data_of(trainer).keys)
 
     def _save(self, trainer: Trainer, path: Path) -> None:
-        _records(trainer).check(trainer)
+        callback(trainer, Records).check(trainer)
         for name, weight in trainer.lightning_module.named_parameters():
-            if not finite(weight):  # the loss shows it at the next batch only
+            if not all_finite(weight):  # the loss would show it only at the next batch
                 done = trainer.fit_loop.total_batch_idx + 1
                 raise Diverged(f"the weight {name} is not finite after batch {done}")
         for logger in trainer.loggers:
-            logger.save()  # a checkpoint knows nothing that they do not
+            logger.save()  # so that they are never behind a checkpoint
         trainer.save_checkpoint(path)
 
     def teardown(self, trainer: Trainer, method: Any, stage: str) -> None:
@@ -245,7 +240,3 @@ class Checkpoints(Checkpoint):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         same = (state.get("monitor"), state.get("mode")) == (self.monitor, self.mode)
         self.reached = state.get("reached") if same else None
-
-
-def _records(trainer: Trainer) -> Records:
-    return next(callback for callback in trainer.callbacks if isinstance(callback, Records))  # type: ignore[attr-defined]

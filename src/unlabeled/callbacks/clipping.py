@@ -8,13 +8,13 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from unlabeled.callbacks.gradients import gradient_norm
-from unlabeled.distributed.sharded import own
+from unlabeled.distributed.sharded import local_part
 
 
 class Clip(Callback):
-    """Scale each player's gradient down to at most `norm` (2-norm) before its step; None: leave it.
+    """Scales each player's gradient down to at most `norm` (2-norm) before its step; None: no clipping.
 
-    Here gradients are unscaled also under 16-mixed (app/precision.py); Lightning's own clipping is refused in manual
+    Gradients are unscaled here also under 16-mixed (app/run/precision.py). Lightning refuses its own clipping in manual
     optimization.
     """
 
@@ -31,4 +31,4 @@ class Clip(Callback):
         factor = (self.norm / (gradient_norm(optimizer) + 1e-6)).clamp(max=1)  # as clip_grad_norm_
         for parameter in parameters:
             if parameter.grad is not None:
-                own(parameter.grad).mul_(factor)
+                local_part(parameter.grad).mul_(factor)

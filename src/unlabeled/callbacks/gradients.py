@@ -1,4 +1,4 @@
-"""How long each player's gradient is."""
+"""Norms of each player's gradient."""
 
 from typing import Any
 
@@ -8,19 +8,19 @@ from torch import Tensor, distributed
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from unlabeled.distributed.sharded import own
+from unlabeled.distributed.sharded import local_part
 
 
 class GradientNorms(Callback):
     """Records train/gradient_norm, the 2-norm of an optimizer's whole gradient before clipping.
 
-    With several optimizers train/gradient_norm_PLAYER, after the child modules that each moves. Taken at the first step
-    of every `every` batches; None: never.
+    With several optimizers train/gradient_norm_PLAYER, named by the child modules that each updates. Measured at the
+    first step of every `every` batches; None: never.
     """
 
     def __init__(self, every: int | None = 50):
         self.every = every
-        self.taken: list[int] = []  # of each optimizer: the number of the newest span of batches that was looked at
+        self.taken: list[int] = []  # of each optimizer: the last measured interval of batches
         self._names: list[str] = []
 
     def on_train_start(self, trainer: Trainer, method: Any) -> None:
@@ -42,7 +42,7 @@ class GradientNorms(Callback):
             return
         norm = gradient_norm(optimizer)
         if trainer.precision == "16-mixed" and not torch.isfinite(norm):
-            return  # the loss was scaled too far, and the step will be left out
+            return  # overflow under loss scaling: the step will be skipped
         self.taken[player] = span
         method.record(**{self._names[player]: norm})
 
@@ -59,7 +59,7 @@ def gradient_norm(optimizer: Optimizer) -> Tensor:
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     if not gradients:
         return torch.zeros(())
-    parts = [own(gradient) for gradient in gradients if isinstance(gradient, DTensor)]
+    parts = [local_part(gradient) for gradient in gradients if isinstance(gradient, DTensor)]
     wholes = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
     if not parts:
         return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(wholes)))

@@ -1,4 +1,4 @@
-"""Numbers of an evaluation while training goes on."""
+"""Evaluation metrics during training."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -11,8 +11,10 @@ from lightning import Callback, Trainer
 
 from unlabeled.callbacks.pace import Budget
 from unlabeled.callbacks.records import Records
+from unlabeled.callbacks.trainer import callback, data_of, is_ending
 from unlabeled.errors import UserError
-from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.features.extractors import Extractor
+from unlabeled.evaluation.metric import Evaluator, Metric
 from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.study import Study
 from unlabeled.files import write_json
@@ -20,21 +22,21 @@ from unlabeled.seeding import seed_noise
 
 
 class Measures(Callback):
-    """After every `every` epochs, and after the last: what evaluators find on validation images, test images never.
+    """Runs evaluators on validation examples after every `every` epochs and after the last; never on test examples.
 
-    Recorded as val/NAME, without what stands in the name's brackets: val/fid of fid[inception]. FOLDER/measures.json
-    holds the newest numbers whole, with their facts. Averaged weights are measured where a run keeps them. The noise is
-    the same each time, so that measurements compare.
+    Recorded as val/NAME without the name's brackets: val/fid for fid[inception]. FOLDER/measures.json holds the latest
+    numbers with all facts. Averaged weights are measured where a run keeps them. The noise is the same each time, so
+    that measurements compare.
     """
 
     def __init__(
         self,
-        evaluators: Mapping[str, Any],  # name -> Evaluator (evaluation/number.py)
+        evaluators: Mapping[str, Evaluator],
         folder: str,
         every: int = 5,  # epochs
-        samples: int = 2500,  # images to draw, for evaluators that draw
-        codes: int = 5000,  # images of a split to encode at most
-        extractor: Any = None,  # an Extractor (evaluation/extractors.py), or a name that `choose` finds one for
+        samples: int = 2500,  # to draw, for evaluators that sample
+        codes: int = 5000,  # examples of a split to encode at most
+        extractor: Extractor | str | None = None,  # or a name that `choose` finds one for
         extractor_weights: str | None = None,
     ):
         if every < 1:
@@ -44,19 +46,19 @@ class Measures(Callback):
         self.every = every
         self.samples, self.codes = samples, codes
         self.extractor, self.extractor_weights = extractor, extractor_weights
-        # (name, weights, place, notes) -> Extractor or None; set by the one who starts the run, called by all ranks
-        self.choose: Callable[[str, str | None, Ranks, list[str]], Any] | None = None
+        # (name, weights, ranks, notes) -> Extractor or None; set by the program, called by all ranks
+        self.choose: Callable[[str, str | None, Ranks, list[str]], Extractor | None] | None = None
         self.notes: list[str] = []  # why there is no extractor
-        self.measured = False  # whether the newest validation was measured
-        self.epochs = 0  # done at the newest measurement
+        self.measured = False  # whether the latest validation was measured
+        self.epochs = 0  # done at the latest measurement
         self._group: Any = None
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
 
     def ranks(self, trainer: Trainer) -> Ranks:
         return Ranks(trainer.global_rank, trainer.world_size, self._group)
 
     def study(self, trainer: Trainer, method: Any) -> Study:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         study = Study(
             method,
             data,
@@ -71,7 +73,7 @@ class Measures(Callback):
         return study
 
     def on_train_start(self, trainer: Trainer, method: Any) -> None:
-        """Find the extractor, and refuse what would never measure anything, before time is spent."""
+        """Find the extractor, and raise UserError where nothing could ever be measured."""
         if trainer.world_size > 1:
             self._group = torch.distributed.new_group(backend="gloo")
         if self.choose and isinstance(self.extractor, str):
@@ -85,8 +87,8 @@ class Measures(Callback):
             raise UserError(f"callbacks.measures: none of its evaluators ({names}) applies: {why}")
 
     def on_validation_epoch_end(self, trainer: Trainer, method: Any) -> None:
-        done = next(c for c in trainer.callbacks if isinstance(c, Budget)).done.epochs  # type: ignore[attr-defined]
-        due = done // self.every > self.epochs // self.every or trainer.should_stop
+        done = callback(trainer, Budget).done.epochs
+        due = done // self.every > self.epochs // self.every or is_ending(trainer)
         self.measured = due and not trainer.sanity_checking
         if self.measured:
             self.epochs = done
@@ -99,9 +101,9 @@ class Measures(Callback):
             if evaluator.applies(study):
                 seed_noise(study.seed)
                 found += evaluator.measure(study)
-        found = study.ranks.gather(found)[0]  # the leader's
-        numbers = dict(zip(short([number.name for number in found]), found, strict=True))
-        records = next(c for c in trainer.callbacks if isinstance(c, Records))  # type: ignore[attr-defined]
+        found = study.ranks.gather(found)[0]  # the main rank's
+        numbers = dict(zip(short_names([number.name for number in found]), found, strict=True))
+        records = callback(trainer, Records)
         records.higher |= {name for name, number in numbers.items() if number.better == "higher"}
         records.add(trainer, method, {name: number.value for name, number in numbers.items()})
         if study.is_main:
@@ -109,9 +111,9 @@ class Measures(Callback):
 
     def _write(self, numbers: dict[str, Metric], notes: list[str]) -> None:
         for note in notes:
-            if note not in self._told:
+            if note not in self._printed:
                 print(f"note: {note}", file=sys.stderr, flush=True)
-        self._told |= set(notes)
+        self._printed |= set(notes)
         content = {"epoch": self.epochs, "numbers": {k: asdict(n) for k, n in numbers.items()}, "notes": notes}
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "measures.json", content)
@@ -123,7 +125,7 @@ class Measures(Callback):
         self.epochs = state["epochs"]
 
 
-def short(names: list[str]) -> list[str]:
-    """fid[inception] -> val/fid; whole where two would be the same."""
+def short_names(names: list[str]) -> list[str]:
+    """fid[inception] -> val/fid; with brackets where two would be equal."""
     bare = [name.partition("[")[0] for name in names]
     return [f"val/{b if bare.count(b) == 1 else name}" for b, name in zip(bare, names, strict=True)]

@@ -1,4 +1,4 @@
-"""Pictures in the run folder while training goes on, and in every logger that shows images."""
+"""Pictures during training, in the run folder and in loggers that show images."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import Any
 
 from lightning import Callback, Trainer
 from lightning.pytorch.utilities import move_data_to_device
+from PIL.Image import Image
 
+from unlabeled.callbacks.trainer import data_of, is_ending
 from unlabeled.capabilities import Samples
 from unlabeled.evaluation.figures import captions
 from unlabeled.evaluation.figures.drawing import FigureSet, grid, titled
@@ -16,8 +18,8 @@ from unlabeled.loggers.actions import picture, table
 from unlabeled.seeding import seed_noise
 
 
-def told(figures: FigureSet, before: set[str]) -> set[str]:
-    """Says which pictures could not be drawn, each line once in a run."""
+def print_notes(figures: FigureSet, before: set[str]) -> set[str]:
+    """Print which pictures could not be drawn, each line once a run; returns the lines printed so far."""
     for note in figures.notes():
         if note not in before:
             print(f"note: {note}", file=sys.stderr, flush=True)
@@ -25,12 +27,11 @@ def told(figures: FigureSet, before: set[str]) -> set[str]:
 
 
 class Pictures(Callback):
-    """After validation, at most `count` times over the run: pictures of the method at work on validation images.
+    """Draws pictures of the method on validation examples after validation, at most `count` times over the run.
 
-    FOLDER/samples.png, ... are the newest; FOLDER/history/samples/batch-000100.png, ... all. The same images and the
-    same noise each time, so that pictures compare; the newest, and what loggers get, hold their title. Of data that
-    are points, the density that the generator has come to, and FOLDER/density_over_time.png has ten of them side by
-    side.
+    FOLDER/samples.png, ... are the latest; FOLDER/history/samples/batch-000100.png, ... all. Examples and noise are the
+    same each time, so that pictures compare; the latest ones, and those for loggers, have a title. For points they show
+    the generator's density, and FOLDER/density_over_time.png has ten of them side by side.
     """
 
     def __init__(self, folder: str, count: int = 10, images: int = 64):
@@ -38,20 +39,19 @@ class Pictures(Callback):
         self.count = count
         self.images = images
         self._drawn = 0
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
 
     def on_validation_end(self, trainer: Trainer, method: Any) -> None:
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         done = trainer.fit_loop.total_batch_idx + 1
         share = int(method.progress * self.count)
-        if share < self._drawn and not trainer.should_stop:
+        if share < self._drawn and not is_ending(trainer):
             return
         self._drawn = share + 1
         seed_noise(0)
-        batch = next(iter(trainer.datamodule.loader("val", self.images)))  # type: ignore[attr-defined]
-        batch = move_data_to_device(batch, method.device)
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
+        batch = move_data_to_device(next(iter(data.loader("val", self.images))), method.device)
         drawn = kind_of(data.batch).figures(method, batch, data)
         for name, image in drawn.items():
             history = self.folder / "history" / name
@@ -66,7 +66,7 @@ class Pictures(Callback):
             drawn.draw("density_over_time", lambda: strip(frames))
         if "density_over_time" in drawn:
             drawn["density_over_time"].save(self.folder / "density_over_time.png")
-        self._told = told(drawn, self._told)
+        self._printed = print_notes(drawn, self._printed)
 
     def state_dict(self) -> dict[str, int]:
         return {"drawn": self._drawn}
@@ -76,9 +76,10 @@ class Pictures(Callback):
 
 
 class NearestImages(Callback):
-    """At the end, of a method that samples: a table of its samples, the training images nearest to them, and how near.
+    """Logs, at the end, a table of samples, the training images nearest to them, and their relative distances.
 
-    1: as near as validation images usually have their nearest. FOLDER/nearest_training_images.png shows some.
+    Distance 1 is the usual distance of a validation image to its nearest. FOLDER/nearest_training_images.png shows
+    some.
     """
 
     def __init__(self, folder: str, searched: int = 50_000):
@@ -86,24 +87,24 @@ class NearestImages(Callback):
         self.searched = searched  # training images at most; 0: no table
 
     def on_validation_end(self, trainer: Trainer, method: Any) -> None:
-        over = trainer.should_stop and trainer.is_global_zero and not trainer.sanity_checking
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        is_last = is_ending(trainer) and trainer.is_global_zero and not trainer.sanity_checking
+        data = data_of(trainer)
         kind = kind_of(data.batch)
-        if not (over and self.searched and isinstance(method, Samples) and kind.single and kind.visual):
+        if not (is_last and self.searched and isinstance(method, Samples) and kind.single and kind.visual):
             return
-        from unlabeled.evaluation.figures.evaluation import copies, nearest_training  # start-up need not wait for these
+        from unlabeled.evaluation.figures.evaluation import copies, nearest_training  # not imported at start-up
         from unlabeled.evaluation.study import Study
 
         figures, held = FigureSet(), []
         done = trainer.fit_loop.total_batch_idx + 1
 
-        def make() -> Any:
+        def make() -> Image:
             held.append(copies(Study(method, data, split="val", codes=self.searched)))
             title = f"nearest training images: {self.folder.parent.name}, batch {done:,}"
             return titled(nearest_training(held[0]), title)
 
         figures.draw("nearest_training_images", make)
-        told(figures, set())
+        print_notes(figures, set())
         if not figures:
             return
         (found,), (image,) = held, figures.values()

@@ -1,4 +1,4 @@
-"""One line of progress for the whole run; where output is no terminal, some twenty lines of KEY=VALUE."""
+"""One line of progress for the whole run; some twenty lines of KEY=VALUE where the output is no terminal."""
 
 import os
 import sys
@@ -12,14 +12,14 @@ from tqdm import tqdm
 from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.callbacks.pace import Budget
 from unlabeled.callbacks.records import Records
-from unlabeled.evaluation.kinds import kind_of
+from unlabeled.callbacks.trainer import callback, callbacks, data_of
 
 
 class Progress(ProgressBar):
     """Epoch, time left, examples per second, and the newest of the recorded quantities.
 
-    First comes what best.ckpt is chosen by, then the rest in the order in which the method records them; a terminal
-    gets as many as it is wide for.
+    The quantity that best.ckpt is chosen by comes first, then the others in the order in which the method records them,
+    as many as a terminal is wide for.
     """
 
     def __init__(self, shown: int = 6):
@@ -31,16 +31,14 @@ class Progress(ProgressBar):
         self.shown = 0
 
     def on_train_start(self, trainer: Trainer, method: Any) -> None:
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        self._records = next((c for c in callbacks if isinstance(c, Records)), None)
-        checkpoints = next((c for c in callbacks if isinstance(c, Checkpoints)), None)
-        self._monitor = checkpoints.choice(trainer)[0] if checkpoints else None
-        self._budget = next(c for c in callbacks if isinstance(c, Budget))
+        self._records = next(iter(callbacks(trainer, Records)), None)
+        self._monitor = next((found.choice(trainer)[0] for found in callbacks(trainer, Checkpoints)), None)
+        self._budget = callback(trainer, Budget)
         self._limit = self._budget.limit
-        self._first, self._seen = self._budget.done.batches, self._budget.done.images
+        self._first, self._seen = self._budget.done.batches, self._budget.done.examples
         self._began = time.monotonic()
         self._printed = -1
-        self._noun = kind_of(trainer.datamodule.batch).noun  # type: ignore[attr-defined]
+        self._noun = data_of(trainer).noun
         if trainer.is_global_zero and sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns:
             self._bar = tqdm(
                 total=self._limit, initial=self._first, unit="batch", dynamic_ncols=True, mininterval=0.2, leave=False
@@ -59,7 +57,7 @@ class Progress(ProgressBar):
             self._printed = done * 20 // self._limit
             left = (time.monotonic() - self._began) / (done - self._first) * (self._limit - done)
             facts: dict[str, Any] = {"epoch": trainer.current_epoch + 1, "batch": f"{done}/{self._limit}"}
-            facts |= {"seconds_left": f"{left:.0f}", f"{self._noun}s_per_second": f"{self._pace():.0f}"}
+            facts |= {"seconds_left": f"{left:.0f}", f"{self._noun}_per_second": f"{self._pace():.0f}"}
             facts |= {name: f"{value:.4g}" for name, value in self._quantities().items()}
             print(" ".join(f"{name}={value}" for name, value in facts.items()), file=sys.stderr, flush=True)
 
@@ -76,10 +74,10 @@ class Progress(ProgressBar):
 
     def _pace(self) -> float:
         """Examples per second, over all devices."""
-        return (self._budget.done.images - self._seen) / (time.monotonic() - self._began)
+        return (self._budget.done.examples - self._seen) / (time.monotonic() - self._began)
 
     def _quantities(self) -> dict[str, float]:
-        """The newest values, what best.ckpt is chosen by first; without learning rates and gradients."""
+        """The latest values, the monitored one first; without learning rates and gradients."""
         latest = self._records.latest if self._records else {}
         names = sorted(
             (n for n in latest if not n.endswith("/lr") and "/gradient_norm" not in n),
@@ -88,9 +86,9 @@ class Progress(ProgressBar):
         return {name: latest[name] for name in names}
 
     def _line(self) -> str:
-        """For a terminal: whole quantities only."""
+        """The line for a terminal, cut between quantities."""
         room = os.get_terminal_size(sys.stderr.fileno()).columns - 60  # epoch, bar, count and times
-        line = f"{self._pace():.0f} {self._noun}s/s"
+        line = f"{self._pace():.0f} {self._noun}/s"
         for name, value in list(self._quantities().items())[: self.shown]:
             more = f"{line}, {name.removeprefix('train/')} {value:.4g}"
             if len(more) > room:

@@ -1,4 +1,4 @@
-"""What methods record, gathered without waiting for the device and written every few batches."""
+"""Recorded quantities, gathered without waiting for the device and logged every few batches."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -8,6 +8,7 @@ from lightning import Callback, Trainer
 from torch import Tensor, distributed
 
 from unlabeled.callbacks.pace import Budget
+from unlabeled.callbacks.trainer import callback, data_of, is_ending
 from unlabeled.errors import UserError
 
 
@@ -16,7 +17,7 @@ class Diverged(UserError):
 
 
 class Mean(NamedTuple):
-    """A quantity of one batch, as the mean over so many of its rows."""
+    """A quantity of one batch: its mean over a number of rows."""
 
     value: Tensor
     rows: int | Tensor
@@ -25,24 +26,24 @@ class Mean(NamedTuple):
 
 
 class Records(Callback):
-    """Drains `method.recorded`: means over `every` batches go to the loggers, and to Lightning's callback metrics.
+    """Logs the means of `method.recorded` over `every` batches, also to Lightning's callback metrics.
 
-    Every mean is one over rows: those that a quantity was measured on. What was measured on none is not there. A value
-    that is not finite ends the run with its batch's number; nothing is checkpointed after that batch.
+    Means are over the rows that a quantity was measured on; without rows it is left out. A value that is not finite
+    ends the run with the batch's number, and no checkpoint is written after that batch.
     """
 
     def __init__(self, every: int = 50):
         self.every = every
         self.pending: dict[str, list[Mean]] = {}  # since the last write
-        self.latest: dict[str, float] = {}  # the newest value of each quantity
-        self.validation: dict[str, float] = {}  # what the newest validation found, complete at its end
-        self.higher: set[str] = set()  # of which a higher value is better, as far as is known
+        self.latest: dict[str, float] = {}  # the latest value of each quantity
+        self.validation: dict[str, float] = {}  # of the latest validation, complete at its end
+        self.higher: set[str] = set()  # quantities of which higher values are better
         self.best: dict[str, float] = {}  # `validation` as it was for best.ckpt (checkpoints.py)
         self._validation: dict[str, list[Mean]] = {}
 
     def on_train_start(self, trainer: Trainer, method: Any) -> None:
         method.recorded.clear()
-        # of a resumed run: they were kept on the CPU
+        # those of a resumed run are on the CPU
         self.pending = {name: _at(means, method.device) for name, means in self.pending.items()}
 
     def on_train_batch_end(self, trainer: Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -52,7 +53,7 @@ class Records(Callback):
             self.write(trainer, method)
 
     def on_train_epoch_end(self, trainer: Trainer, method: Any) -> None:
-        if trainer.should_stop:
+        if is_ending(trainer):
             self.write(trainer, method)
 
     def check(self, trainer: Trainer) -> None:
@@ -92,7 +93,7 @@ class Records(Callback):
             self.add(trainer, method, found)
 
     def add(self, trainer: Trainer, method: Any, values: dict[str, float]) -> None:
-        """Quantities of the validation at hand, the same on every rank."""
+        """Add quantities of the current validation, the same on every rank."""
         self.validation |= values
         self._send(trainer, method, values, trainer.fit_loop.total_batch_idx + 1)
 
@@ -106,15 +107,15 @@ class Records(Callback):
 
     def _send(self, trainer: Trainer, method: Any, values: dict[str, float], batches: int) -> None:
         self.latest.update(values)
-        # what Lightning's own callbacks read; its log_dict takes 0.5 ms a value
+        # for Lightning's own callbacks; its log_dict takes 0.5 ms a value
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
-        images = next(c for c in trainer.callbacks if isinstance(c, Budget)).done.images  # type: ignore[attr-defined]
+        examples = callback(trainer, Budget).done.examples
         for logger in trainer.loggers:
-            logger.log_metrics(values | {"epoch": trainer.current_epoch, "images": images}, step=batches)
+            logger.log_metrics(values | {"epoch": trainer.current_epoch, data_of(trainer).noun: examples}, step=batches)
 
 
 def _drain(method: Any, rows: int, means: dict[str, list[Mean]], batch: int = 0, epoch: int = 0) -> None:
-    """Move what a method recorded of a batch of `rows` rows."""
+    """Move what a method recorded on a batch of `rows` rows to `means`."""
     for recorded in method.recorded:
         for name, value in recorded.items():
             mean = Mean(value, rows if recorded.rows is None else recorded.rows, batch, epoch)
@@ -138,7 +139,7 @@ def _columns(means: list[Mean]) -> tuple[Tensor, Tensor]:
 
 
 def _means(trainer: Trainer, gathered: Mapping[str, list[Mean]]) -> dict[str, float]:
-    """Means over the rows of all batches and ranks. All ranks call it, also one that has measured nothing."""
+    """Means over the rows of all batches and ranks. All ranks call it, also without measurements."""
     names = list(gathered)
     if trainer.world_size > 1:
         all_gather: list[Any] = [None] * trainer.world_size

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unlabeled import configs
-from unlabeled.app.run.build import quiet
+from unlabeled.app.run.build import silence_lightning
 from unlabeled.contract import checks
 from unlabeled.contract.bench import Bench, Case, composed, kind
 from unlabeled.contract.measures import cycle_error, doubt, error
-from unlabeled.errors import UserError, told
+from unlabeled.errors import UserError, error_line
 from unlabeled.library.session import as_it_was, one_line
 
 __all__ = ["Case", "check", "cycle_error", "doubt", "error", "examine"]
@@ -42,7 +42,7 @@ def check(case: Case | str, *words: str, config_dir: str | Path | None = None) -
 def examine(case: Case | str, *words: str) -> Iterator[Verdict]:
     """What becomes of each promise, one after the other. Raises UserError for words that make no config."""
     with tempfile.TemporaryDirectory() as place, as_it_was():
-        quiet()
+        silence_lightning()
         composed.cache_clear()  # it may be of another folder of configs
         case = Case(case, turns=None, still=None) if isinstance(case, str) else case
         words = (*case.overrides, *words)
@@ -66,7 +66,7 @@ def _verdict(promise: Callable[..., Any], case: Case, bench: Bench) -> Verdict:
         except AssertionError as broken:
             return Verdict(name, False, str(broken).partition("\n")[0] or _line(broken))
         except Exception as broken:
-            return Verdict(name, False, f"{told(broken)} ({_line(broken)})")
+            return Verdict(name, False, f"{error_line(broken)} ({_line(broken)})")
     return Verdict(name, True)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from unlabeled.data.store import Records
+from unlabeled.data.packing import RawImages
 
 
 class Tiny:
@@ -27,7 +27,7 @@ class Tiny:
     def fingerprint(self, root: Path) -> str:
         return f"tiny-1-{self.n}-{self.unlabelled}"
 
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         g = torch.Generator().manual_seed(sum(map(ord, split)))
         coarse = torch.rand(self.n, 1, 4, 4, generator=g)
         images = torch.nn.functional.interpolate(coarse, (16, 16), mode="bilinear")[:, 0]
@@ -35,4 +35,4 @@ class Tiny:
         levels = (images * 255).round().to(torch.uint8).numpy()
         levels[labels == 1] = 255 - levels[labels == 1]
         labels[: self.unlabelled] = -1
-        return Records(list(levels.transpose(0, 2, 1) if split.endswith("_b") else levels), labels)
+        return RawImages(list(levels.transpose(0, 2, 1) if split.endswith("_b") else levels), labels)

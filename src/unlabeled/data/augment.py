@@ -1,4 +1,4 @@
-"""What training does to batches before a method sees them; evaluation never does."""
+"""Augmentation of training batches."""
 
 import torch
 from torch import Tensor
@@ -10,11 +10,11 @@ Batch = Images | Paired | Unpaired
 
 
 class CropFlip:
-    """Enlarges images, crops them back at random and mirrors half of them, each image by a draw of its own.
+    """Enlarges images, crops them back at random and mirrors half of them, each image by its own draw.
 
-    Isola et al. 2017, section 6.2: 256x256 is resized to 286x286 and cropped to 256x256. So the arrays stay
-    at the size that evaluation reads, and need no second copy. The two images of a pair share one draw; the
-    two domains of an unpaired batch draw apart.
+    Isola et al. 2017, section 6.2: 256x256 is resized to 286x286 and cropped to 256x256. So arrays keep the
+    size that evaluation reads. The two images of a pair share one draw; the two domains of an unpaired batch have
+    separate draws.
     """
 
     def __init__(self, scale: float):  # 1.117 makes 286 of 256, and 143 of 128

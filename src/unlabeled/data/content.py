@@ -1,4 +1,4 @@
-"""Digests of what files hold, so that data is known by its content and not by its place, its names or its times."""
+"""Digests of file contents, by which data sets are identified wherever they lie."""
 
 import hashlib
 import os
@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from unlabeled.files import atomic
+
 CHUNK = 1 << 20  # bytes
 SETTLED = 2.0  # seconds after which a further change shows in a file's times, on the coarsest file systems
 
@@ -17,17 +19,16 @@ SETTLED = 2.0  # seconds after which a further change shows in a file's times, o
 class Files:
     """Files under names of their own. Equal names and bytes have equal digests, wherever and since when they lie.
 
-    All bytes are read once. The digest is then kept in a small file named by the state of the files: folder, size,
-    times of modification and of change in nanoseconds, and inode. A change in place moves the time of change, which
-    no program can set, also where the time of modification was put back; copied, moved and touched files have
-    another state and are read once more, and their digest is the same again. A start over known files so costs
-    one look at each: 200,000 pictures take seconds, where reading them takes as long as the disk needs.
+    All bytes are read once. The digest is then cached in a small file named by the state of the files: folder, size,
+    modification and change times in nanoseconds, and inode. A change in place moves the change time, which no program
+    can set, even where the modification time is restored; copied, moved and touched files have another state, are read
+    again, and get the same digest. Known files cost one stat each: seconds for 200,000 pictures.
     """
 
     def __init__(
         self,
         paths: Mapping[str, Path],  # name -> where the file lies
-        known: Mapping[str, str] | None = None,  # digest -> what to call it instead: the checksum of an archive
+        known: Mapping[str, str] | None = None,  # digest -> its replacement: the checksum of an archive
     ):
         self.paths = dict(sorted(paths.items()))
         self.known = known or {}
@@ -35,7 +36,7 @@ class Files:
 
     @classmethod
     def below(cls, folder: Path, known: Mapping[str, str] | None = None) -> "Files":
-        """All files of a folder by their relative paths, through links but to a folder above; hidden ones are none."""
+        """All files of a folder except hidden ones, by relative paths; links are followed except to a parent."""
         found: dict[str, Path] = {}
         for place, folders, names in os.walk(folder, followlinks=True):
             above = os.path.join(os.path.realpath(place), "")
@@ -49,7 +50,7 @@ class Files:
         return cls(found, known)
 
     def digest(self, kept: Path | None = None) -> str:
-        """Of all names and bytes. kept: the folder in which the digests of known states lie."""
+        """The digest of all names and bytes. kept: the folder of cached digests."""
         if self._digest is None:
             found = self._kept(kept) if kept else self._read()
             self._digest = self.known.get(found, found)
@@ -63,15 +64,14 @@ class Files:
                 return found
         found = self._read()
         if newest < time.time_ns() - SETTLED * 1e9 and self._state()[0] == state:
-            with suppress(OSError):  # whoever packs into this folder says what is wrong with it
+            with suppress(OSError):  # packing into this folder reports the error
                 file.parent.mkdir(parents=True, exist_ok=True)
-                unfinished = file.with_name(f".{state}-{os.getpid()}")
-                unfinished.write_text(found)
-                os.replace(unfinished, file)
+                with atomic(file) as out:
+                    out.write(found.encode("ascii"))
         return found
 
     def _state(self) -> tuple[str, int]:
-        """What the file system says of the files, and the latest of their times of change in nanoseconds."""
+        """A digest of the files' state, and the latest of their change times in nanoseconds."""
         digest, newest = hashlib.sha256(), 0
         places: dict[str, str] = {}
         for name, path in self.paths.items():
@@ -89,7 +89,7 @@ class Files:
 
     def _read(self) -> str:
         digest, n = hashlib.sha256(), len(self.paths)
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashes are made outside Python's lock
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing releases Python's lock
             contents = pool.map(content, self.paths.values())
             shown = tqdm(contents, "reading", n, unit="file", disable=None if n >= 5000 else True, leave=False)
             for name, found in zip(self.paths, shown, strict=True):
@@ -98,7 +98,7 @@ class Files:
 
 
 def content(path: Path) -> str:
-    """The sha256 of a file's bytes; of one that cannot be read, which whoever packs it complains of, a word."""
+    """The sha256 of a file; a word for one that cannot be read, which packing reports."""
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as stream:

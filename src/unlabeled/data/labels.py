@@ -1,16 +1,16 @@
-"""Classes by their names."""
+"""Class names and numbers."""
 
 from collections.abc import Sequence
 
-from unlabeled.errors import UserError, nearest
+from unlabeled.errors import UserError, suggest
 
-FEW = 20  # names that are all told
+FEW = 20  # at most so many names are listed in full
 
 
-def numbers(wanted: Sequence[int | str], names: Sequence[str], key: str, data: str) -> tuple[int, ...]:
-    """The numbers of classes that are wanted by name or number, each once. Names: by number, () where there are none.
+def class_numbers(wanted: Sequence[int | str], names: Sequence[str], key: str, data: str) -> tuple[int, ...]:
+    """The numbers of classes given by name or number, each once. names: by number, () where there are none.
 
-    Where some name is a number itself, as of folders 1, 2, 10, a number is a name. Raises UserError.
+    Where some names are numbers, such as folders 1, 2, 10, a number is read as a name. Raises UserError.
     """
     return tuple(dict.fromkeys(_number(one, names, key, data) for one in wanted))
 
@@ -25,20 +25,20 @@ def _number(one: int | str, names: Sequence[str], key: str, data: str) -> int:
     if word.isdecimal() and not any(name.isdecimal() for name in names):
         if not names or int(word) < len(names):
             return int(word)
-        raise UserError(f"{key}: data={data} has no class {word}: there are {listed(names)}, from 0 on")
+        raise UserError(f"{key}: data={data} has no class {word}: there are {listing(names)}, from 0 on")
     if not names:
         raise UserError(f"{key}={word}: the classes of data={data} have no names: say their numbers")
-    hint = nearest(word, names)
+    hint = suggest(word, names)
     if not hint.startswith("did you mean"):
-        hint = f"there are {listed(names)}"
+        hint = f"there are {listing(names)}"
     raise UserError(f"{key}: data={data} has no class {word}: {hint}")
 
 
-def listed(names: Sequence[str]) -> str:
-    """Names, the first and the last of many."""
+def listing(names: Sequence[str]) -> str:
+    """The names in one line; of many the first and the last."""
     return ", ".join(names) if len(names) <= FEW else f"{len(names):,}, {names[0]} to {names[-1]}"
 
 
-def name_of(number: int, names: Sequence[str]) -> str:
-    """What to call a class."""
+def class_name(number: int, names: Sequence[str]) -> str:
+    """A class's name, else its number."""
     return names[number] if 0 <= number < len(names) else str(number)

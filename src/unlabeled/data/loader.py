@@ -1,4 +1,4 @@
-"""Batches by indexing: no per-image Python, no worker processes, and an order that a seed decides exactly."""
+"""Loaders that index tables: no Python per example, no worker processes, an order that is a function of the seed."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -22,10 +22,10 @@ class Table(Protocol):
 
 
 class Loader:
-    """Batches of a table in order: what evaluation reads.
+    """Batches of a table in order, for evaluation.
 
-    Over several ranks, step t of every rank together is one batch of `world * batch_size` rows: nothing is
-    repeated and nothing left out, so that the last batches may differ in size, or be missing on some ranks.
+    Step t of all ranks together is one batch of `world * batch_size` rows. No row is repeated or left out, so the last
+    batches may differ in size, or be missing on some ranks.
     """
 
     def __init__(self, table: Table, batch_size: int, rank: int = 0, world: int = 1):
@@ -46,15 +46,14 @@ class Loader:
 
 
 class ShuffledLoader:
-    """Batches of a table in random order, endlessly resumable: what training reads.
+    """Batches of a table in random order, exactly resumable, for training.
 
-    The order is a function of (seed, epoch); the augmentation's noise one of (seed, epoch, batch, rank). A
-    rest that does not fill a batch is left out of its epoch (batch norm and contrastive losses want full
-    batches), unless the table is smaller than one batch. Over several ranks, step t of every rank together is
-    the step t that one rank would have with `world` times the batch size.
+    The order is a function of (seed, epoch); the augmentation's noise of (seed, epoch, batch, rank). An incomplete last
+    batch is left out (batch norm and contrastive losses need full ones), unless the table is smaller than one batch.
+    Step t of all ranks together is the step t of one rank with `world` times the batch size.
 
-    The place in an epoch is a number of rows: with another batch size, or other ranks, an epoch goes on behind the rows
-    that were given already, and a rest that fills no batch any more is left out.
+    The position in an epoch is a number of rows: with another batch size, or other ranks, an epoch continues after the
+    rows already read.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class ShuffledLoader:
         augment: Callable[[Any], Any] | None = None,  # batch -> batch
         rank: int = 0,
         world: int = 1,
-        most: int | None = None,  # batches of an epoch
+        most: int | None = None,  # batches an epoch
     ):
         self.table = table
         self.batch_size = batch_size
@@ -75,7 +74,7 @@ class ShuffledLoader:
         self.world = world
         self.step = batch_size * world  # rows that a step of all ranks takes
         self.most = most
-        self.epoch, self.row = 0, 0  # where it goes on: with the seed, this is the whole state
+        self.epoch, self.row = 0, 0  # the next position: with the seed, the whole state
 
     def __len__(self) -> int:
         """Steps of a whole epoch."""
@@ -83,16 +82,16 @@ class ShuffledLoader:
         return length if self.most is None else min(length, self.most)
 
     @property
-    def images(self) -> int:
-        """Rows that a whole epoch gives, over all ranks."""
+    def epoch_rows(self) -> int:
+        """Rows of a whole epoch, over all ranks."""
         return min(len(self.table), len(self) * self.step)
 
     @property
-    def left(self) -> int:
-        """Steps of the epoch at hand from `row` on."""
+    def steps_left(self) -> int:
+        """Steps of the current epoch from `row` on."""
         if not self.row:
             return len(self)
-        end = len(self.table) if self.most is None else self.images
+        end = len(self.table) if self.most is None else self.epoch_rows
         return self._steps(max(0, end - self.row))
 
     def _steps(self, rows: int) -> int:
@@ -103,9 +102,9 @@ class ShuffledLoader:
 
     def __iter__(self) -> Iterator[Any]:
         # Runs at the first next(), so that asking twice for an iterator skips nothing.
-        if not self.left:
+        if not self.steps_left:
             self.epoch, self.row = self.epoch + 1, 0
-        epoch, left = self.epoch, self.left
+        epoch, left = self.epoch, self.steps_left
         steps = self._order()[self.row :].split(self.step)[:left]
         for number, rows in enumerate(steps, len(self) - left):
             self.row += len(rows)
@@ -125,10 +124,9 @@ class ShuffledLoader:
 
 
 class WholePass(ShuffledLoader):
-    """Every row of a table once an epoch, in its own order: what a method that fits in one pass reads.
+    """Every row of a table once an epoch, in order, for methods that fit in one pass.
 
-    The last step is smaller where rows are left over, and may be empty on some ranks: each takes the same number of
-    steps.
+    The last step may be smaller, or empty on some ranks: each takes the same number of steps.
     """
 
     def _steps(self, rows: int) -> int:

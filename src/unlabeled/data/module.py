@@ -1,6 +1,6 @@
-"""The DataModule that all kinds of data share: it states facts (shape, number of classes) and hands out batches.
+"""The base of all data modules, which hold facts (shape, number of classes) and make loaders.
 
-A class for each kind of batch stands in data/kinds/; which data set it is, is its source's business (data/sources/).
+Each kind of batch has a subclass in data/kinds/; its source (data/sources/) reads a particular data set.
 """
 
 import sys
@@ -13,6 +13,7 @@ from lightning import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from unlabeled.data.loader import Loader, ShuffledLoader, Table, WholePass
+from unlabeled.data.protocols import Named
 from unlabeled.errors import UserError
 from unlabeled.files import folder
 from unlabeled.seeding import mix
@@ -21,19 +22,23 @@ CPU = torch.device("cpu")
 
 
 class TableData(LightningDataModule):
-    """What all kinds share: loaders of the rows of tables."""
+    """Loaders of tables."""
 
     batch: ClassVar[type]  # the kind of batch, see batches.py
+    noun: ClassVar[str] = "examples"  # what lines and tables call its rows
+    shape: tuple[int, ...]  # of one example
+    source: Named
 
     def __init__(
         self,
-        source: Any,  # where rows come from; it has a name
-        root: str | Path,  # where the original files lie, or go
+        source: Named,
+        root: str | Path,  # folder of the original files
         batch_size: int,  # per process
         classes: int | None = None,  # number of classes; None where there are no class labels
-        packed: str | Path | None = None,  # where what is made of the data goes; default: root/packed
-        split_seed: int = 0,  # decides which rows a split has; apart from `seed`, so that seeds share a split
-        seed: int = 0,  # decides the order of batches
+        epochs: int | None = None,  # a usual length of training on this data, which budget.epochs reads
+        packed: str | Path | None = None,  # folder of packed data; default: root/packed
+        split_seed: int = 0,  # of the splits; separate from `seed`, so that runs share them
+        seed: int = 0,  # of the order of batches
         augment: Callable[[Any], Any] | None = None,  # batch -> batch, on training batches only
     ):
         super().__init__()
@@ -45,16 +50,16 @@ class TableData(LightningDataModule):
         self.split_seed, self.seed = split_seed, seed
         self.augment = augment
         self.keys: dict[str, str] = {}  # split of the source -> key of its content
-        self.place = (0, 0)  # (epoch, row of it) at which training begins; of a resumed run callbacks/pace.py says so
+        self.start = (0, 0)  # (epoch, row of it) at which training begins; callbacks/pace.py sets it for a resumed run
 
     @property
     def device(self) -> torch.device:
-        """Where batches are wanted."""
+        """The device of batches."""
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     def table(self, split: str) -> Table:
         """The rows of "train", "val" or "test". They never overlap."""
-        raise NotImplementedError  # a kind's business; the base is never instantiated
+        raise NotImplementedError
 
     def loader(self, split: str, batch_size: int | None = None) -> Loader:
         """A split in order, for evaluation: every row once over all ranks."""
@@ -65,11 +70,11 @@ class TableData(LightningDataModule):
         return self.table("train")
 
     def train_dataloader(self) -> ShuffledLoader:
-        """What training reads: every row once, in order, if the method says `one_pass = True` of its class."""
+        """Training batches: every row once, in order, for methods whose class has `one_pass = True`."""
         whole = self.trainer is not None and getattr(self.trainer.lightning_module, "one_pass", False)
         table = self.table("train") if whole else self.training()
         rank, world = self._place()
-        self._check_round(len(table), "training images", "smaller data.val and data.test")
+        self._check_round(len(table), f"training {self.noun}", "smaller data.val and data.test")
         most = self.trainer.limit_train_batches if self.trainer else None
         if isinstance(most, float):
             if most < 1:
@@ -77,13 +82,13 @@ class TableData(LightningDataModule):
             most = None
         kind = WholePass if whole else ShuffledLoader
         loader = kind(table, self.batch_size, mix(self.seed, 1), self.augment, rank, world, most)
-        loader.epoch, loader.row = self.place
+        loader.epoch, loader.row = self.start
         return loader
 
     def val_dataloader(self) -> Loader:
         loader = self.loader("val")
         if len(loader.table):
-            self._check_round(len(loader.table), "validation images", "a larger data.val, or data.val=0")
+            self._check_round(len(loader.table), f"validation {self.noun}", "a larger data.val, or data.val=0")
         return loader
 
     def _check_round(self, n: int, what: str, otherwise: str) -> None:
@@ -98,7 +103,7 @@ class TableData(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
-def tell(line: str) -> None:
-    """One process says it."""
+def print_note(line: str) -> None:
+    """Print a note, from the main process only."""
     if not getattr(rank_zero_only, "rank", 0):
         print(f"note: {line}", file=sys.stderr, flush=True)

@@ -1,267 +1,164 @@
-"""Every image data set as one uint8 array on disk, made once and memory-mapped ever after.
+"""Store of named arrays on disk, made once and memory-mapped afterwards.
 
-A source knows its files; `pack` turns one of its splits into `images.npy` (N, C, H, W) uint8 and `labels.npy`
-int64. The folder's name is a key of everything that the array depends on, the content of the files among it, and
-the folder appears under that name only when it is whole: an interrupted packing leaves nothing that passes for
-finished, and a folder that was damaged later is made anew.
+A folder's name is a key of everything that its arrays depend on. It gets that name only once it is complete, so that an
+interrupted packing leaves nothing that looks finished; a folder that is damaged later is made again.
 """
 
-import errno
-import hashlib
-import json
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
-from unlabeled.data.content import Files
 from unlabeled.errors import UserError
+from unlabeled.files import DISK_FULL
 
-LAYOUT = 2  # raise it when the packed form changes
-CHUNK = 256  # images at a time
-LEFT_OUT = "left_out.json"  # lists files that could not be read, with the reason
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-Picture = np.ndarray | Image.Image | Callable[[], Image.Image]  # uint8 (H, W) or (H, W, 3); or how to read it
-
-
-class Records(NamedTuple):
-    """One split of a source, before packing."""
-
-    images: np.ndarray | Iterable[Picture]  # uint8 (N, H, W) or (N, H, W, 3); or one by one, of any sizes
-    labels: np.ndarray  # (N,) class index, (N, A) attributes in {0, 1} or (N, F) factors, int64; -1 where unknown
-    # N = len(labels) = number of images
-    whole: bool = True  # no image may be missing; False: those that cannot be read are left out
-
-
-class Source(Protocol):
-    """Where images come from."""
-
-    @property
-    def name(self) -> str:
-        """What a user types after `data=`."""
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """ "train", and perhaps "val", "test"; with two domains "train_a", "train_b", "test_a", ..."""
-
-    def prepare(self, root: Path) -> None:
-        """See that the files lie under `root`, whole: download, verify, extract. Raises UserError."""
-
-    def fingerprint(self, root: Path) -> str | Files:
-        """Changes when the content does: checksums of archives that were verified, or the files themselves."""
-
-    def read(self, root: Path, split: str) -> Records:
-        """One split's images and labels. Raises UserError for files that are not whole."""
-
-
-class Unreadable(UserError):
-    """A file that is no whole picture."""
-
-    def __init__(self, path: Path, reason: str):
-        super().__init__(f"cannot read the image {path} ({reason}): remove or replace it")
-        self.path, self.reason = path, reason
+T = TypeVar("T")
 
 
 class Packed(NamedTuple):
-    images: Tensor  # (N, C, H, W) uint8, memory-mapped
-    labels: Tensor  # (N,) or (N, A) int64
+    """One split of a data set, packed."""
+
+    arrays: dict[str, Tensor]  # memory-mapped; "labels" (N,) or (N, A) int64 among them
     key: str  # names the content: equal keys, equal arrays
     new: bool = False  # packed just now
     left: tuple[tuple[str, str], ...] = ()  # files that could not be read, and why
 
+    @property
+    def labels(self) -> Tensor:
+        return self.arrays["labels"]
 
-def pack(source: Source, root: Path, folder: Path, split: str, shape: tuple[int, int, int]) -> Packed:
-    """The packed form of `split`, made now if it is not there yet.
-
-    Images are scaled (bicubic, antialiased) until they cover `shape`'s height and width, centre-cropped, and
-    turned to grey (1 channel) or RGB (3 channels).
-    """
-    if shape[0] not in (1, 3):
-        raise UserError(f"images are packed with 1 channel (grey) or 3 (RGB), not {shape[0]}: mend data.shape")
-    fingerprint = source.fingerprint(root)
-    content = fingerprint if isinstance(fingerprint, str) else fingerprint.digest(folder)
-    depends = (LAYOUT, source.name, content, split, *shape)
-    digest = hashlib.sha256("|".join(map(str, depends)).encode()).hexdigest()[:12]
-    key = f"{source.name}-{split}-{'x'.join(map(str, shape))}-{digest}"
-    place = folder / key
-    fault = _fault(place, shape)
-    if fault is not None:
-        try:
-            source.prepare(root)
-            _make(place, source.read(root, split), shape, f"packing {source.name} {split}")
-        except UserError as error:
-            if not fault:
-                raise
-            raise UserError(f"{place} is damaged ({fault}); remove it: it could not be made anew, {error}") from error
-        if fault:
-            print(f"note: {place} was damaged ({fault}) and is made anew", file=sys.stderr)
-    images, labels = _load(place, shape)
-    new = fault is not None
-    return Packed(torch.from_numpy(images), torch.from_numpy(labels), key, new, left_out(place))
+    @property
+    def images(self) -> Tensor:
+        """(N, C, H, W) uint8, of images."""
+        return self.arrays["images"]
 
 
-def _load(place: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, C, H, W) uint8, memory-mapped, and labels. Raises nearly anything where a file is not whole."""
-    path = place / "images.npy"
-    images = np.load(path, mmap_mode="c")  # copy on write: the file stays as it is
-    if images.dtype != np.uint8 or images.shape[1:] != shape or images.offset + images.nbytes != path.stat().st_size:
-        raise ValueError("images.npy is not whole")
-    labels = np.load(place / "labels.npy")
-    if labels.dtype != np.int64 or len(labels) != len(images) or labels.min(initial=0) < -1:
-        raise ValueError("labels.npy does not fit images.npy")
-    return images, labels
-
-
-def _fault(place: Path, shape: tuple[int, int, int]) -> str | None:
-    """What is wrong with the packed form; "" where there is none yet, None where it is whole."""
+def place(
+    folder: Path,
+    key: str,
+    load: Callable[[Path], T],  # opens a packed folder; raises any error where it is incomplete
+    read: Callable[[], Callable[[Path], None]],  # opens the source; returns what writes its arrays into a folder
+    title: str,  # of error lines
+) -> tuple[T, bool]:
+    """`load` of FOLDER/KEY, made now if it is not there or damaged; and whether it was made."""
+    target = folder / key
+    fault = _fault(target, load)
+    if fault is None:
+        return load(target), False
     try:
-        _load(place, shape)
-    except Exception as error:  # bytes at random make numpy raise nearly anything
-        return " ".join(str(error).split())[:200] or "unreadable" if os.path.lexists(place) else ""
+        _make(target, load, read(), title)
+    except UserError as error:
+        if not fault:
+            raise
+        raise UserError(f"{target} is damaged ({fault}); remove it: it could not be made anew, {error}") from error
+    if fault:
+        print(f"note: {target} was damaged ({fault}) and is made anew", file=sys.stderr)
+    return load(target), True
+
+
+def _fault(target: Path, load: Callable[[Path], Any]) -> str | None:
+    """The fault of a packed folder; "" where there is none yet, None where it is complete."""
+    try:
+        load(target)
+    except Exception as error:  # random bytes make numpy raise nearly anything
+        return " ".join(str(error).split())[:200] or "unreadable" if os.path.lexists(target) else ""
     return None
 
 
-def _make(place: Path, records: Records, shape: tuple[int, int, int], title: str) -> None:
+def _make(target: Path, load: Callable[[Path], Any], write: Callable[[Path], None], title: str) -> None:
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     except OSError as error:
         raise UserError(
-            f"cannot write packed data under {place.parent} ({error.strerror}): say data.packed=FOLDER"
+            f"cannot write packed data under {target.parent} ({error.strerror}): say data.packed=FOLDER"
         ) from error
     try:
-        n = len(records.labels)
-        count = 0
-        spoilt: dict[int, Unreadable] = {}  # by their places in `records`
-        # Written, not memory-mapped: a full disk is an error at the write, and would kill at the map.
-        with (
-            open(unfinished / "images.npy", "wb") as out,
-            tqdm(desc=title, total=n, unit="image", disable=None if n >= 5000 else True, leave=False) as bar,
-        ):
-            _head(out, n, shape)
-            for pixels in _fitted(records.images, shape):
-                for i, image in enumerate(pixels):
-                    if isinstance(image, Unreadable):
-                        spoilt[count + i] = image
-                    else:
-                        out.write(image.tobytes())
-                count += len(pixels)
-                bar.update(len(pixels))
-            if spoilt:
-                _refuse(title, spoilt, count, records.whole)
-                out.seek(0)
-                _head(out, count - len(spoilt), shape)  # as long as it was
-            out.flush()
-            os.fsync(out.fileno())  # a name that appears before its content would pass for whole after a crash
-        if count != n:
-            raise UserError(f"{title}: {count} images but {n} labels: remove the files and run again")
-        labels = np.delete(records.labels, list(spoilt), 0)
-        np.save(unfinished / "labels.npy", labels.astype(np.int64))
-        if spoilt:
-            (unfinished / LEFT_OUT).write_text(json.dumps([(str(one.path), one.reason) for one in spoilt.values()]))
+        write(unfinished)
+        for path in unfinished.iterdir():  # otherwise a crash could leave the name without the content
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
         os.chmod(unfinished, 0o755)
-        _put(unfinished, place, shape)
+        _rename(unfinished, target, load)
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL:
             raise UserError(f"{title} failed: {error}") from error
         raise UserError(
-            f"{title}: {place.parent} is full ({error.strerror}): free some space, or say data.packed=FOLDER"
+            f"{title}: {target.parent} is full ({error.strerror}): free some space, or say data.packed=FOLDER"
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _put(finished: Path, place: Path, shape: tuple[int, int, int]) -> None:
-    """Give the folder its name, which a damaged one may have, or a whole one of another process."""
+def _rename(finished: Path, target: Path, load: Callable[[Path], Any]) -> None:
+    """Give the folder its name, replacing a damaged folder; another process may have made a complete one meanwhile."""
     for _ in range(3):  # in between another process may do the same
         try:
-            os.rename(finished, place)
+            os.rename(finished, target)
         except OSError:
-            if not (fault := _fault(place, shape)):
+            if not (fault := _fault(target, load)):
                 if fault is None:
                     return  # another process was first, with the same content
                 raise
         else:
             return
-        aside = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         with suppress(FileNotFoundError):
-            os.rename(place, aside / "damaged")
+            os.rename(target, aside / "damaged")
         shutil.rmtree(aside, ignore_errors=True)
-    raise FileExistsError(f"{place} cannot be replaced: remove it")
+    raise FileExistsError(f"{target} cannot be replaced: remove it")
 
 
-def _head(out: BinaryIO, n: int, shape: tuple[int, int, int]) -> None:
-    np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)})
+class ArrayWriter:
+    """An .npy file (N, *shape) that is written in pieces: N is known at the end.
+
+    Written, not memory-mapped: a full disk is an error at the write, and would kill the process at the map.
+    """
+
+    def __init__(self, path: Path, dtype: Any, shape: tuple[int, ...] = ()):
+        self.file = open(path, "wb")  # noqa: SIM115
+        self.dtype, self.shape, self.rows = np.dtype(dtype), shape, 0
+        self._head()
+
+    def _head(self) -> None:
+        """As long for every N: numpy leaves room for it."""
+        head = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False}
+        np.lib.format.write_array_header_1_0(self.file, head | {"shape": (self.rows, *self.shape)})
+
+    def write(self, rows: np.ndarray) -> None:
+        """Append rows (n, *shape)."""
+        self.file.write(rows.astype(self.dtype, copy=False).tobytes())
+        self.rows += len(rows)
+
+    def __enter__(self) -> "ArrayWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self.file:
+            if error[0] is None:
+                self.file.seek(0)
+                self._head()
 
 
-def _refuse(title: str, spoilt: dict[int, Unreadable], count: int, whole: bool) -> None:
-    """Raise UserError where the images that cannot be read may not be left out."""
-    told = named([(str(one.path), one.reason) for one in spoilt.values()])
-    if whole or len(spoilt) == count:
-        raise UserError(f"{title}: {len(spoilt)} of {count} images cannot be read: {told}: replace or remove them")
+def load_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """An array (N, *shape), memory-mapped; changes to it stay in memory. Raises ValueError where it is not whole."""
+    array = np.load(path, mmap_mode="c")
+    whole = array.offset + array.nbytes == path.stat().st_size
+    if array.dtype != dtype or array.shape[1:] != shape or not whole:
+        raise ValueError(f"{path.name} is not whole")
+    return array
 
 
-def named(files: Sequence[tuple[str, str]], most: int = 5) -> str:
-    """Files and what is wrong with them, the first few by name."""
-    more = f" and {len(files) - most} more" * (len(files) > most)
-    return ", ".join(f"{path} ({reason})" for path, reason in files[:most]) + more
-
-
-def left_out(place: Path) -> tuple[tuple[str, str], ...]:
-    """(path, reason) of each file that could not be read when it was packed."""
-    file = place / LEFT_OUT
-    return tuple((path, reason) for path, reason in json.loads(file.read_text())) if file.is_file() else ()
-
-
-def _fitted(
-    images: np.ndarray | Iterable[Picture], shape: tuple[int, int, int]
-) -> Iterator[np.ndarray | list[np.ndarray | Unreadable]]:
-    """Chunks, in order: of images (C, H, W) uint8, or of what is wrong with them."""
-    channels, height, width = shape
-    native = {1: (height, width), 3: (height, width, 3)}[channels]
-    if isinstance(images, np.ndarray) and images.shape[1:] == native:
-        for start in range(0, len(images), CHUNK):
-            chunk = images[start : start + CHUNK]
-            yield chunk[:, None] if channels == 1 else chunk.transpose(0, 3, 1, 2)
-        return
-    pictures = iter(images)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow decodes and scales outside Python's lock
-        while some := list(islice(pictures, CHUNK)):
-            yield list(pool.map(lambda picture: _try(picture, shape), some))
-
-
-def _try(picture: Picture, shape: tuple[int, int, int]) -> np.ndarray | Unreadable:
-    try:
-        return fit(picture, shape)
-    except Unreadable as error:
-        return error
-
-
-def fit(picture: Picture, shape: tuple[int, int, int]) -> np.ndarray:
-    """One image as uint8 (C, H, W): scaled to cover, centre-cropped, grey or RGB."""
-    channels, height, width = shape
-    if isinstance(picture, np.ndarray):
-        image = Image.fromarray(picture)
-    else:
-        image = picture if isinstance(picture, Image.Image) else picture()
-    image = image.convert({1: "L", 3: "RGB"}[channels])
-    if image.size != (width, height):
-        scale = max(width / image.width, height / image.height)
-        size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-        left, top = (size[0] - width) // 2, (size[1] - height) // 2
-        image = image.resize(size, Image.Resampling.BICUBIC).crop((left, top, left + width, top + height))
-    pixels = np.asarray(image)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+def load_labels(folder: Path, n: int, beside: str) -> np.ndarray:
+    """labels.npy, (n,) or (n, A) int64. Raises ValueError where they are not those of the n rows of `beside`."""
+    labels = np.load(folder / "labels.npy")
+    if labels.dtype != np.int64 or len(labels) != n or labels.min(initial=0) < -1:
+        raise ValueError(f"labels.npy does not fit {beside}")
+    return labels

@@ -1,66 +1,67 @@
-"""What was found when a data set was packed, in one line."""
+"""One-line summary of a packed data set."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from unlabeled.data.labels import FEW, name_of
-from unlabeled.data.store import named
+from unlabeled.data.labels import FEW, class_name
+from unlabeled.data.packed import SPLITS
+from unlabeled.data.packing import describe_files
 
-SPLITS = ("train", "val", "test")
+if TYPE_CHECKING:
+    from unlabeled.data.kinds.images import PackedImages
 
 
-def told(data: Any) -> str:
-    """Images of each split, classes with their counts, images that training and test share, and what was left out."""
+def summary(data: "PackedImages") -> str:
+    """Images of each split, classes with their counts, duplicates between training and test, and files left out."""
     suffixes = [suffix for suffix in ("", "_a", "_b") if f"train{suffix}" in data.source.splits]
-    parts = [part for suffix in suffixes for part in divided(data, suffix)]
+    parts = [part for suffix in suffixes for part in split_parts(data, suffix)]
     labels = torch.cat([data.pack(split).labels for split in data.source.splits])
-    if suffixes == [""] and labels.ndim == 1 and (labels >= 0).any():  # domains are known by their names
+    if suffixes == [""] and labels.ndim == 1 and (labels >= 0).any():  # domains have no labels
         own, rows = data.divide("train")
         y = data.pack(own).labels
-        parts += counted(labels, y if rows is None else y[rows], getattr(data, "class_names", ()))
+        parts += class_parts(labels, y if rows is None else y[rows], getattr(data, "class_names", ()))
     left = left_out(data)
     parts += [f"left out: {left}"] if left else []
     return f"data={data.source.name}: {'; '.join(parts)}"
 
 
-def left_out(data: Any) -> str:
-    """What is not among the images, and why."""
-    left = [f"{some(paths)} ({why})" for why, paths in getattr(data.source, "left", {}).items()]
-    spoilt = [file for split in data.source.splits for file in data.pack(split).left]
-    if spoilt:
-        left.insert(0, f"{len(spoilt):,} that cannot be read: {named(spoilt)}" if len(spoilt) > 1 else named(spoilt))
+def left_out(data: "PackedImages") -> str:
+    """Files and folders left out, with the reasons."""
+    left = [f"{first_paths(paths)} ({why})" for why, paths in getattr(data.source, "left", {}).items()]
+    broken = [file for split in data.source.splits for file in data.pack(split).left]
+    if broken:
+        count = f"{len(broken):,} that cannot be read: " * (len(broken) > 1)
+        left.insert(0, count + describe_files(broken))
     return "; ".join(left)
 
 
-def divided(data: Any, suffix: str) -> list[str]:
-    """How many images each split has, and how many of those held out are equal to a training image."""
+def split_parts(data: "PackedImages", suffix: str) -> list[str]:
+    """The sizes of the splits, and the number of held-out images that equal a training image."""
     images = {}
     for split in SPLITS:
         own, rows = data.divide(split, suffix)
         found = data.pack(own).images.numpy()
-        images[split] = (found, range(len(found)) if rows is None else rows.tolist())
+        images[split] = (found, list(range(len(found))) if rows is None else rows.tolist())
     sizes = ", ".join(f"{len(rows):,} {split}" for split, (_, rows) in images.items() if len(rows))
     total = sum(len(rows) for _, rows in images.values())
     parts = [f"{total:,} images{' of ' + suffix[1:] if suffix else ''}: {sizes}"]
-    pixels, rows = images["train"]
-    seen = {hash(pixels[row].tobytes()) for row in rows}
+    hashes = {split: [hash(pixels[row].tobytes()) for row in rows] for split, (pixels, rows) in images.items()}
+    training = set(hashes["train"])
     for split in ("val", "test"):
-        pixels, rows = images[split]
-        again = sum(hash(pixels[row].tobytes()) in seen for row in rows)
-        if again:
-            parts.append(f"{again:,} of the {split} images are equal to a training image")
+        if repeated := sum(one in training for one in hashes[split]):
+            parts.append(f"{repeated:,} of the {split} images are equal to a training image")
     return parts
 
 
-def counted(labels: Tensor, trained: Tensor, names: Sequence[str]) -> list[str]:
-    """Classes and how many images they have; labels: of all images, and of those in training."""
+def class_parts(labels: Tensor, trained: Tensor, names: Sequence[str]) -> list[str]:
+    """Classes and their numbers of images; labels: of all images; trained: of training images."""
     found, counts = labels[labels >= 0].unique(return_counts=True)
     if len(found) <= FEW and names:
-        each = ", ".join(f"{name_of(c, names)} {n:,}" for c, n in zip(found.tolist(), counts.tolist(), strict=True))
+        each = ", ".join(f"{class_name(c, names)} {n:,}" for c, n in zip(found.tolist(), counts.tolist(), strict=True))
         parts = [f"{len(found)} classes: {each}" if len(found) > 1 else f"1 class: {each}"]
     else:
         least, most = int(counts.min()), int(counts.max())
@@ -68,9 +69,9 @@ def counted(labels: Tensor, trained: Tensor, names: Sequence[str]) -> list[str]:
     if without := int((labels < 0).sum()):
         parts.append(f"{without:,} images without a class")
     if unseen := sorted(set(found.tolist()) - set(trained.tolist())):
-        parts.append(f"no training image of {', '.join(name_of(c, names) for c in unseen[:FEW])}")
+        parts.append(f"no training image of {', '.join(class_name(c, names) for c in unseen[:FEW])}")
     return parts
 
 
-def some(paths: Sequence[Path], most: int = 3) -> str:
+def first_paths(paths: Sequence[Path], most: int = 3) -> str:
     return ", ".join(map(str, paths[:most])) + f" and {len(paths) - most:,} more" * (len(paths) > most)

@@ -1,4 +1,4 @@
-"""Several processes, one run: those that srun or torchrun started together, and those that a run starts itself."""
+"""Processes of one run: those that srun or torchrun started together, and those that a run starts itself."""
 
 import itertools
 import json
@@ -18,25 +18,25 @@ from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEn
 
 from unlabeled.errors import Interrupted, UserError
 
-PATIENCE = timedelta(minutes=30)  # for the first process's word
-GRACE = 120  # seconds that processes have to save when a run is stopped
+RENDEZVOUS_TIMEOUT = timedelta(minutes=30)  # of the first process, which prepares the run
+STOP_TIMEOUT = 120  # seconds for processes to save when a run is stopped
 
 
 class ProcessGroup(NamedTuple):
-    """The processes that were started with this one."""
+    """The group of processes that were started together."""
 
     rank: int
-    here: int  # on this node
+    local: int  # processes on this node
     nodes: int
-    address: str  # where they find the first one
+    address: str  # of the first one
 
     @property
     def world(self) -> int:
-        return self.here * self.nodes
+        return self.local * self.nodes
 
 
-def together() -> ProcessGroup | None:
-    """Who srun or torchrun started this process with; None where nobody did."""
+def process_group() -> ProcessGroup | None:
+    """The group that srun or torchrun started this process in; None for a single process."""
     if TorchElasticEnvironment.detect():
         world, here = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
         if world % here:
@@ -56,23 +56,23 @@ def together() -> ProcessGroup | None:
 
 
 def environment() -> Any:
-    """Lightning's word for it; named, because its own guess takes any shell inside an allocation for srun's child."""
+    """Lightning's cluster environment; its own detection takes any shell in a SLURM allocation for a task of srun."""
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
-    return SLURMEnvironment(auto_requeue=False) if together() else LightningEnvironment()
+    return SLURMEnvironment(auto_requeue=False) if process_group() else LightningEnvironment()
 
 
-_store: list[Any] = []  # kept open: the others may still be reading
+_store: list[Any] = []  # kept open, as other processes may still be reading
 _talks = itertools.count()
 
 
 def all_gather(word: str) -> list[str]:
-    """What each of the processes started together has to say, in the order of their ranks."""
-    group = together()
+    """One string of each process started together, in the order of ranks."""
+    group = process_group()
     if group is None:
         return [word]
     if not _store:
-        _store.append(next(torch.distributed.rendezvous(group.address, timeout=PATIENCE))[0])
+        _store.append(next(torch.distributed.rendezvous(group.address, timeout=RENDEZVOUS_TIMEOUT))[0])
     store = _store[0]
     key = f"unlabeled/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{next(_talks)}"
     store.set(f"{key}/{group.rank}", word)
@@ -80,16 +80,16 @@ def all_gather(word: str) -> list[str]:
     store.add(f"{key}/read", 1)
     deadline = time.monotonic() + 10
     while not group.rank and store.add(f"{key}/read", 0) < group.world and time.monotonic() < deadline:
-        time.sleep(0.02)  # the first may not go, and the store with it, before all have read
+        time.sleep(0.02)  # the store ends with the first process, which waits until all have read
     return words
 
 
 def broadcast_from_rank0(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `work` gives: done by the first of the processes started together, and handed to the others as it is.
+    """The result of `work`, run by the first of the processes started together and sent to the others.
 
-    No process can so have another configuration than the first. Where `work` fails, all end; the first says why.
+    So all have the same configuration. Where `work` fails, all end, and the first prints why.
     """
-    group = together()
+    group = process_group()
     if group is None:
         return work()
     found = None
@@ -98,30 +98,30 @@ def broadcast_from_rank0(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     finally:
         found = json.loads(all_gather(json.dumps(found))[0])
     if found is None:
-        raise UserError("")  # the first has said it
+        raise UserError("")  # the first prints it
     return found
 
 
 def launch(count: int, module: str, *words: str, what: str, stopped: str) -> None:
-    """`count` processes of python -m MODULE WORDS on this node: all read one resolved config, and no command line.
+    """Run `count` processes of python -m MODULE WORDS on this node, which read a resolved config.
 
-    Whoever is asked to stop passes it on and waits until the processes have saved; then raises Interrupted(stopped).
+    A signal to stop is passed on; once the processes have saved, Interrupted(stopped) is raised.
     """
     asked: list[int] = []
     process: subprocess.Popen | None = None
 
     def forward(number: int, frame: Any) -> None:
         if process and not asked:
-            process.terminate()  # by SIGTERM: one that has not got to listening yet says nothing then
+            process.terminate()  # SIGTERM: processes without a handler yet end silently
         asked.append(number)
 
     handlers = {}
     if threading.current_thread() is threading.main_thread():
         handlers = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     command = [sys.executable, "-m", "unlabeled.distributed.torchrun", "--standalone", f"--nproc-per-node={count}"]
-    settings = {"TORCH_CPP_LOG_LEVEL": "ERROR"} | os.environ | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(GRACE)}
+    settings = {"TORCH_CPP_LOG_LEVEL": "ERROR"} | os.environ | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(STOP_TIMEOUT)}
     try:
-        # Ctrl-C comes to them from here, once
+        # its own session, so that Ctrl-C reaches it only from here
         process = subprocess.Popen([*command, "-m", module, *words], env=settings, start_new_session=True)
         if asked:
             process.terminate()
@@ -138,17 +138,17 @@ def launch(count: int, module: str, *words: str, what: str, stopped: str) -> Non
 
 
 def is_peer_failure(error: BaseException) -> bool:
-    """Whether an error says that another process is gone, or does not answer."""
+    """Whether an error means that another process has died or does not answer."""
     gone = isinstance(error, torch.distributed.DistError)
-    told = ("gloo/transport", "timeout caused pair closure")
-    return gone or (isinstance(error, RuntimeError) and any(words in str(error) for words in told))
+    messages = ("gloo/transport", "timeout caused pair closure")
+    return gone or (isinstance(error, RuntimeError) and any(words in str(error) for words in messages))
 
 
 @contextmanager
-def saved_first() -> Iterator[None]:
-    """A scheduler's SIGUSR1 or SIGUSR2 (submitit: out of time, or preempted) first saves the run, as SIGTERM does.
+def save_before_requeue() -> Iterator[None]:
+    """Save the run first on a scheduler's SIGUSR1 or SIGUSR2 (submitit: out of time, or preempted), as on SIGTERM.
 
-    Then it goes to whoever listened to it before, who gives the job back to the queue.
+    Then the former handler runs, which requeues the job.
     """
     numbers = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
     listening = {number: signal.getsignal(number) for number in numbers if callable(signal.getsignal(number))}
@@ -159,7 +159,7 @@ def saved_first() -> Iterator[None]:
     idle = signal.getsignal(signal.SIGTERM)
 
     def put_off(number: int, frame: Any) -> None:
-        if signal.getsignal(signal.SIGTERM) is idle:  # nothing trains yet, or any more
+        if signal.getsignal(signal.SIGTERM) is idle:  # no training is in progress
             signal.signal(number, listening[number])
             signal.raise_signal(number)
         else:
@@ -170,7 +170,7 @@ def saved_first() -> Iterator[None]:
         signal.signal(number, put_off)
     try:
         yield
-    except Interrupted:  # perhaps because another process was asked
+    except Interrupted:  # another process may have got the signal
         asked += [int(word) for word in all_gather(str(asked[0] if asked else 0)) if int(word)]
         raise
     finally:

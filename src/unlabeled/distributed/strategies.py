@@ -1,4 +1,4 @@
-"""How several processes are one run. What they share and what each has for itself is decided here."""
+"""Strategies that make several processes one run, and decide what they share."""
 
 import inspect
 import warnings
@@ -17,21 +17,21 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from unlabeled.distributed.sharded import like, whole
-from unlabeled.distributed.synchronized import SynchronisedBatchNorm
+from unlabeled.distributed.sharded import gather_shards, shard_like
+from unlabeled.distributed.synchronized import SynchronizedBatchNorm
 from unlabeled.errors import UserError
 
 WRAPPING = inspect.signature(DistributedDataParallel).parameters
 
 
 def networks(method: nn.Module) -> dict[str, nn.Module]:
-    """The children that are called and have weights: what is compiled, or sharded."""
+    """The children with a forward and weights, which are compiled or sharded."""
     children = method.named_children()
     return {n: m for n, m in children if type(m).forward is not nn.Module.forward and any(True for _ in m.parameters())}
 
 
-def pieces(method: nn.Module) -> dict[str, nn.Module]:
-    """The networks; of a discriminator with features (nn/gan/discriminators.py) body and head by themselves."""
+def shardable(method: nn.Module) -> dict[str, nn.Module]:
+    """The networks; of a discriminator with features (nn/gan/discriminators.py) body and head separately."""
     found: dict[str, nn.Module] = {}
     for name, network in networks(method).items():
         found |= (
@@ -40,8 +40,8 @@ def pieces(method: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-class Synchronisation(LayerSync):
-    """trainer.sync_batchnorm=true on a CPU, for which torch has none."""
+class SynchronizedNorms(LayerSync):
+    """trainer.sync_batchnorm=true on a CPU, which torch does not support."""
 
     def __init__(self) -> None:
         self._kinds: dict[nn.Module, type[nn.Module]] = {}
@@ -49,7 +49,7 @@ class Synchronisation(LayerSync):
     def apply(self, model: nn.Module) -> nn.Module:
         self._kinds = {module: type(module) for module in model.modules() if isinstance(module, _BatchNorm)}
         for module in self._kinds:
-            module.__class__ = SynchronisedBatchNorm  # the same weights and statistics; another forward
+            module.__class__ = SynchronizedBatchNorm  # the same weights and statistics; another forward
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
@@ -61,22 +61,22 @@ class Synchronisation(LayerSync):
 class Replicated(DDPStrategy):
     """Every rank has the whole method; gradients are means over ranks.
 
-    Buffers are each rank's own (image pools, running statistics): nothing is sent that training does not need.
-    Validation sees the first rank's running statistics on all ranks, as its checkpoint does.
+    Each rank has its own buffers (image pools, running statistics), which are not synchronized in training. Validation
+    uses the first rank's running statistics on all ranks, as checkpoints do.
     """
 
     def __init__(self, **settings: Any):
         # before torch 2.15 it had another name
         sync = "forward_sync_buffers" if "forward_sync_buffers" in WRAPPING else "broadcast_buffers"
-        # players who take turns leave the others' parameters unused
+        # players that take turns leave the others' parameters unused
         super().__init__(**{"find_unused_parameters": True, sync: False} | settings)
 
     def setup(self, trainer: Any) -> None:
         if self._layer_sync is not None and self.root_device.type == "cpu":
-            self._layer_sync = Synchronisation()
+            self._layer_sync = SynchronizedNorms()
         super().setup(trainer)
 
-    def on_validation_start(self) -> None:  # after the callbacks': averages are in their places by now
+    def on_validation_start(self) -> None:  # runs after the callbacks, so averages are in place
         assert self.lightning_module is not None
         norms = [m for m in self.lightning_module.modules() if isinstance(m, _NormBase)]
         for statistic in (b for norm in norms for b in norm.buffers()):
@@ -87,9 +87,9 @@ class Sharded(Replicated):
     """Every rank keeps a part of each network's weights, gradients and optimizer state: FSDP2, Zhao et al. 2023,
     https://arxiv.org/abs/2304.11277.
 
-    Each child that is called is gathered whole for its forward and its backward pass. Parameters outside of these are
-    few (a likelihood's sigma): they stay whole, and their gradients are means over ranks. Checkpoints are those of one
-    process. A method that reads a network's weights while it is not called (tied or penalised ones) is refused.
+    Each network is gathered for its forward and backward pass. The few parameters outside of networks (a likelihood's
+    sigma) stay whole, and their gradients are means over ranks. Checkpoints are those of one process. A method that
+    reads a network's weights outside of its forward pass (tied or penalised ones) is refused.
     """
 
     def configure_ddp(self) -> None:
@@ -99,7 +99,7 @@ class Sharded(Replicated):
             raise UserError("trainer=fsdp cannot differentiate twice, as this penalty does: say trainer=ddp")
         if self.precision_plugin.precision == "16-mixed":
             raise UserError("trainer=fsdp has no loss scaling: say trainer.precision=bf16-mixed")
-        self._shards = pieces(method)
+        self._shards = shardable(method)
         if not self._shards:
             raise UserError(f"trainer=fsdp: {type(method).__name__} has no network to shard: say trainer=ddp")
         if not all(parameter.is_contiguous() for parameter in method.parameters()):
@@ -119,7 +119,7 @@ class Sharded(Replicated):
 
     @contextmanager
     def _gathered(self) -> Iterator[None]:
-        """What says so where weights are read that are not."""
+        """Raise UserError where sharded weights are read outside of a forward pass."""
         try:
             yield
         except RuntimeError as error:
@@ -146,7 +146,7 @@ class Sharded(Replicated):
                 group["foreach"] = group["fused"] = False  # torch takes no list of both kinds
 
     def on_validation_start(self) -> None:
-        """Everything whole: ranks may have unequally many batches, and the first draws pictures alone."""
+        """Gather everything: ranks may have different numbers of batches, and the first one draws pictures alone."""
         super().on_validation_start()
         for network in self._shards.values():
             assert isinstance(network, FSDPModule)
@@ -161,17 +161,17 @@ class Sharded(Replicated):
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         assert self.lightning_module is not None
-        return whole(self.lightning_module.state_dict())
+        return gather_shards(self.lightning_module.state_dict())
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        return whole(super().optimizer_state(optimizer))
+        return gather_shards(super().optimizer_state(optimizer))
 
     def load_optimizer_state_dict(self, checkpoint: Any) -> None:
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             for i, values in state["state"].items():
                 for name, value in values.items():
-                    values[name] = like(value, parameters[i])
+                    values[name] = shard_like(value, parameters[i])
             kinds = [(group.get("foreach"), group.get("fused")) for group in optimizer.param_groups]
             optimizer.load_state_dict(state)
             for group, (foreach, fused) in zip(optimizer.param_groups, kinds, strict=True):

@@ -1,4 +1,4 @@
-"""Batch norm over the joined batch of several processes, on devices that torch.nn.SyncBatchNorm does not know."""
+"""Batch norm over the joint batch of several processes, on devices that torch.nn.SyncBatchNorm does not support."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ class Sum(torch.autograd.Function):
         return Sum.apply(gradient)
 
 
-class SynchronisedBatchNorm(_BatchNorm):
+class SynchronizedBatchNorm(_BatchNorm):
     """(B, C, ...): mean and variance of each channel over all ranks' batches, which may differ in size."""
 
     def _check_input_dim(self, x: Tensor) -> None:

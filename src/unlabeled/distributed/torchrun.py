@@ -1,4 +1,4 @@
-"""torchrun without its tracebacks: python -m unlabeled.distributed.torchrun, with torchrun's own arguments."""
+"""torchrun without its tracebacks: python -m unlabeled.distributed.torchrun ARGUMENTS."""
 
 import ctypes
 import logging
@@ -13,7 +13,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 def main() -> None:
     logging.disable(logging.ERROR)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: who loses its parent stops, and saves
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: stop, and save, when the parent dies
     try:
         run.main(sys.argv[1:])
     except SignalException as asked:
@@ -21,7 +21,7 @@ def main() -> None:
     except ChildFailedError as failed:
         stopped = {failure.exitcode - 128 for failure in failed.failures.values()} & {signal.SIGINT, signal.SIGTERM}
         for rank, failure in failed.failures.items():
-            if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:  # it could not say so itself
+            if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:  # it could not print that itself
                 print(f"process {rank} was killed by {signal.Signals(-failure.exitcode).name}", file=sys.stderr)
         sys.exit(128 + min(stopped) if stopped else 1)
 

@@ -1,8 +1,15 @@
-"""What training pays for KL(q(z|x) || p(z)), given in nats by dimension (B, D). The reported ELBO knows none of it."""
+"""Weights of KL(q(z|x) || p(z)) in a training loss. The logged ELBO has none of them."""
+
+from typing import Protocol
 
 from torch import Tensor
 
 from unlabeled.errors import UserError
+
+
+class KL(Protocol):
+    def __call__(self, kl: Tensor, progress: float) -> Tensor:
+        """KL in nats by dimension (B, D), and the share of the run -> scalar."""
 
 
 class Weighted:
@@ -29,7 +36,7 @@ class FreeBits(Weighted):
     """sum_d max(nats, E_x KL_d): the first nats of each dimension cost nothing.
 
     Kingma et al. 2016, https://arxiv.org/abs/1606.04934, equation 15: the mean over the batch comes before the maximum.
-    Of posteriors and priors that know the KL's sum alone (flows, mixtures, VampPrior), of that sum.
+    For posteriors and priors with only the KL's sum (flows, mixtures, VampPrior), it is the maximum of that sum.
     """
 
     def __init__(self, nats: float = 0.25, beta: float = 1.0, warmup: float = 0.0):

@@ -1,15 +1,12 @@
-"""Likelihoods p(x|z): how a decoder's output is read as a distribution over images in [-1, 1].
+"""Likelihoods p(x|z) of images in [-1, 1], with parameters from a decoder.
 
-A decoder gives `outputs` numbers of each pixel and channel, (..., outputs * C, H, W). Channels are independent given z.
-Each says how it reads that range (`observe`), what density it gives (`log_prob`, nats, summed over pixels), what image
-it means (`mean`), and the width of one 8-bit grey level in its units (`level_width`; 1 for a probability), so that
-
-    bits/dim = -(log p(x) / dimensions + log level_width) / log 2.
+A decoder gives `outputs` parameters of each pixel and channel, (..., outputs * C, H, W). Channels are independent
+given z.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +15,31 @@ from torch.nn.functional import logsigmoid, softplus
 from unlabeled.errors import UserError
 
 PIXELS = (-3, -2, -1)  # C, H, W
-LOWEST = math.log(
-    1 / 255
-)  # log sigma: half a grey level. Below, a density says nothing of 8-bit images, and has no bound
+# log sigma of half a grey level. Smaller ones make the density of 8-bit images arbitrarily high
+LOWEST = math.log(1 / 255)
+
+
+class Likelihood(Protocol):
+    bin_width: (
+        float  # of one 8-bit grey level in its units: bits/dim = -(log p(x) / dimensions + log bin_width) / log 2
+    )
+
+    def observe(self, x: Tensor) -> Tensor:
+        """The images in [-1, 1] that are modelled: x rounded, binarized or as it is."""
+
+    def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
+        """log p(x|z) of observed images in nats, summed over pixels, (..., C, H, W) -> (...)."""
+
+    def mean(self, output: Tensor) -> Tensor:
+        """The expected image in [-1, 1]."""
+
+
+@runtime_checkable
+class InvertsMean(Protocol):
+    """A likelihood that gives the outputs of an expected image."""
+
+    def output_of(self, mean: Tensor) -> Tensor:
+        """Outputs (outputs * C, H, W) whose expected image is `mean` (C, H, W)."""
 
 
 class BernoulliLogProb(torch.autograd.Function):
@@ -47,42 +66,42 @@ def parted(output: Tensor, outputs: int) -> Tensor:
     return output.unflatten(-3, (outputs, -1)).movedim(-4, 0)
 
 
-def expect(name: str, outputs: int, wanted: int) -> None:
-    """Refuse another number of outputs than a likelihood reads."""
-    if outputs != wanted:
+def check_outputs(name: str, outputs: int, expected: int) -> None:
+    if outputs != expected:
         raise UserError(
-            f"model.likelihood.outputs={outputs}: {name} reads {wanted} of each pixel and channel; say that"
+            f"model.likelihood.outputs={outputs}: {name} has {expected} parameters of each pixel and channel; set it "
+            "to that"
         )
 
 
 class Bernoulli(nn.Module):
     """Each pixel black or white; the decoder gives logits. Kingma & Welling 2014, appendix C.1.
 
-    `binarisation` says what becomes of grey: "none" reads it as a probability, as most code does (then exp(log_prob) is
-    no probability of any image); "threshold" rounds it; "dynamic" draws it anew each time, as Burda et al. 2016 do.
+    `binarization` of grey pixels: "none" takes them as probabilities, as most code does (then exp(log_prob) is not the
+    probability of an image); "threshold" rounds them; "dynamic" draws them anew each time, as Burda et al. 2016 do.
     """
 
     bin_width = 1.0
 
-    def __init__(self, binarisation: str = "none", outputs: int = 1):
+    def __init__(self, binarization: str = "none", outputs: int = 1):
         super().__init__()
-        expect("Bernoulli", outputs, 1)
+        check_outputs("Bernoulli", outputs, 1)
         kinds: dict[str, Callable[[Tensor], Tensor]] = {
             "none": lambda p: p,
             "threshold": lambda p: (p >= 0.5).to(p),
             "dynamic": torch.bernoulli,
         }
-        if binarisation not in kinds:
-            raise UserError(f"binarisation={binarisation}: there are none, threshold and dynamic")
-        self.binarisation = binarisation
-        self._binarise = kinds[binarisation]
+        if binarization not in kinds:
+            raise UserError(f"binarization={binarization}: there are none, threshold and dynamic")
+        self.binarization = binarization
+        self._binarize = kinds[binarization]
 
     def extra_repr(self) -> str:
-        return f"binarisation={self.binarisation}"
+        return f"binarization={self.binarization}"
 
     def observe(self, x: Tensor) -> Tensor:
         """The image that is modelled, in [-1, 1]."""
-        return self._binarise((x + 1) / 2) * 2 - 1
+        return self._binarize((x + 1) / 2) * 2 - 1
 
     def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
         """log p(x|z) of observed images x, (..., C, H, W) -> (...)."""
@@ -90,7 +109,7 @@ class Bernoulli(nn.Module):
         return BernoulliLogProb.apply(output, (x + 1) / 2)
 
     def highest(self, x: Tensor) -> Tensor:
-        """The log_prob of observed images x that no output exceeds, (..., C, H, W) -> (...): 0 where none is grey.
+        """The highest log_prob of observed images x over all outputs, (..., C, H, W) -> (...): 0 where none is grey.
 
         The negative entropy of pixels whose grey p is the probability of white: p log p + (1 - p) log(1 - p).
         """
@@ -122,7 +141,7 @@ class Gaussian(nn.Module):
 
     def __init__(self, sigma: float = 0.3, learned: bool = True, outputs: int = 1):
         super().__init__()
-        expect("Gaussian", outputs, 1)
+        check_outputs("Gaussian", outputs, 1)
         self.learned = learned
         self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma)), requires_grad=learned)
 
@@ -146,14 +165,14 @@ class GaussianPerPixel(nn.Module):
     """Independent pixels, mean and standard deviation of each from the decoder. Kingma & Welling 2014, appendix C.2.
 
     A density over [-1, 1]. log sigma goes smoothly to its floor, half a grey level, as in Rybkin et al. 2021,
-    https://arxiv.org/abs/2006.13202: a cut would leave the pixels below it without a gradient.
+    https://arxiv.org/abs/2006.13202: a clamp would leave the pixels below it without a gradient.
     """
 
     bin_width = 2 / 255
 
     def __init__(self, outputs: int = 2):
         super().__init__()
-        expect("GaussianPerPixel", outputs, 2)
+        check_outputs("GaussianPerPixel", outputs, 2)
 
     def observe(self, x: Tensor) -> Tensor:
         """The image itself."""
@@ -170,22 +189,22 @@ class GaussianPerPixel(nn.Module):
 
 
 class OptimalGaussian(nn.Module):
-    """Independent pixels around the output, with the one sigma that fits best. Rybkin et al. 2021, section 4.2.
+    """Independent pixels around the output, with the one sigma of maximum likelihood. Rybkin et al. 2021, section 4.2.
 
     sigma^2 = mean over the batch and its pixels of (x - output)^2 (https://arxiv.org/abs/2006.13202, equation 5), in
-    training of the batch at hand. In evaluation, where no image may change another's likelihood, it is the running
-    mean that training kept. A density over [-1, 1].
+    training of the batch at hand. In evaluation, where images must not affect each other's likelihood, it is the
+    running mean from training. A density over [-1, 1].
     """
 
     bin_width = 2 / 255
-    rate = 0.01  # of the running mean, once it has begun
+    rate = 0.01  # of the running mean, at least
 
     variance: Tensor  # ()
     batches: Tensor  # ()
 
     def __init__(self, outputs: int = 1):
         super().__init__()
-        expect("OptimalGaussian", outputs, 1)
+        check_outputs("OptimalGaussian", outputs, 1)
         self.register_buffer("variance", torch.ones(()))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
@@ -223,7 +242,7 @@ class LogisticMixture(nn.Module):
         p(x) = sum_k pi_k [sigmoid((x + 1/255 - mu_k) / s_k) - sigmoid((x - 1/255 - mu_k) / s_k)]
 
     Paper: the means of green and blue depend on the pixel's red and green, and the three share their weights; here
-    channels are independent, each with weights, means and scales of its own, since a decoder sees no x.
+    channels are independent, each with its own weights, means and scales, since a decoder does not see x.
     """
 
     bin_width = 1.0
@@ -231,7 +250,9 @@ class LogisticMixture(nn.Module):
     def __init__(self, outputs: int = 15):  # log weight, mean and log scale of each component: 3 K
         super().__init__()
         if outputs < 3 or outputs % 3:
-            raise UserError(f"model.likelihood.outputs={outputs}: LogisticMixture reads 3 of each component; say 3 K")
+            raise UserError(
+                f"model.likelihood.outputs={outputs}: LogisticMixture has 3 parameters a component: say 3 K"
+            )
         self.outputs = outputs
 
     def extra_repr(self) -> str:
@@ -250,7 +271,7 @@ class LogisticMixture(nn.Module):
         weights, mu, log_scale = self.read(output)
         precision = torch.exp(-log_scale.clamp(-7, 7))
         above, below = (x + 1 / 255 - mu) * precision, (x - 1 / 255 - mu) * precision
-        # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)); what an edge keeps needs one factor alone
+        # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)); the edge levels need one factor only
         inside = torch.log(-torch.expm1(-2 / 255 * precision))
         lowest, highest = x < -1 + 1 / 255, x > 1 - 1 / 255
         up = torch.where(highest, 0.0, logsigmoid(above))
@@ -271,7 +292,7 @@ class Categorical(nn.Module):
 
     def __init__(self, outputs: int = 256):
         super().__init__()
-        expect("Categorical", outputs, 256)
+        check_outputs("Categorical", outputs, 256)
 
     def observe(self, x: Tensor) -> Tensor:
         """The image in 256 levels."""

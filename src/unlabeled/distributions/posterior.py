@@ -1,8 +1,8 @@
-"""Posteriors q(z|x): how an encoder's numbers h (B, heads * Z) are read as a distribution over codes."""
+"""Posteriors q(z|x), with parameters h (B, num_params * Z) from an encoder."""
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,23 +12,36 @@ from unlabeled.errors import UserError
 
 
 class Drawn(NamedTuple):
-    """Codes drawn from q(z|x), and what is known of q."""
+    """Codes drawn from q(z|x), with their density."""
 
     z: Tensor  # (B, Z), or (k, B, Z) of k draws an image
     log_q: Tensor  # log q(z|x) in nats, (B,) or (k, B)
     gaussian: tuple[Tensor, Tensor] | None  # mu, log_var (B, Z) where q is that Gaussian
 
 
+class Posterior(Protocol):
+    def read(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """mu and log_var, each (B, Z), of q(z|x), or of the Gaussian that its flow starts from."""
+
+    def mean(self, h: Tensor) -> Tensor:
+        """A code (B, Z) without noise."""
+
+    def draw(self, h: Tensor, *k: int) -> Drawn:
+        """One code an image, or `k`."""
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+
 class DiagonalGaussian(nn.Module):
     """N(mu, diag sigma^2), h = (mu, log sigma^2). Kingma & Welling 2014, https://arxiv.org/abs/1312.6114, section 3."""
 
-    reads = 2  # heads of the encoder, each of Z numbers
+    reads = 2  # parameters of each dimension
 
     def __init__(self, num_params: int = 2):
         super().__init__()
         if num_params != self.reads:
             raise UserError(
-                f"model.posterior.num_params={num_params}: {type(self).__name__} reads {self.reads}; say that"
+                f"model.posterior.num_params={num_params}: {type(self).__name__} reads {self.reads}; set it to that"
             )
 
     def read(self, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,17 +68,19 @@ class Flow(DiagonalGaussian):
     reads = 3  # mu, log_var, and the context of the flow
 
     def __init__(
-        self, flow: Any, num_params: int = 3
-    ):  # nn.flows: z_0 (N, Z), context (N, Z) -> z (N, Z), log |det| (N,)
+        self,
+        flow: nn.Module,  # z_0 (N, Z), context (N, Z) -> z (N, Z), log |det| (N,)
+        num_params: int = 3,
+    ):
         super().__init__(num_params)
         self.flow = flow
 
     def context(self, h: Tensor) -> Tensor:
-        """What the flow reads of the image, (B, Z)."""
+        """The flow's context, (B, Z)."""
         return h.float().chunk(self.reads, dim=-1)[2]
 
     def mean(self, h: Tensor) -> Tensor:
-        """Where the flow takes the Gaussian's mean: a code that no draw decides."""
+        """The Gaussian's mean moved by the flow."""
         return self.flow(self.read(h)[0], self.context(h))[0]
 
     def draw(self, h: Tensor, *k: int) -> Drawn:

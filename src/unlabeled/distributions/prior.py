@@ -1,7 +1,8 @@
-"""Priors p(z) over codes z (..., Z). Each may look at q(z|x) through `infer` (losses.posterior)."""
+"""Priors p(z) over codes z (..., Z). Each may depend on q(z|x) through `infer` (distributions.posterior)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,26 @@ from torch import Tensor, nn
 from unlabeled.distributions.gaussian import kl_to_standard_normal_terms, log_normal
 from unlabeled.distributions.posterior import Drawn, Infer, log_mean_exp
 from unlabeled.errors import UserError
+
+
+class Prior(Protocol):
+    def log_prob(self, z: Tensor, infer: Infer) -> Tensor:
+        """log p(z) in nats, (..., Z) -> (...)."""
+
+    def kl(self, drawn: Drawn, infer: Infer) -> Tensor:
+        """KL(q(z|x) || p(z)) in nats: of each dimension (B, Z), or (B, 1) where only the sum is known."""
+
+    def sample(self, n: int, infer: Infer) -> Tensor:
+        """n codes (n, Z)."""
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+
+class FixedPrior(Protocol):
+    """A prior that does not depend on q(z|x)."""
+
+    def sample(self, n: int) -> Tensor:
+        """n codes (n, Z)."""
 
 
 class StandardNormal(nn.Module):
@@ -39,7 +60,7 @@ class VampPrior(nn.Module):
     """The mean of the posteriors of K learned pseudo-inputs. Tomczak & Welling 2018, https://arxiv.org/abs/1705.07120.
 
     p(z) = 1/K sum_k q(z | u_k) (equation 9). The pseudo-inputs u_k are images in [-1, 1], as tanh keeps them; they
-    begin nearly even, about as bright as data. Paper's code: a hard tanh, which holds a pixel that it has cut.
+    start almost constant, about as bright as data. Paper's code: a hard tanh, which gives saturated pixels no gradient.
     """
 
     def __init__(
@@ -82,7 +103,7 @@ class VampPrior(nn.Module):
 
 
 class Modes(nn.Module):
-    """A mixture of K Gaussians, evenly on a circle in the first two dimensions and drawn out along its radius.
+    """A mixture of K Gaussians, evenly on a circle in the first two dimensions and elongated along its radius.
 
     Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, figure 3: ten of two dimensions. Further dimensions are
     N(0, 1) in every mode.

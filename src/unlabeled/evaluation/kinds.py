@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -25,11 +25,13 @@ class Table(Protocol):
 class Data(Protocol):
     """A prepared DataModule. Some have also class_names, class_subset, factors, attributes, num_labels, pairs_known."""
 
-    batch: type  # the kind, see batches.py
+    batch: ClassVar[type]  # the kind, see batches.py
     shape: Any  # of an example: tuple[int, ...]
     classes: int | None
     keys: dict[str, str]  # split of the source -> key of its content
-    source: Any  # with a name
+
+    @property
+    def source(self) -> Any: ...  # with a name
 
     def table(self, split: str) -> Any:
         """A split, see `Table`."""

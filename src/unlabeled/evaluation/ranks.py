@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from unlabeled.errors import told
+from unlabeled.errors import error_line
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class Ranks(NamedTuple):
         except Elsewhere as error:
             return None, str(error)
         except Exception as error:
-            line = told(error)
+            line = error_line(error)
             with suppress(Elsewhere):  # this process's own failure, among others
                 self.gather(Failure(line))
             return None, line

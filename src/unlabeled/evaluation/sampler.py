@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unlabeled.capabilities import SamplesPosterior, SamplesPrior, inverts
-from unlabeled.errors import UserError, nearest
+from unlabeled.errors import UserError, suggest
 from unlabeled.evaluation.stats.fits import quiet
 from unlabeled.evaluation.study import Study
 from unlabeled.seeding import mix, seed_noise
@@ -34,7 +34,7 @@ def give(study: Study, name: str, samplers: dict[str, Sampler]) -> None:
     if name == "own":
         return
     if name not in samplers:
-        raise UserError(f"evaluation.sampler={name}: {nearest(name, ['own', *samplers])}")
+        raise UserError(f"evaluation.sampler={name}: {suggest(name, ['own', *samplers])}")
     method = study.method
     if not study.kind.single or not inverts(method):
         raise UserError(

@@ -21,8 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from unlabeled.batches import from_uint8, to_uint8
+from unlabeled.data.packing import resize
 from unlabeled.data.sources.pictures import opaque, open_picture, search
-from unlabeled.data.store import fit
 from unlabeled.errors import UserError
 from unlabeled.evaluation.figures import drawing
 
@@ -40,7 +40,7 @@ def to_batch(images: Images, shape: Sequence[int]) -> Tensor:
     or RGB. Raises UserError for what is no image.
     """
     channels, height, width = shape
-    found = [fit(picture, (channels, height, width)) for picture in _each(images)]
+    found = [resize(picture, (channels, height, width)) for picture in _each(images)]
     if not found:
         raise UserError("no images: the list, or the array, is empty")
     return from_uint8(torch.from_numpy(np.stack(found)))

@@ -20,7 +20,7 @@ from unlabeled.app.run.plan import config_of
 from unlabeled.app.run.train import train as app_train
 from unlabeled.capabilities import Decodes, Encodes, Reconstructs, Samples, SamplesClasses, Translates, TranslatesBack
 from unlabeled.commands import quoted
-from unlabeled.data.labels import numbers
+from unlabeled.data.labels import class_numbers
 from unlabeled.errors import UserError
 from unlabeled.library.images import Images, to_arrays, to_batch, to_points
 from unlabeled.library.session import one_line, session
@@ -261,7 +261,7 @@ class Run:
         plain = int(label) if isinstance(label, np.integer) else label
         if isinstance(plain, bool) or not isinstance(plain, int | str):
             raise UserError(f"labels={label!r}: say the number of a class, 0 to {self.method.classes - 1}, or its name")
-        (number,) = numbers([plain], names, "labels", (self.config.get("names") or {}).get("data", "its data"))
+        (number,) = class_numbers([plain], names, "labels", (self.config.get("names") or {}).get("data", "its data"))
         if not 0 <= number < self.method.classes:
             raise UserError(f"labels={label}: the classes are 0 to {self.method.classes - 1}")
         return number

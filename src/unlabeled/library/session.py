@@ -39,7 +39,7 @@ def session(program: str, words: Sequence[str], config_dir: str | Path | None = 
             raise UserError(f"{word}: flags belong to the command line: unlabeled {program} {word} ...")
     with configs.using(config_dir), as_it_was(), _speaking(program, words), one_line(words):
         given = [cli.shorthand(word) for word in words]
-        sys.argv[1:] = given = cli.among_its_own(given) if program == "train" else given
+        sys.argv[1:] = given = cli.with_run_overrides(given) if program == "train" else given
         hydra, job = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
         GlobalHydra.instance().clear()
         try:
@@ -48,7 +48,7 @@ def session(program: str, words: Sequence[str], config_dir: str | Path | None = 
                 HydraConfig.instance().set_config(copy.deepcopy(config))
                 with open_dict(config):
                     del config["hydra"]
-                with log.kept():
+                with log.recorded():
                     yield config
         finally:
             GlobalHydra.instance().hydra, HydraConfig.instance().cfg = hydra, job

@@ -1,8 +1,9 @@
-"""Adversarial objectives: what the discriminator minimises and what the generator minimises, of scores (B,) or maps.
+"""Adversarial objectives: losses of the discriminator and of the generator, of scores (B,) or maps of scores.
 
-`signed`: a score above 0 says real, one below it fake. The relativistic ones give the generator's loss of real scores
-too.
+`has_signed_score`: a score above 0 means real, one below 0 fake.
 """
+
+from typing import Protocol
 
 from torch import Tensor
 from torch.nn.functional import relu, softplus
@@ -10,10 +11,20 @@ from torch.nn.functional import relu, softplus
 from unlabeled.errors import UserError
 
 
-class Minimax:
-    """Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, equation 1: both play for one value.
+class Objective(Protocol):
+    """Losses of both players, each the mean over the batch."""
 
-    D: -log sigma(D(x)) - log(1 - sigma(D(G(z)))); G: log(1 - sigma(D(G(z)))), whose gradient vanishes where D is sure.
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Of scores (B, ...) of real and of fake images."""
+
+    def generator(self, fake: Tensor) -> Tensor:
+        """Of scores (B, ...) of fake images."""
+
+
+class Minimax:
+    """Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, equation 1: a zero-sum game.
+
+    D: -log sigma(D(x)) - log(1 - sigma(D(G(z)))); G: log(1 - sigma(D(G(z)))), whose gradient can vanish.
     """
 
     has_signed_score = True
@@ -54,7 +65,7 @@ class LeastSquares:
 
 
 class Wasserstein:
-    """Arjovsky et al. 2017, https://arxiv.org/abs/1701.07875, equation 2."""
+    """Arjovsky et al. 2017, https://arxiv.org/abs/1701.07875, equation 2. The discriminator is the paper's critic."""
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return fake.mean() - real.mean()
@@ -64,7 +75,7 @@ class Wasserstein:
 
 
 class WassersteinDrift(Wasserstein):
-    """Karras et al. 2018, https://arxiv.org/abs/1710.10196, appendix A.1: and drift * E D(x)^2, lest scores wander."""
+    """Karras et al. 2018, https://arxiv.org/abs/1710.10196, appendix A.1: plus drift * E D(x)^2, against drift."""
 
     def __init__(self, drift: float = 0.001):
         self.drift = drift
@@ -103,8 +114,18 @@ class Margin:
         return -fake.mean()
 
 
-class RelativisticAverage:
-    """Jolicoeur-Martineau 2019, https://arxiv.org/abs/1807.00734, section 4.2: more real than the others' mean?
+class Relativistic:
+    """Objectives whose generator's loss is the discriminator's with real and fake exchanged."""
+
+    def generator(self, fake: Tensor) -> Tensor:
+        raise UserError(
+            f"objective={type(self).__name__}: the generator's loss depends on the scores of real images too; take "
+            "model=relativistic_gan, or another objective"
+        )
+
+
+class RelativisticAverage(Relativistic):
+    """Jolicoeur-Martineau 2019, https://arxiv.org/abs/1807.00734, section 4.2: scores against the other kind's mean.
 
     D: -log sigma(D(x) - E D(G(z))) - log(1 - sigma(D(G(z)) - E D(x))); G: the same with real and fake exchanged. The
     authors' code halves both.
@@ -113,18 +134,12 @@ class RelativisticAverage:
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return softplus(fake.mean() - real).mean() + softplus(fake - real.mean()).mean()
 
-    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
-        return self.discriminator(fake, real)
 
-
-class RelativisticPairing:
-    """Jolicoeur-Martineau 2019, https://arxiv.org/abs/1807.00734, equation 6: is this one more real than that one?
+class RelativisticPairing(Relativistic):
+    """Jolicoeur-Martineau 2019, https://arxiv.org/abs/1807.00734, equation 6: scores of pairs.
 
     D: -log sigma(D(x) - D(G(z))); G: -log sigma(D(G(z)) - D(x)).
     """
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return softplus(fake - real).mean()
-
-    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
-        return self.discriminator(fake, real)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, distributed
 from torch.nn.functional import cross_entropy, normalize
 
-from unlabeled.errors import several
+from unlabeled.errors import require_several
 
 
 class Gather(torch.autograd.Function):
@@ -21,7 +21,7 @@ class Gather(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> Tensor:
         gradient = gradient.clone(memory_format=torch.contiguous_format)
-        distributed.all_reduce(gradient)  # what all ranks' losses say about every row
+        distributed.all_reduce(gradient)  # of all ranks' losses
         return gradient.chunk(distributed.get_world_size())[distributed.get_rank()]
 
 
@@ -48,9 +48,9 @@ class NTXent:
             all_a, all_b, first = za, zb, 0
             if distributed.is_available() and distributed.is_initialized() and za.requires_grad:
                 all_a, all_b, first = Gather.apply(za), Gather.apply(zb), distributed.get_rank() * len(za)
-            several(all_a, "a contrastive loss")
+            require_several(all_a, "a contrastive loss")
             logits = torch.cat([za, zb]) @ torch.cat([all_a, all_b]).T / self.temperature  # (2B, 2 world B)
-            row = torch.arange(len(za), device=za.device) + first  # where view a of image i stands among all
+            row = torch.arange(len(za), device=za.device) + first  # index of view a of image i among all
             itself = torch.cat([row, row + len(all_a)])
             partner = torch.cat([row + len(all_a), row])
             logits = logits.scatter(1, itself[:, None], float("-inf"))  # k != i

@@ -1,19 +1,19 @@
-"""The covariance of codes over a batch, from the posteriors N(mu, diag exp(log_var)), each (B, Z) -> (Z, Z).
+"""Covariances of codes over a batch, from the posteriors N(mu, diag exp(log_var)), each (B, Z) -> (Z, Z).
 
-Kumar et al. 2018, https://arxiv.org/abs/1711.00848, section 3: what DIP-VAE holds to the identity.
+Kumar et al. 2018, https://arxiv.org/abs/1711.00848, section 3. DIP-VAE draws them to the identity.
 """
 
 import torch
 from torch import Tensor
 
-from unlabeled.errors import several
+from unlabeled.errors import require_several
 
 
 class OfMeans:
     """Cov[mu(x)]: DIP-VAE-I, equation 6."""
 
     def __call__(self, mu: Tensor, log_var: Tensor) -> Tensor:
-        several(mu, "a covariance of codes")
+        require_several(mu, "a covariance of codes")
         centred = mu - mu.mean(0)
         return centred.T @ centred / len(mu)
 

@@ -1,10 +1,19 @@
-"""How far a reconstruction is from its image: what an autoencoder minimises, and how its decoder's output is read."""
+"""Distances between images and a decoder's outputs, and the images that outputs mean."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
+
+
+class Distance(Protocol):
+    def __call__(self, output: Tensor, x: Tensor) -> Tensor:
+        """(B, C, H, W) twice -> (B,)."""
+
+    def image(self, output: Tensor) -> Tensor:
+        """The image in [-1, 1] that an output means."""
 
 
 class SquaredError(nn.Module):
@@ -35,14 +44,14 @@ class Perceptual(SquaredError):
     """Squared distance of a frozen network's features, with a share of the pixels' own.
 
     Johnson et al. 2016, https://arxiv.org/abs/1603.08155, equation 2: sum over layers of |phi(x) - phi(output)|^2 / D,
-    D the numbers of a layer's features. Here plus `pixels` |x - output|^2 / (C H W): features leave grey levels open.
+    D the size of a layer's features. Here plus `pixels` |x - output|^2 / (C H W), as features do not fix grey levels.
     """
 
     def __init__(
         self,
         network: Callable[[Tensor], list[Tensor]],  # x (B, C, H, W) in [-1, 1] -> features of each layer (B, ...)
         pixels: float = 1.0,
-        scale: float = 1.0,  # of the whole, so that it meets regularizers as a sum over pixels does
+        scale: float = 1.0,  # of the whole, to the order of a sum over pixels, as regularizers expect
     ):
         super().__init__()
         self.network = network
@@ -51,7 +60,7 @@ class Perceptual(SquaredError):
     def forward(self, output: Tensor, x: Tensor) -> Tensor:
         output = output.float()
         with torch.no_grad():
-            wanted = self.network(x)
+            target = self.network(x)
         found = self.network(output)
-        distance = sum((a - b).square().flatten(1).mean(1) for a, b in zip(found, wanted, strict=True))
+        distance = sum((a - b).square().flatten(1).mean(1) for a, b in zip(found, target, strict=True))
         return self.scale * (distance + self.pixels * (x - output).square().flatten(1).mean(1))

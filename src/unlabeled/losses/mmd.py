@@ -1,10 +1,10 @@
-"""Maximum mean discrepancy: how far two sets of points are from one distribution. Gretton et al. 2012,
+"""Maximum mean discrepancy, a distance between the distributions of two sets of points. Gretton et al. 2012,
 https://jmlr.org/papers/v13/gretton12a.html, equation 3, the unbiased estimator:
 
     MMD^2 = 1/(n(n-1)) sum_{i != j} k(z_i, z_j) + 1/(m(m-1)) sum_{i != j} k(p_i, p_j) - 2/(nm) sum_{ij} k(z_i, p_j)
 
 Unbiased, as in WAE's algorithm 2, so that it falls below 0 where both are the same; InfoVAE's code keeps i = j, which
-adds a constant 1/n + 1/m to the kernel's sum and so presses on the number of rows in a batch.
+adds a constant 1/n + 1/m, so that the loss depends on the batch size.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from unlabeled.errors import UserError, several
+from unlabeled.errors import UserError, require_several
 
 # squared distance over the expected one between two draws of N(0, I_D), times 2; scale -> k, 1 where points meet
 KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
@@ -44,9 +44,9 @@ class MMD:
     def __call__(self, z: Tensor, prior: Tensor) -> Tensor:
         """Codes z (n, D) and draws of the prior (m, D) -> scalar; 0 where either is a single row.
 
-        Raises UserError where that were to be learned from.
+        Raises UserError if that happens in training.
         """
-        several(z, "MMD")
+        require_several(z, "MMD")
         if min(len(z), len(prior)) < 2:
             return z.new_zeros(())
         z, prior = z.float(), prior.float()

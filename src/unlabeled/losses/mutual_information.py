@@ -1,4 +1,4 @@
-"""How much of a code can be told from what was made of it."""
+"""Lower bound on the mutual information of a code and the image generated from it."""
 
 from collections.abc import Sequence
 from math import log
@@ -22,12 +22,12 @@ class Codes:
         self,
         categories: Sequence[int] = (10,),  # values of each
         numbers: int = 2,
-        min_std: float = 1.0,  # smallest standard deviation that Q may claim of a number
+        min_std: float = 1.0,  # smallest standard deviation of Q for a number
     ):
         if not categories or min(categories) < 2 or numbers < 0 or min_std <= 0:
             raise UserError(
-                f"model.codes: categories={list(categories)}, numbers={numbers}, min_std={min_std}: one or more of 2 "
-                "or more, 0 or more, and more than 0"
+                f"model.codes: categories={list(categories)}, numbers={numbers}, min_std={min_std}: at least one "
+                "category, each of 2 values or more; 0 numbers or more; min_std above 0"
             )
         self.min_std = min_std
         self.categories, self.numbers = list(categories), numbers
@@ -51,9 +51,9 @@ class Codes:
         """
         *logits, mu, scale = self.parts(q.float())
         *drawn, numbers = self.parts(c, of_q=False)
-        named = [log(part.shape[1]) - cross_entropy(part, y.argmax(1)) for part, y in zip(logits, drawn, strict=True)]
-        told = Normal(mu, self.min_std + softplus(scale)).log_prob(numbers) + log(2)  # H of uniform in [-1, 1]
-        return torch.stack(named).sum(), told.sum(1).mean()
+        bounds = [log(part.shape[1]) - cross_entropy(part, y.argmax(1)) for part, y in zip(logits, drawn, strict=True)]
+        log_q = Normal(mu, self.min_std + softplus(scale)).log_prob(numbers) + log(2)  # H of uniform in [-1, 1]
+        return torch.stack(bounds).sum(), log_q.sum(1).mean()
 
     def parts(self, h: Tensor, of_q: bool = True) -> tuple[Tensor, ...]:
         """Each category, then the numbers; of Q their means and their scales."""

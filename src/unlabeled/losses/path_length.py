@@ -1,4 +1,4 @@
-"""Path-length regularisation: steps of the same length in w change images by the same amount."""
+"""Path-length regularisation, by which steps of one length in w change images by one amount."""
 
 import torch
 from torch import Tensor

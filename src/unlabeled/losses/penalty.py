@@ -2,18 +2,25 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from unlabeled.errors import UserError
 
+Score = Callable[[Tensor], Tensor]  # x (B, ...) -> score (B,)
+
+
+class Penalty(Protocol):
+    def __call__(self, discriminator: Score, real: Tensor, fake: Tensor) -> Tensor:
+        """Of real and fake images (B, ...) -> scalar."""
+
 
 class NoPenalty:
     """0."""
 
-    def __call__(self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    def __call__(self, discriminator: Score, real: Tensor, fake: Tensor) -> Tensor:
         return real.new_zeros(())
 
 
@@ -22,16 +29,16 @@ class GradientPenalty:
 
     Gulrajani et al. 2017, https://arxiv.org/abs/1704.00028, equation 3.
 
-    One epsilon per image; in float32, since squared gradients leave half precision's range. The discriminator may have
-    no batch norm (section 4): its score of one image must not depend on the others.
+    One epsilon per image; in float32, since squared gradients leave half precision's range. The critic must not have
+    batch norm (section 4): its score of one image must not depend on the others.
     """
 
     needs_double_backward = True
 
     def __init__(self, weight: float = 10.0):
-        self.weight = expect(weight)
+        self.weight = check_weight(weight)
 
-    def __call__(self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    def __call__(self, discriminator: Score, real: Tensor, fake: Tensor) -> Tensor:
         excess = slope(discriminator, between(real, fake)) - 1
         return self.weight * self.cost(excess).mean()
 
@@ -60,10 +67,10 @@ class Dragan:
     needs_double_backward = True
 
     def __init__(self, weight: float = 10.0, spread: float = 0.5):
-        self.weight = expect(weight)
+        self.weight = check_weight(weight)
         self.spread = spread
 
-    def __call__(self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    def __call__(self, discriminator: Score, real: Tensor, fake: Tensor) -> Tensor:
         real = real.float()
         spread = self.spread * real.flatten(1).std(1).view(-1, *[1] * (real.ndim - 1))
         near = real + spread * torch.rand_like(real)
@@ -79,9 +86,9 @@ class R1:
     needs_double_backward = True
 
     def __init__(self, weight: float = 10.0):
-        self.weight = expect(weight)
+        self.weight = check_weight(weight)
 
-    def __call__(self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    def __call__(self, discriminator: Score, real: Tensor, fake: Tensor) -> Tensor:
         return (
             self.weight
             / 2
@@ -109,7 +116,7 @@ class R1AndR2(R1):
         return [real, fake]
 
 
-def expect(weight: float) -> float:
+def check_weight(weight: float) -> float:
     if weight < 0:
         raise UserError(f"model.penalty.weight={weight}: it must not be negative")
     return weight
@@ -121,7 +128,7 @@ def between(a: Tensor, b: Tensor) -> Tensor:
     return share * a.float() + (1 - share) * b.float()
 
 
-def squared_slope(discriminator: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def squared_slope(discriminator: Score, x: Tensor) -> Tensor:
     """|grad D(x)|^2 of each of x (B, ...), (B,), with a graph; in float32, where squares do not overflow."""
     with torch.autocast(x.device.type, enabled=False), eager(discriminator):
         x = x.detach().float().requires_grad_()
@@ -129,13 +136,13 @@ def squared_slope(discriminator: Callable[[Tensor], Tensor], x: Tensor) -> Tenso
         return gradient.square().flatten(1).sum(1)
 
 
-def slope(discriminator: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """|grad D(x)| of each of x (B, ...), (B,), with a graph, and no infinite derivative where it is 0."""
+def slope(discriminator: Score, x: Tensor) -> Tensor:
+    """|grad D(x)| of each of x (B, ...), (B,), with a graph, with a finite derivative where it is 0."""
     return squared_slope(discriminator, x).clamp(min=1e-12).sqrt()
 
 
 def eager(network: Any) -> AbstractContextManager[Any]:
-    """A network that nn.Module.compile has compiled runs as it was written: compiled, it has no second derivative."""
+    """Run a network without its compiled form, which has no second derivative."""
     if getattr(network, "_compiled_call_impl", None) is None:
         return nullcontext()
     return torch.compiler.set_stance("force_eager")

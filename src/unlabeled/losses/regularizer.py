@@ -1,10 +1,10 @@
-"""What an autoencoder pays beside its error: (encoder, decoder, x, z) -> scalar, z = f(x) (B, D) before any noise.
+"""Regularizers of autoencoders: (encoder, decoder, x, z) -> scalar, z = f(x) (B, D) before any noise.
 
 Each is a mean over the batch; units and pixels are summed. Jacobians and gradients are in float32.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,20 +12,25 @@ from torch import Tensor, nn
 from unlabeled.errors import UserError
 
 
+class Regularizer(Protocol):
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+        """Images x (B, C, H, W) and their codes z (B, D) -> scalar."""
+
+
 class NoRegularizer:
     """0."""
 
-    def __call__(self, encoder: Any, decoder: Any, x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         return z.new_zeros(())
 
 
 class Sum:
-    """Several of them."""
+    """The sum of several regularizers."""
 
-    def __init__(self, parts: dict[str, Callable[..., Tensor]]):
+    def __init__(self, parts: dict[str, Regularizer]):
         self.parts = parts
 
-    def __call__(self, encoder: Any, decoder: Any, x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         return torch.stack([part(encoder, decoder, x, z) for part in self.parts.values()]).sum()
 
 
@@ -38,16 +43,15 @@ class L1:
     def __init__(self, weight: float = 0.1):
         self.weight = weight
 
-    def __call__(self, encoder: Any, decoder: Any, x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         return self.weight * z.abs().sum(1).mean()
 
 
 class KLSparsity:
     """weight sum_j KL(rho || rho_j), rho_j the mean of unit j over the batch, in nats. Ng 2011, Sparse autoencoder.
 
-    Units are sigmoids, each to be active in a share rho of images. Ng's mean is over all training images; here over
-    the batch, so that the loss depends on which images share one, and a small batch (under some 1 / rho images) asks
-    every few images for what only many can give.
+    Units are sigmoids, each to be active in a share rho of images. Ng's mean is over all training images, here over
+    the batch, so that batches of fewer than about 1 / rho images cannot reach it.
     """
 
     def __init__(self, weight: float = 0.1, rho: float = 0.05):
@@ -55,13 +59,13 @@ class KLSparsity:
             raise UserError(f"regularizer=kl_sparsity: rho={rho} must lie between 0 and 1")
         self.weight, self.rho = weight, rho
 
-    def __call__(self, encoder: Any, decoder: Any, x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         if z.min() < 0 or z.max() > 1:
             raise UserError(
-                "regularizer=kl_sparsity reads a code as shares of time in which units are active, and this one leaves "
-                "[0, 1]: say model.encoder.code._target_=torch.nn.Sigmoid, of a fully connected encoder"
+                "regularizer=kl_sparsity needs codes in [0, 1], the activities of sigmoid units, and these are not: "
+                "say model.encoder.code._target_=torch.nn.Sigmoid, of a fully connected encoder"
             )
-        active = z.float().mean(0).clamp(1e-6, 1 - 1e-6)  # a unit that never is: as seldom as float32 tells
+        active = z.float().mean(0).clamp(1e-6, 1 - 1e-6)  # finite logarithms for units that are never active
         rho = torch.full_like(active, self.rho)
         divergence = rho * (rho / active).log() + (1 - rho) * ((1 - rho) / (1 - active)).log()
         return self.weight * divergence.sum()
@@ -78,8 +82,8 @@ class Weights:
         return self.weight * torch.stack([p.square().sum() for p in weights]).sum()
 
 
-# Contraction: Rifai et al. 2011, https://icml.cc/2011/papers/455_icmlpaper.pdf, equation 2. x is meant in [0, 1],
-# as there, and not in [-1, 1]: the Jacobian is twice, its square four times that of the image as it is given.
+# Contraction: Rifai et al. 2011, https://icml.cc/2011/papers/455_icmlpaper.pdf, equation 2. x is in [0, 1] there:
+# that Jacobian is twice, its square four times the one of images in [-1, 1].
 
 
 class ContractiveLayer:
@@ -88,7 +92,7 @@ class ContractiveLayer:
     def __init__(self, weight: float = 0.1):
         self.weight = weight
 
-    def __call__(self, encoder: nn.Module, decoder: Any, x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         linear = [part for part in encoder.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
         sigmoid = [part for part in encoder.modules() if isinstance(part, nn.Sigmoid)]
         if len(linear) != 1 or not isinstance(linear[0], nn.Linear) or len(sigmoid) != 1:
@@ -108,7 +112,7 @@ class Contractive:
             raise UserError(f"regularizer=contractive: num_samples={num_samples}: at least 1")
         self.weight, self.num_samples = weight, num_samples
 
-    def __call__(self, encoder: Callable[[Tensor], Tensor], decoder: Any, x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         signs = (random_signs(z) for _ in range(self.num_samples))
         return 4 * self.weight / self.num_samples * squared_products(encoder, x.detach(), signs)
 
@@ -119,7 +123,7 @@ class ContractiveExact:
     def __init__(self, weight: float = 0.1):
         self.weight = weight
 
-    def __call__(self, encoder: Callable[[Tensor], Tensor], decoder: Any, x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         units = torch.eye(z.shape[1], device=z.device)
         return 4 * self.weight * squared_products(encoder, x.detach(), (unit.expand(z.shape) for unit in units))
 
@@ -133,7 +137,7 @@ class CodeNorm:
     def __init__(self, weight: float = 4e-4):
         self.weight = weight
 
-    def __call__(self, encoder: Any, decoder: Any, x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         return self.weight * z.square().sum(1).mean() / 2
 
 
@@ -143,7 +147,7 @@ class DecoderWeights:
     def __init__(self, weight: float = 4e-7):
         self.weight = weight
 
-    def __call__(self, encoder: Any, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         return self.weight * torch.stack([p.square().sum() for p in decoder.parameters()]).sum()
 
 
@@ -156,7 +160,7 @@ class DecoderGradient:
     def __init__(self, weight: float = 4e-7):
         self.weight = weight
 
-    def __call__(self, encoder: Any, decoder: Callable[[Tensor], Tensor], x: Tensor, z: Tensor) -> Tensor:
+    def __call__(self, encoder: nn.Module, decoder: nn.Module, x: Tensor, z: Tensor) -> Tensor:
         with torch.no_grad():
             signs = random_signs(decoder(z))
         return self.weight * squared_products(decoder, z, [signs])

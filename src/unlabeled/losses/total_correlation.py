@@ -1,4 +1,4 @@
-"""Estimates of the aggregate posterior q(z) = 1/N sum_n q(z|x_n) from a batch, and what they tell of it.
+"""Estimates of the aggregate posterior q(z) = 1/N sum_n q(z|x_n) and its total correlation from a batch.
 
 Chen et al. 2018, https://arxiv.org/abs/1802.04942. An estimator takes log q(z_i,d | x_j), (B, B, Z), z_i the draw of
 image i, and N, and gives log q(z_i) (B,) and log q(z_i,d) of each dimension (B, Z). In nats:
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Aggregate(NamedTuple):
-    """Of each draw of a batch, in nats."""
+    """Log densities at each draw of a batch, in nats."""
 
     log_q: Tensor  # log q(z), (B,)
     log_q_dimensions: Tensor  # log q(z_d), (B, Z)
@@ -59,7 +59,7 @@ class Stratified:
 class Weighted:
     """Minibatch weighted sampling, equation 5: q(z_i) ~ 1/(N B) sum_j q(z_i|x_j).
 
-    Its weights add up to 1/N, which puts the total correlation (Z - 1) log N too high; no gradient knows of that.
+    Its weights add up to 1/N, which puts the total correlation (Z - 1) log N too high, a constant without a gradient.
     """
 
     def __call__(self, log_q: Tensor, images: int) -> Aggregate:

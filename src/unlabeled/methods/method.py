@@ -1,13 +1,15 @@
-"""The only base classes. A method adds an algorithm to them and nothing else."""
+"""Base classes of all methods."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, ParamSpec, cast
 
 from lightning import LightningModule
 from torch import Tensor
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
+
+P = ParamSpec("P")
 
 
 def constant(progress: float) -> float:
@@ -16,15 +18,15 @@ def constant(progress: float) -> float:
 
 
 class Recorded(dict[str, Tensor]):
-    """Quantities by name, each a mean of `rows` rows; None: of the whole batch."""
+    """Quantities by name, each a mean over `rows` rows; None: over the whole batch."""
 
     rows: int | Tensor | None = None
 
 
 class Method(LightningModule):
-    """Names what is measured, and follows a learning-rate schedule."""
+    """A method records quantities and follows a learning-rate schedule."""
 
-    batch: ClassVar[type | tuple[type, ...]] = Images  # the kind, or kinds, of batch it learns from, see batches.py
+    batch: ClassVar[type | tuple[type, ...]] = Images  # kinds of batch that it learns from, see batches.py
     monitor: ClassVar[str | None] = "val/loss"  # the best checkpoint has the lowest; None: only the last is kept
 
     def __init__(self) -> None:
@@ -32,13 +34,13 @@ class Method(LightningModule):
         self.schedule: Callable[[float], float] = constant  # share of the run in [0, 1] -> factor of the learning rate
         self.progress = 0.0  # share of the budget at the middle of this batch, in (0, 1)
         self.steps = 0  # groups of `accumulate` batches before this one's, over the whole run
-        self.recorded: list[Recorded] = []  # one dictionary a call, until somebody drains it
+        self.recorded: list[Recorded] = []  # one dictionary a call, until a callback drains it
 
     def record(self, rows: int | Tensor | None = None, **values: Tensor) -> None:
-        """Note quantities of this batch as train/NAME or val/NAME, without waiting for the device.
+        """Record quantities of this batch as train/NAME or val/NAME, without waiting for the device.
 
-        `rows`: how many rows the values are means of, which weighs them; None: the whole batch. What rests on 0 rows
-        is not a measurement: it is left out, whatever its value.
+        `rows`: the number of rows that the values are means over, their weight; None: the whole batch. Means over 0
+        rows are left out.
         """
         if isinstance(rows, int) and not rows:
             return
@@ -48,7 +50,7 @@ class Method(LightningModule):
         self.recorded.append(recorded)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Records what tells of progress on validation data; here nothing."""
+        """Records quantities of validation data; here none."""
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         for optimizer in self.trainer.optimizers:
@@ -57,13 +59,13 @@ class Method(LightningModule):
 
 
 class Adversarial(Method):
-    """Players who take turns. Goodfellow et al. 2014, algorithm 1.
+    """Players that take turns. Goodfellow et al. 2014, algorithm 1.
 
-    A subclass writes the order of the turns in `training_step`; `descend` is one turn.
+    A subclass writes the order of the turns in `training_step`; `update` is one turn.
     """
 
     automatic_optimization = False
-    monitor = None
+    monitor: ClassVar[str | None] = None
     accumulate = 1  # batches whose gradients make one step
 
     @property
@@ -71,10 +73,14 @@ class Adversarial(Method):
         """Batches of the whole run before this one; batch_idx would start again each epoch."""
         return self.trainer.fit_loop.total_batch_idx
 
-    def update(self, optimizer: Optimizer, loss: Callable[..., Tensor], *args: Tensor) -> None:
+    def players(self) -> list[Optimizer]:
+        """The players' optimizers, in the order of `configure_optimizers`."""
+        return cast(list[Optimizer], self.optimizers())
+
+    def update(self, optimizer: Optimizer, loss: Callable[P, Tensor], *args: P.args, **kwargs: P.kwargs) -> None:
         """One player's turn: only its own parameters get gradients, then it steps."""
         with self.toggled_optimizer(optimizer):
-            self.manual_backward(loss(*args) / self.accumulate)
+            self.manual_backward(loss(*args, **kwargs) / self.accumulate)
             within = self.trainer.fit_loop.epoch_loop.batch_idx + 1
             if within % self.accumulate == 0 or self.trainer.is_last_batch:  # validation would drop half a step
                 optimizer.step()

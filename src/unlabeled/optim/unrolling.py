@@ -1,7 +1,7 @@
 """Steps of an optimizer as functions of weights and gradients, through which gradients flow.
 
-Metz et al. 2017, https://arxiv.org/abs/1611.02163, equations 4 to 7. They begin where the optimizer is (its moments,
-its number of steps, its learning rate) and leave it as it was. All weights are one vector: a tenth of the operations.
+Metz et al. 2017, https://arxiv.org/abs/1611.02163, equations 4 to 7. They start from the optimizer's state (its
+moments, step count and learning rate) and do not change it. All weights are one vector: a tenth of the operations.
 """
 
 import math
@@ -14,11 +14,11 @@ from torch.optim import SGD, Adam, Optimizer
 
 from unlabeled.errors import UserError
 
-TINY = 1e-30  # under the root of a second moment: where it is 0, its slope is not infinite
+TINY = 1e-30  # added under the root of a second moment, whose derivative at 0 would be infinite
 
 
 def unrolled(optimizer: Optimizer, loss: Callable[[Sequence[Tensor]], Tensor], steps: int) -> list[Tensor]:
-    """Where `steps` steps on `loss` bring the weights that the optimizer has, in its order, with a graph.
+    """The optimizer's weights, in its order, after `steps` more steps on `loss`, with a graph.
 
     loss: such weights -> ().
     """
@@ -30,7 +30,7 @@ def unrolled(optimizer: Optimizer, loss: Callable[[Sequence[Tensor]], Tensor], s
     def parts(vector: Tensor) -> list[Tensor]:
         return [part.view(p.shape) for part, p in zip(vector.split(sizes), own, strict=True)]
 
-    vector, state = flat(own).requires_grad_(), gathered(optimizer, own)
+    vector, state = flat(own).requires_grad_(), flat_state(optimizer, own)
     step = adam if type(optimizer) is Adam else sgd
     for _ in range(steps):
         (slope,) = torch.autograd.grad(loss(parts(vector)), vector, create_graph=True)
@@ -42,15 +42,15 @@ def flat(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([tensor.detach().flatten() for tensor in tensors])
 
 
-def gathered(optimizer: Optimizer, own: Sequence[Tensor]) -> dict[str, Any]:
-    """What it remembers of the weights, as vectors; nothing before its first step."""
+def flat_state(optimizer: Optimizer, own: Sequence[Tensor]) -> dict[str, Any]:
+    """Its state of the weights, as vectors; empty before its first step."""
     states = [optimizer.state[p] for p in own if p in optimizer.state]
     names = [name for name, value in (states[0] if states else {}).items() if value is not None]
     return {name: states[0][name] if name == "step" else flat([state[name] for state in states]) for name in names}
 
 
 def check_unrolls(optimizer: Optimizer) -> None:
-    """Raise UserError for an optimizer whose steps are not written here."""
+    """Raise UserError for an optimizer whose steps are not implemented here."""
     settings = optimizer.param_groups[0]
     other = [name for name in ("amsgrad", "nesterov", "maximize", "decoupled_weight_decay") if settings.get(name)]
     if type(optimizer) not in (SGD, Adam) or other or settings.get("dampening") or len(optimizer.param_groups) > 1:
@@ -61,7 +61,7 @@ def check_unrolls(optimizer: Optimizer) -> None:
         )
 
 
-def sgd(weight: Tensor, slope: Tensor, group: Any, state: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+def sgd(weight: Tensor, slope: Tensor, group: dict[str, Any], state: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
     """v <- momentum v + g; w <- w - lr v."""
     slope = slope + group["weight_decay"] * weight
     before = state.get("momentum_buffer")
@@ -69,7 +69,7 @@ def sgd(weight: Tensor, slope: Tensor, group: Any, state: dict[str, Any]) -> tup
     return weight - group["lr"] * velocity, {"momentum_buffer": velocity} if group["momentum"] else {}
 
 
-def adam(weight: Tensor, slope: Tensor, group: Any, state: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+def adam(weight: Tensor, slope: Tensor, group: dict[str, Any], state: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
     """Kingma & Ba 2015, https://arxiv.org/abs/1412.6980, algorithm 1."""
     slope = slope + group["weight_decay"] * weight
     (beta1, beta2), t = group["betas"], torch.as_tensor(state.get("step", 0)) + 1
@@ -81,5 +81,5 @@ def adam(weight: Tensor, slope: Tensor, group: Any, state: dict[str, Any]) -> tu
 
 
 def correction(beta: float, t: Tensor) -> Tensor:
-    """1 - beta^t, exact to float32 where beta^t is nearly 1, without waiting for the device that counts."""
+    """1 - beta^t, exact to float32 where beta^t is nearly 1, without waiting for the device."""
     return -torch.expm1(t * (math.log(beta) if beta else -math.inf))

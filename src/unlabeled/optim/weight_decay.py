@@ -1,4 +1,4 @@
-"""Which parameters weight decay is for."""
+"""Parameter groups with and without weight decay."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def parameter_groups(*modules: nn.Module) -> list[dict[str, Any]]:
-    """Weights of linear maps decay as the optimizer says; biases and the scales and shifts of norms do not.
+    """Weights of linear maps have the optimizer's weight decay; biases and the scales and shifts of norms have none.
 
     You et al. 2017, https://arxiv.org/abs/1708.03888, and after them SimCLR's and BYOL's code.
     """

@@ -95,7 +95,7 @@ def test_each_phase_moves_its_own(made, build, name, player):
     after = run(build(ROWS[name], *rates, "budget.batches=2"))
     state = after.state_dict()
     moved = {key.split(".")[0] for key, value in before.state_dict().items() if not torch.equal(value, state[key])}
-    assert moved - {"labelled"} == moving[player]
+    assert moved - {"labels"} == moving[player]
 
 
 def test_the_game_is_written_out(made):
@@ -194,14 +194,12 @@ def test_labels_that_are_missing(build, made):
     ):
         with pytest.raises(Exception, match=words):
             build(ROWS[name], "data.classes=null")
-    with pytest.raises(Exception, match="the code is 2 classes and the style"):
+    with pytest.raises(Exception, match="the code is the 2 classes and a style"):
         build(ROWS["semi_supervised_adversarial"], "model.latent_dim=2")
     for name in NAMES[1:]:
         method, x, y = made(name)
-        semi = name.startswith("semi")
-        loss, count = (method.classification_loss, [torch.tensor(8)]) if semi else (method.discriminator_loss, [])
-        with pytest.raises(UserError, match="not attributes"):
-            loss(x, y[:, None], *count)
+        with pytest.raises(UserError, match="has attributes"):
+            method.labels.known(y[:, None]) if name.startswith("semi") else method.discriminator_loss(x, y[:, None])
     method, *_ = made("semi_supervised_adversarial")
-    with pytest.raises(UserError, match="no training image has a label"):
+    with pytest.raises(UserError, match="no training image has one"):
         method.on_train_epoch_end()

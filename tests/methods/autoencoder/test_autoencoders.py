@@ -232,7 +232,7 @@ def test_noise_on_the_code_is_of_training_alone() -> None:
         (lambda: regularizer.KLSparsity(rho=1), "regularizer=kl_sparsity: rho=1"),
         (lambda: regularizer.Contractive(num_samples=0), "regularizer=contractive: num_samples=0"),
         (lambda: Trained(VGG((1, 8, 8)), None), "python train.py model=classifier data=NAME"),
-        (lambda: VGG16(None), "none are ever downloaded"),
+        (lambda: VGG16(None), "are not downloaded"),
         (lambda: VGG16("x", [31]), "layers=.31.: at least one, from 0 to 30"),
         (lambda: TiedDecoder((1, 4, 4)).tie(FullyConnectedEncoder((1, 4, 4), 3)), "model.encoder.hidden="),
     ],
@@ -249,7 +249,7 @@ def test_sparsity_is_the_divergence_of_bernoullis_of_mean_activations() -> None:
     z = torch.rand(40, 7)
     wanted = kl_divergence(Bernoulli(torch.full((7,), 0.05)), Bernoulli(z.mean(0))).sum()
     torch.testing.assert_close(regularizer.KLSparsity(2.0)(None, None, z, z), 2 * wanted)
-    with pytest.raises(UserError, match=r"leaves \[0, 1\]: say model.encoder.code._target_=torch.nn.Sigmoid"):
+    with pytest.raises(UserError, match=r"needs codes in \[0, 1\].*: say model.encoder.code._target_=torch.nn.Sigmoid"):
         regularizer.KLSparsity()(None, None, z, z - 0.5)
 
 
@@ -420,7 +420,7 @@ def test_a_perceptual_checkpoint_needs_no_second_file(make: Any, tmp_path: Path)
 
 
 def test_another_encoder_than_the_runs_is_told_from_it() -> None:
-    with pytest.raises(UserError, match=r"has not the encoder that is asked for: see model.distance.network.encoder"):
+    with pytest.raises(UserError, match=r"does not hold this encoder: see model.distance.network.encoder"):
         Trained(VGG((1, 16, 16), 8, (1, 2, 2, 2)), eyes())
 
 
@@ -436,7 +436,7 @@ def test_vgg16_sees_what_torchvisions_does(tmp_path: Path) -> None:
     seen = normalize(((x + 1) / 2).expand(-1, 3, -1, -1), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     for h, end in zip(found, (4, 9), strict=True):
         torch.testing.assert_close(h, reference[:end](seen))
-    with pytest.raises(UserError, match=r"images of 1x9 vanish before VGG16's layer 8: at least 2 pixels a side"):
+    with pytest.raises(UserError, match=r"images of 1x9 are too small for VGG16's layer 8: at least 2 pixels a side"):
         VGG16(file, [3, 8])(images(2, (1, 1, 9)))
     named = file.rename(tmp_path / VGG16.FILE)
     n_init = hashlib.sha256(named.read_bytes()).hexdigest()[:8]

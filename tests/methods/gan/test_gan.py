@@ -57,10 +57,12 @@ def test_relativistic_losses_are_the_published_ones() -> None:
     discriminator = -log_d(real - fake.mean()).mean() - log_d(-(fake - real.mean())).mean()
     generator = -log_d(fake - real.mean()).mean() - log_d(-(real - fake.mean())).mean()
     torch.testing.assert_close(average.discriminator(real, fake).double(), discriminator)
-    torch.testing.assert_close(average.generator(real, fake).double(), generator)
+    torch.testing.assert_close(average.discriminator(fake, real).double(), generator)
     pairing = adversarial.RelativisticPairing()
     torch.testing.assert_close(pairing.discriminator(real, fake).double(), -log_d(real - fake).mean())
-    torch.testing.assert_close(pairing.generator(real, fake).double(), -log_d(fake - real).mean())
+    torch.testing.assert_close(pairing.discriminator(fake, real).double(), -log_d(fake - real).mean())
+    with pytest.raises(UserError, match="model=relativistic_gan"):
+        pairing.generator(fake)
 
 
 ONE_SIDED = [adversarial.Minimax, adversarial.NonSaturating, adversarial.LeastSquares, adversarial.Wasserstein]
@@ -73,7 +75,7 @@ def test_gradients_pull_scores_the_right_way(kind: Any) -> None:
     game, (real, fake) = kind(), (torch.full((4,), 0.1, requires_grad=True) for _ in range(2))
     to_real, to_fake = torch.autograd.grad(game.discriminator(real, fake), [real, fake])
     assert (to_real < 0).all() and (to_fake > 0).all()
-    loss = game.generator(real, fake) if kind in TWO_SIDED else game.generator(fake)
+    loss = game.discriminator(fake, real) if kind in TWO_SIDED else game.generator(fake)
     (to_fake,) = torch.autograd.grad(loss, [fake])
     assert (to_fake < 0).all()
 

@@ -14,7 +14,7 @@ from tests.contract.cases import CASES
 from tests.contract.test_contract import run
 from unlabeled.errors import UserError
 from unlabeled.losses import adversarial
-from unlabeled.methods.gan.ebgan import likeness
+from unlabeled.methods.gan.ebgan import mean_squared_cosine
 from unlabeled.nn.gan import infogan, r3gan
 from unlabeled.nn.gan import resnet as resnet_gan
 from unlabeled.nn.gan.autoencoder_discriminator import (
@@ -359,13 +359,15 @@ def test_the_pulling_away_term_is_equation_14_written_out(build: Any) -> None:
         for j in range(5):
             if i != j:
                 total += float((codes[i] @ codes[j]) / (codes[i].norm() * codes[j].norm())) ** 2
-    assert float(likeness(codes)) == pytest.approx(total / 20, rel=1e-4)
-    assert float(likeness(torch.eye(4))) == 0 and float(likeness(-3 * codes[:1].expand(4, -1))) == pytest.approx(1)
-    assert float(likeness(codes[:1])) == 0
+    assert float(mean_squared_cosine(codes)) == pytest.approx(total / 20, rel=1e-4)
+    assert float(mean_squared_cosine(torch.eye(4))) == 0 and float(
+        mean_squared_cosine(-3 * codes[:1].expand(4, -1))
+    ) == pytest.approx(1)
+    assert float(mean_squared_cosine(codes[:1])) == 0
     method, *_ = build(ROWS["ebgan"], "model.pulling_away=0.3")
     fake = method.sample(6)
     codes = method.discriminator.encoder(fake)
-    expected = -method.discriminator(fake).mean() + 0.3 * likeness(codes)
+    expected = -method.discriminator(fake).mean() + 0.3 * mean_squared_cosine(codes)
     torch.testing.assert_close(method.generator_loss(fake, fake), expected)
 
 

@@ -23,9 +23,9 @@ from unlabeled.losses.mutual_information import Codes
 from unlabeled.nn.gan import dcgan
 from unlabeled.nn.gan.conditional_dcgan import Discriminator as ConditionalDiscriminator
 from unlabeled.nn.gan.conditional_dcgan import ProductGenerator
-from unlabeled.nn.gan.discriminators import AuxiliaryDiscriminator, ask
+from unlabeled.nn.gan.discriminators import AuxiliaryDiscriminator, scores_and_answers
 from unlabeled.nn.gan.projection import ClassBatchNorm2d, ClassGenerator, ProjectionDiscriminator
-from unlabeled.nn.layers.labels import Labels
+from unlabeled.nn.layers.labels import Labels, PartialLabels
 
 ROWS = {case.model: case for case in CASES}
 
@@ -39,9 +39,9 @@ def first(data: Any) -> Any:
 
 def test_labels_are_one_hot_and_drawn_uniformly() -> None:
     labels = Labels("it", 4)
-    assert labels(torch.tensor([2, 0])).tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
+    assert labels.one_hot(labels(torch.tensor([2, 0]))).tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
     torch.manual_seed(0)
-    drawn = labels.draw(4000)
+    drawn = labels.one_hot(labels.pick(4000))
     assert drawn.sum(1).eq(1).all() and (drawn.mean(0) - 0.25).abs().max() < 0.03
 
 
@@ -51,12 +51,30 @@ def test_an_image_without_a_label_is_refused_on_the_first_batch_and_later_at_the
         labels(torch.tensor([0, -1]))
     labels = Labels("it", 2)
     labels(torch.tensor([0, 1]))
-    labels.refuse()
+    labels.check()
     labels(torch.tensor([0, -1]))  # waits for nothing
     with pytest.raises(UserError, match="here have none"):
-        labels.refuse()
+        labels.check()
     with pytest.raises(UserError, match="attributes"):
         labels(torch.zeros(2, 3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("elsewhere", [0, 3])
+def test_labels_of_all_processes_count(monkeypatch: pytest.MonkeyPatch, elsewhere: int) -> None:
+    """No process raises alone, and then leaves the others waiting for it."""
+    monkeypatch.setattr("unlabeled.nn.layers.ranks.is_initialized", lambda: True)
+    monkeypatch.setattr("unlabeled.nn.layers.ranks.all_reduce", lambda value: value.add_(elsewhere))
+    labels, partial = Labels("it", 2), PartialLabels("it", 2)
+    partial.known(torch.tensor([-1, -1]))
+    if elsewhere:
+        partial.check()
+        with pytest.raises(UserError, match="here have none"):
+            labels(torch.tensor([0, 1]))
+    else:
+        labels(torch.tensor([0, 1]))
+        with pytest.raises(UserError, match="no training image has one"):
+            partial.check()
+    assert labels.unknown == partial.labelled == 0  # sums are not kept
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if SamplesClasses in case.can], ids=str)
@@ -84,7 +102,7 @@ def test_only_classes_of_training_images_are_drawn(case: Any, build: Any) -> Non
 
 def test_an_image_without_a_label_may_be_of_any_mode_with_training_images(build: Any) -> None:
     method, _, _ = build(ROWS["supervised_adversarial_autoencoder"], "data.class_subset=1")
-    wanted = method.wanted(torch.full((200,), -1))
+    wanted = method.prior_codes(torch.full((200,), -1))
     nearest = torch.cdist(wanted[:, :2], method.prior.centres[:, :2]).argmin(1)
     assert nearest.float().mean() > 0.9
 
@@ -145,7 +163,7 @@ def test_a_penalty_sees_the_discriminator_with_the_classes_of_real_images(build:
     method.penalty = penalty.R1(2.0)
     batch = first(data)
     zeros = torch.zeros(8, dtype=torch.int64)
-    y, drawn = method.labels.of(batch.y), method.labels.of(zeros)
+    y, drawn = method.labels.one_hot(batch.y), method.labels.one_hot(zeros)
     method.discriminator_loss(batch.x, batch.x, y, drawn)
     expected = (1 + 8 * (batch.y == 1).float()).mean()
     torch.testing.assert_close(method.recorded[-1]["train/penalty"], expected)
@@ -164,7 +182,7 @@ def test_an_embedding_times_the_code_is_drawn() -> None:
 
 def test_one_pass_of_a_conditional_discriminator_gives_what_two_give(build: Any) -> None:
     method, data, _ = build(ROWS["conditional_gan"], "model.discriminator.batch_norm=false")
-    x, y = first(data).x, method.labels.draw(8)
+    x, y = first(data).x, method.labels.one_hot(method.labels.pick(8))
     fake, drawn = -x, 1 - y
     assert not method.separate_batches
     two = method.discriminator(x, y), method.discriminator(fake, drawn)
@@ -271,7 +289,7 @@ def test_scores_and_answers_are_of_the_same_features(batch_norm: bool) -> None:
     )
     assert discriminator.body.training
     real, fake = torch.randn(4, 2, 13, 20), torch.randn(3, 2, 13, 20) + 1
-    said = ask(discriminator, real, fake, separate_batches=batch_norm)
+    said = scores_and_answers(discriminator, real, fake, separate_batches=batch_norm)
     for x, (score, answer) in zip((real, fake), said, strict=True):
         assert score.shape == (len(x),) and answer.shape == (len(x), 5)
         torch.testing.assert_close(score, discriminator.body(x))

@@ -20,7 +20,7 @@ from unlabeled.nn.gan import progressive, stylegan, stylegan2
 from unlabeled.nn.gan.style import Mapping, mix_styles
 from unlabeled.nn.gan.stylegan2 import Generator, ModulatedConv, ModulatedUp
 from unlabeled.nn.layers.batch_statistics import uses_batch_statistics
-from unlabeled.nn.layers.equalized import EqualisedConv2d, EqualisedLinear, PixelNorm
+from unlabeled.nn.layers.equalized import EqualizedConv2d, EqualizedLinear, PixelNorm
 from unlabeled.nn.layers.filtered import Double, Halve
 from unlabeled.nn.layers.sizes import sides
 
@@ -31,19 +31,19 @@ ROWS = {case.model: case for case in CASES}
 
 
 @pytest.mark.parametrize("features", [4, 400])
-def test_equalised_layers_keep_variance_whatever_their_width(features: int) -> None:
+def test_equalized_layers_keep_variance_whatever_their_width(features: int) -> None:
     torch.manual_seed(0)
-    flat = EqualisedLinear(features, 500, rate=0.01)
+    flat = EqualizedLinear(features, 500, rate=0.01)
     assert float(flat(torch.randn(400, features)).var()) == pytest.approx(1, abs=0.15)
-    deep = EqualisedConv2d(features, 300)
+    deep = EqualizedConv2d(features, 300)
     assert float(deep(torch.randn(4, features, 12, 12))[..., 1:-1, 1:-1].var()) == pytest.approx(1, abs=0.15)
     assert float(deep.weight.std()) == pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize("rate", [1.0, 0.01])
-def test_adam_moves_equalised_weights_at_their_rate(rate: float) -> None:
+def test_adam_moves_equalized_weights_at_their_rate(rate: float) -> None:
     """A step of Adam is lr to every weight; where the weight is used, rate lr / sqrt(features): in its own unit."""
-    layer = EqualisedLinear(25, 3, bias=0.5, rate=rate)
+    layer = EqualizedLinear(25, 3, bias=0.5, rate=rate)
     used = lambda: (layer(torch.eye(25)) - layer(torch.zeros(25, 25))).detach(), layer(torch.zeros(1, 25)).detach()
     (weights, bias), optimizer = (used[0](), used[1]), torch.optim.Adam(layer.parameters(), lr=0.1)
     torch.testing.assert_close(bias, torch.full((1, 3), 0.5))

@@ -129,13 +129,13 @@ def test_training_images_are_augmented_before_they_are_turned():
 
 
 def test_rotation_refuses_what_is_not_square():
-    with pytest.raises(UserError, match="48x64 ones cannot be"):
+    with pytest.raises(UserError, match="needs square ones, not 48x64"):
         rotation(shape=(3, 48, 64))
 
 
 def test_rotation_shows_its_turns():
     method = rotation().eval()
-    images, captions = method.figures(noise(10, 1, 16, 16))["turns"]
+    images, captions = method.figures(noise(10, 1, 16, 16))["rotations"]
     assert images.shape == (32, 1, 16, 16) and len(captions) == 32
     assert captions[8].startswith("turned 90\nsays ")
 

@@ -179,7 +179,7 @@ NO_DATA = {"_target_": "tests.methods.vae.test_vae.Nothing"}
     [(Bernoulli, 2), (Gaussian, 2), (GaussianPerPixel, 1), (OptimalGaussian, 2), (Categorical, 255)],
 )
 def test_other_numbers_than_a_likelihood_reads_are_refused(kind: Any, outputs: int) -> None:
-    with pytest.raises(UserError, match=rf"outputs={outputs}.*say that"):
+    with pytest.raises(UserError, match=rf"outputs={outputs}.*set it to that"):
         kind(outputs=outputs)
     with pytest.raises(UserError, match="say 3 K"):
         LogisticMixture(outputs=4)
@@ -488,7 +488,7 @@ def test_a_ladder_of_one_layer_or_of_another_top_is_refused() -> None:
 
 
 def as_iwae(vae: VAE, draws: int) -> IWAE:
-    parts: Any = {"likelihood": vae.likelihood, "prior": vae.prior, "posterior": vae.posterior, "kl": None}
+    parts: Any = {"likelihood": vae.likelihood, "prior": vae.prior, "posterior": vae.posterior}
     rest: Any = {"latent_dim": Z, "optimizer": torch.optim.Adam, "schedule": Constant()}
     return IWAE(draws, encoder=vae.encoder, decoder=vae.decoder, **parts, **rest)
 

@@ -1,7 +1,7 @@
-"""RUN/log.txt: what the program printed, from its start to its end. Imports nothing heavy.
+"""RUN/log.txt: everything the program prints. Imports nothing heavy.
 
-A line is written when it is whole, and without passwords; of what a progress bar draws over itself, the last state
-alone is one. Where a run has several processes, each writes its own lines.
+A line is written when it is complete, with passwords removed. Of a progress bar, which overwrites itself, only the last
+state is written. Each process of a run writes its own lines.
 """
 
 import re
@@ -22,31 +22,31 @@ STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # a terminal's colours and moveme
 
 
 class Log:
-    """Lines that wait for a file, and then the file."""
+    """Lines kept until the file is known, and then the file."""
 
     def __init__(self) -> None:
-        self.waiting: list[str] = []
+        self.pending: list[str] = []
         self.file: IO[str] | None = None
 
-    def take(self, line: str) -> None:
-        self.waiting.append(redact(line))
+    def add(self, line: str) -> None:
+        self.pending.append(redact(line))
         self.flush()
 
     def flush(self) -> None:
         if self.file is not None:
-            with suppress(OSError, ValueError):  # a full disk ends no run by its log
-                self.file.write("".join(f"{each}\n" for each in self.waiting))
-            self.waiting.clear()
+            with suppress(OSError, ValueError):  # a full disk does not end a run because of its log
+                self.file.write("".join(f"{each}\n" for each in self.pending))
+            self.pending.clear()
 
-    def into(self, folder: Path, anew: bool = False, head: bool = True) -> None:
-        """Write to FOLDER/log.txt from now on, first what was said before; behind what is there, unless `anew`."""
+    def write_to(self, folder: Path, anew: bool = False, head: bool = True) -> None:
+        """Write to FOLDER/log.txt from now on, starting with the pending lines; append to the file unless `anew`."""
         if self.file is not None:
             return
         with suppress(OSError):
             mode = "w" if anew else "a"
             self.file = open(folder / NAME, mode, 1, encoding="utf-8", errors="replace")  # noqa: SIM115
             if head:
-                self.waiting.insert(0, f"--- {datetime.now().astimezone().isoformat(' ', 'seconds')}")
+                self.pending.insert(0, f"--- {datetime.now().astimezone().isoformat(' ', 'seconds')}")
             self.flush()
 
     def close(self) -> None:
@@ -55,19 +55,19 @@ class Log:
                 self.file.close()
 
 
-class Both:
-    """A stream whose whole lines the log gets too; in all else the stream itself."""
+class Tee:
+    """A stream that also copies its complete lines into the log."""
 
     def __init__(self, stream: Any, log: Log):
-        self.stream, self.log, self.begun = stream, log, ""
+        self.stream, self.log, self.partial = stream, log, ""
 
     def write(self, text: str) -> int:
         done = self.stream.write(text)
-        *lines, begun = (self.begun + text).split("\n")
+        *lines, partial = (self.partial + text).split("\n")
         for line in lines:
-            self.log.take(shown(line))
-        told = begun.rstrip("\r")
-        self.begun = begun[told.rfind("\r") + 1 :]
+            self.log.add(visible(line))
+        shown = partial.rstrip("\r")
+        self.partial = partial[shown.rfind("\r") + 1 :]
         return done
 
     def writelines(self, lines: Any) -> None:
@@ -78,41 +78,41 @@ class Both:
         return getattr(self.stream, name)
 
 
-def shown(line: str) -> str:
-    """What of a line is to be seen in the end."""
+def visible(line: str) -> str:
+    """What remains visible of a line that overwrites itself."""
     return STYLE.sub("", line.rstrip("\r").rpartition("\r")[2]).rstrip()
 
 
-_log = Log()  # of the job at hand
+_log = Log()  # of the current job
 
 
-def into(folder: Path, anew: bool = False, head: bool = True) -> None:
-    """The job's folder is known: its log goes there. head: with the time in front, as the first process writes it."""
-    _log.into(folder, anew, head)
+def write_to(folder: Path, anew: bool = False, head: bool = True) -> None:
+    """Write the job's log to its folder from now on. head: begin with the time, as the first process does."""
+    _log.write_to(folder, anew, head)
 
 
 def size(folder: Path) -> int:
-    """Bytes of a folder's log."""
+    """Size of a folder's log in bytes."""
     return (folder / NAME).stat().st_size if (folder / NAME).is_file() else 0
 
 
 @contextmanager
-def kept() -> Iterator[None]:
-    """What a job prints is for its log."""
+def recorded() -> Iterator[None]:
+    """Copy everything that a job prints into its log."""
     global _log
     _log, streams = Log(), (sys.stdout, sys.stderr)
-    sys.stdout, sys.stderr = Both(sys.stdout, _log), Both(sys.stderr, _log)
+    sys.stdout, sys.stderr = Tee(sys.stdout, _log), Tee(sys.stderr, _log)
     try:
         yield
     except signals.Stopped:
-        _log.take("stopped")  # it was said past the streams
+        _log.add("stopped")  # it was printed without the streams
         raise
     except UserError as error:
-        _log.take(f"error: {' '.join(str(error).split())}")
+        _log.add(f"error: {' '.join(str(error).split())}")
         raise
     except Exception:
-        for line in traceback.format_exc().splitlines():  # nobody catches it: it is printed by the interpreter
-            _log.take(line)
+        for line in traceback.format_exc().splitlines():  # the interpreter prints it, as nobody catches it
+            _log.add(line)
         raise
     finally:
         sys.stdout, sys.stderr = streams

@@ -21,15 +21,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unlabeled import configs
 from unlabeled.app.cli import log, signals
-from unlabeled.app.cli.sweep_errors import keep_others
+from unlabeled.app.cli.sweep_errors import isolate_job_errors
 from unlabeled.app.run.process import exit_process, keep_freed_memory
 from unlabeled.commands import command, extra, quoted, spoken, start
 from unlabeled.configs import CONF
-from unlabeled.errors import UserError, alike, nearest
+from unlabeled.errors import UserError, similar, suggest
 from unlabeled.files import FORMAT
 
-EVALUATIONS_OWN = ("data.root", "data.packed")  # keys that evaluate.yaml has
-OF_TRAINER = ("precision", "devices")  # keys of the trainer that are said without its name
+EVALUATE_KEYS = ("data.root", "data.packed")  # keys that evaluate.yaml has
+TRAINER_KEYS = ("precision", "devices")  # keys of the trainer that are said without its name
 
 OmegaConf.register_new_resolver("random_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
 
@@ -52,7 +52,7 @@ def guard(work: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """
 
     def job(config: DictConfig) -> Any:
-        with log.kept():  # not as a decorator: launchers pickle the job
+        with log.recorded():  # not as a decorator: launchers pickle the job
             try:
                 return work(config)
             except (UserError, OmegaConfBaseException, HydraException) as error:
@@ -64,7 +64,7 @@ def guard(work: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 
 
 def _fail(error: BaseException, line: str | None) -> float:
-    signals.check()
+    signals.reraise()
     JobStatus.failed = 1
     number = getattr(error, "signal_number", None)
     if number is not None:
@@ -96,7 +96,7 @@ def run(main: Callable[[], Any]) -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     if name == "train" and not {"-m", "--multirun"} & set(flags):
-        words = among_its_own(words)
+        words = with_run_overrides(words)
     sys.argv[1:] = flags + words  # Hydra wants all overrides in one place
     # threads that wait do not spin: several times faster where other programs want the same cores
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -115,13 +115,13 @@ def _run(main: Callable[[], Any]) -> None:
     try:
         main()
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        signals.check()
+        signals.reraise()
         if "UNLABELED_TRACE" in os.environ:
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
         JobStatus.failed = JobStatus.failed or 1
     except Exception as error:
-        signals.check()
+        signals.reraise()
         missing = "Unknown plugin class" in str(error)
         if (JobStatus.table is None and not missing) or "UNLABELED_TRACE" in os.environ:
             raise
@@ -144,7 +144,7 @@ def shorthand(word: str) -> str:
     `+data.KEY=`. `experiment=glob(PATTERN)` becomes the names that match.
     """
     part, _, value = word.partition("=")
-    if _program() == "evaluate" and part.startswith("data.") and part not in EVALUATIONS_OWN:
+    if _program() == "evaluate" and part.startswith("data.") and part not in EVALUATE_KEYS:
         return f"+{word}"  # a key of the run's data
     if not value:
         return word
@@ -156,10 +156,10 @@ def shorthand(word: str) -> str:
         return f"{part}={','.join(found)}"
     if part in parts():
         return f"{part}@model.{part}={value}"
-    return f"trainer.{word}" if part in OF_TRAINER and _program() == "train" else word
+    return f"trainer.{word}" if part in TRAINER_KEYS and _program() == "train" else word
 
 
-def among_its_own(words: list[str]) -> list[str]:
+def with_run_overrides(words: list[str]) -> list[str]:
     """`resume=RUN` and other words, with those before them that RUN was started with: the keys are those of its model
     and data. As they are where another model or other data are said, or where RUN tells of no words.
     """
@@ -203,7 +203,7 @@ def explain(error: BaseException, words: Sequence[str] | None = None) -> str:
         if not name:
             return f"{group}= is empty: say {group}=NAME, or leave it out"
         ends = [other for other in options(group) if other.rpartition("/")[2] == name.rpartition("/")[2]]
-        hint = f"did you mean {' or '.join(ends)}?" if ends else nearest(name, options(group), listed=spoken(_HELP))
+        hint = f"did you mean {' or '.join(ends)}?" if ends else suggest(name, options(group), listed=spoken(_HELP))
         own = "; where it is one of your own, say --config-dir FOLDER too" if _resumes(words) else ""
         return f"there is no {group} named {name}: {hint}{own}"
     override = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
@@ -262,7 +262,7 @@ def unknown_key(key: str, words: Sequence[str]) -> str:
     if key in known:
         return f"there is no key {key} here"
     if "." not in key:
-        top = list(dict.fromkeys([*(name for name in known if "." not in name), *OF_TRAINER, *groups]))
+        top = list(dict.fromkeys([*(name for name in known if "." not in name), *TRAINER_KEYS, *groups]))
     ends = sorted((name for name in known if name.endswith(f".{key}")), key=_first)
     ends = [name for name in ends if not any(name.endswith(f".{other}") for other in ends)]
     if ends:
@@ -270,9 +270,9 @@ def unknown_key(key: str, words: Sequence[str]) -> str:
     parent = key.rpartition(".")[0]
     meant = [name for name in (known if parent else top) if "._" not in name]  # nobody means _target_ by another name
     siblings = [name for name in meant if name.rpartition(".")[0] == parent]
-    near = alike(key.rpartition(".")[2], [name.rpartition(".")[2] for name in siblings]) if parent else []
+    near = similar(key.rpartition(".")[2], [name.rpartition(".")[2] for name in siblings]) if parent else []
     # first by its end: long paths that begin alike all look near to one another
-    hint = f"did you mean {' or '.join(f'{parent}.{leaf}' for leaf in near)}?" if near else nearest(key, meant)
+    hint = f"did you mean {' or '.join(f'{parent}.{leaf}' for leaf in near)}?" if near else suggest(key, meant)
     if not hint.startswith("did you mean"):
         has = ", ".join(name.rpartition(".")[2] for name in siblings)
         hint = (
@@ -330,7 +330,7 @@ def parts() -> list[str]:
     return sorted({group for group, slot in slots if group == slot})
 
 
-keep_others(explain, is_choice)
+isolate_job_errors(explain, is_choice)
 
 
 # Help
@@ -339,13 +339,13 @@ keep_others(explain, is_choice)
 def help_text(program: str) -> str:
     if program == "evaluate":
         return spoken(_EVALUATE)
-    drawers: dict[str, list[str]] = {}
+    families: dict[str, list[str]] = {}
     for name in options("model"):
-        drawers.setdefault(_drawer(name), []).append(_line("model", name))
+        families.setdefault(_family(name), []).append(_line("model", name))
     lines = [spoken(_TRAIN)]
     lines += [_COMPLETION] if start("train") == ["python", "train.py"] else []  # Hydra's is of scripts
     lines += ["", "Models (model=NAME):"]
-    for family, rows in sorted(drawers.items()):
+    for family, rows in sorted(families.items()):
         lines += [f"  {family.replace('_', ' ')}", *rows]
     titles = {"data": "Data", "trainer": "Trainers", "logger": "Loggers", "callbacks": "Callbacks"}
     titles["experiment"] = "Experiments, whole recipes (+ any override)"
@@ -358,14 +358,14 @@ def help_text(program: str) -> str:
     return "\n".join(lines)
 
 
-def _drawer(name: str) -> str:
+def _family(name: str) -> str:
     """The folder of methods/ that a model's class lives in; inherited where the file itself names no class."""
     text = configs.file("model", name).read_text()
     target = re.search(r"^_target_: unlabeled\.methods\.(\w+)\.", text, re.M)
     if target:
         return target[1]
     parent = re.search(r"(\w+)@_here_", text)
-    return _drawer(parent[1]) if parent and parent[1] != name else "other"
+    return _family(parent[1]) if parent and parent[1] != name else "other"
 
 
 def _line(group: str, name: str) -> str:

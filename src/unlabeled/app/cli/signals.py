@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM: one line, and status 130 or 143, at every moment of the program.
+"""Handlers of Ctrl-C and SIGTERM: one line and status 130 or 143, at every moment of the program.
 
-Imports next to nothing: what comes before `listen` is not covered.
+Imports as little as possible, since nothing is handled before `listen`.
 """
 
 import _signal as signal  # `signal` itself imports more
@@ -10,37 +10,37 @@ import sys
 import time
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
-PATIENCE = 10  # seconds to put away what is half made
+TIMEOUT = 10  # seconds for cleaning up unfinished files
 
 
 class Stopped(SystemExit):
-    """The program was asked to stop, and has said so."""
+    """The program was asked to stop, and has printed that."""
 
 
 class _Asked:
     number = 0  # of the signal
-    process = 0  # who listens: not its forks
+    process = 0  # the process that listens; its forks do not
 
 
 def listen() -> None:
-    """From here on a signal ends the program at once: while it imports and composes, nothing is half made.
+    """From here on a signal ends the program at once: imports and composition leave nothing unfinished.
 
-    An exception would not do: who imports a module may swallow it, or make another one of it.
+    An exception would not do: code that imports a module may swallow or replace it.
     """
     _Asked.number, _Asked.process = 0, os.getpid()
     for number in NUMBERS:
-        signal.signal(number, at_once)
+        signal.signal(number, exit_at_once)
 
 
-def work() -> None:
-    """From here on what is half made is put away first. Does nothing where another program than ours listens."""
+def stop_cleanly() -> None:
+    """From here on unfinished files are removed first. Does nothing where another program handles the signals."""
     for number in NUMBERS:
-        if signal.getsignal(number) is at_once:
-            signal.signal(number, orderly)
+        if signal.getsignal(number) is exit_at_once:
+            signal.signal(number, raise_stopped)
 
 
 class Listening:
-    """`listen`, and afterwards whoever listened before."""
+    """`listen` within a block, and the former handlers after it."""
 
     def __enter__(self) -> None:
         self.before = {number: signal.getsignal(number) for number in NUMBERS}
@@ -53,36 +53,36 @@ class Listening:
             signal.signal(number, listener)
 
 
-def check() -> None:
-    """Raise Stopped again where somebody has made another exception of it."""
+def reraise() -> None:
+    """Raise Stopped again where other code has replaced it by its own exception."""
     if _Asked.number:
         raise Stopped(128 + _Asked.number) from None
 
 
-def at_once(number: int, frame: object) -> None:
-    _say()
-    _leave(number)
+def exit_at_once(number: int, frame: object) -> None:
+    _print_stopped()
+    _exit(number)
 
 
-def orderly(number: int, frame: object) -> None:
-    """Raise Stopped. A second signal, or PATIENCE seconds, end the program as it is."""
+def raise_stopped(number: int, frame: object) -> None:
+    """Raise Stopped. A second signal, or TIMEOUT seconds, end the program as it is."""
     if _Asked.number or os.getpid() != _Asked.process:
-        _leave(number)
+        _exit(number)
     _Asked.number = number
-    _say()
-    sys.unraisablehook = lambda _: None  # it may be raised where nobody can catch it
-    _thread.start_new_thread(_wait, (number,))  # not a Timer: the signal may have come amid threading's own work
+    _print_stopped()
+    sys.unraisablehook = lambda _: None  # Stopped may be raised where no code can catch it
+    _thread.start_new_thread(_wait, (number,))  # no Timer: the signal may have interrupted threading itself
     raise Stopped(128 + number)
 
 
 def _wait(number: int) -> None:
-    time.sleep(PATIENCE)
+    time.sleep(TIMEOUT)
     if _Asked.number:
-        _leave(number)
+        _exit(number)
 
 
-def _say() -> None:
-    """Not by `print`, amid which the signal may have come."""
+def _print_stopped() -> None:
+    """Without `print`, which the signal may have interrupted."""
     if os.getpid() == _Asked.process:
         try:  # noqa: SIM105
             os.write(2, b"stopped\n")
@@ -90,7 +90,7 @@ def _say() -> None:
             pass
 
 
-def _leave(number: int) -> None:
+def _exit(number: int) -> None:
     if os.getpid() == _Asked.process:
         try:  # noqa: SIM105
             sys.stdout.flush()

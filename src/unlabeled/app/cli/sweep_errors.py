@@ -1,4 +1,4 @@
-"""Sweeps over models that have not all the same keys: a job whose words make no config fails alone, with its line."""
+"""Sweeps over models with different keys: a job whose overrides make no valid config fails alone, with one line."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,13 +9,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-MISTAKES = (HydraException, OmegaConfBaseException)
+CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 
 
-def keep_others(explain: Callable[[BaseException, list[str]], str], is_choice: Callable[[str], bool]) -> None:
-    """Have Hydra go on where a config cannot be composed: the job finds why under `refused`.
+def isolate_job_errors(explain: Callable[[BaseException, list[str]], str], is_choice: Callable[[str], bool]) -> None:
+    """Make Hydra continue where a config cannot be composed: the job finds the reason under `refused`.
 
-    The sweep's own config, in which nothing is chosen yet, need not know the keys that jobs alone have.
+    The sweep's own config, in which nothing is chosen yet, need not have the keys that only jobs have.
     """
     load_all, load_one = ConfigLoaderImpl.load_configuration, ConfigLoaderImpl.load_sweep_config
     if getattr(load_one, "keeps_others", False):
@@ -27,7 +27,7 @@ def keep_others(explain: Callable[[BaseException, list[str]], str], is_choice: C
         load = lambda words: load_all(self, config_name, words, run_mode, **more)
         try:
             return load(overrides)
-        except MISTAKES as error:
+        except CONFIG_ERRORS as error:
             swept = any(is_choice(word) and "," in word for word in overrides)
             if run_mode != RunMode.MULTIRUN or not swept or isinstance(error, OverrideParseException):
                 raise
@@ -37,7 +37,7 @@ def keep_others(explain: Callable[[BaseException, list[str]], str], is_choice: C
         load = lambda words: load_one(self, master_config, words)
         try:
             return load(sweep_overrides)
-        except MISTAKES as error:
+        except CONFIG_ERRORS as error:
             line = explain(error, sweep_overrides)
         config = as_given(load, sweep_overrides)
         with open_dict(config):
@@ -55,7 +55,7 @@ def as_given(load: Callable[[list[str]], DictConfig], words: list[str]) -> DictC
     for word in words:
         try:
             load([*kept, word])
-        except MISTAKES:
+        except CONFIG_ERRORS:
             continue
         kept.append(word)
     config = load(kept)

@@ -1,4 +1,4 @@
-"""Tables for a terminal, or a file, of any width: no word of them is ever cut. Imports nothing heavy."""
+"""Tables for terminals and files of any width, whose words are never cut. Imports nothing heavy."""
 
 import textwrap
 from collections.abc import Callable, Sequence
@@ -11,11 +11,11 @@ def tables(
     heads: Sequence[str],  # of the columns; wrapped at blanks and before brackets alone
     rows: Sequence[Sequence[str]],
     width: int,  # of the screen
-    turns: bool = False,  # whether rows and columns may change places
+    turns: bool = False,  # whether the table may be transposed
     wraps: Sequence[int] = (),  # columns that may be wrapped at their blanks
     left: Sequence[int] = (0,),  # columns of words, not of numbers
 ) -> list[Any]:
-    """What rich prints for it: as it is where it fits; else turned, or in parts; else each row as a paragraph."""
+    """Objects for rich to print: one table where it fits; else transposed, or in parts; else a paragraph a row."""
     cells = [list(row) for row in rows]
     narrow = [[row[0].replace("[", "\n  [", 1), *row[1:]] for row in cells]  # fid, and below it [inception]
     turned = list(zip(heads, *cells, strict=True))
@@ -99,7 +99,7 @@ def _table(columns: Sequence[Sequence[str]], width: int, wraps: Sequence[bool], 
 
 
 def _paragraphs(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Any:
-    """A row's first cell in a line of its own, the others below it, under their names."""
+    """Each row as its first cell on a line, and the other cells below it with their heads."""
     from rich.text import Text
 
     lines = []
@@ -112,7 +112,7 @@ def _paragraphs(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int)
 
 
 def _wrapped(line: str, indent: str, width: int) -> list[str]:
-    """At its blanks alone."""
+    """Broken at blanks only."""
     return textwrap.wrap(
         line, max(width, 1), initial_indent=indent, subsequent_indent=f"{indent}  ",
         break_long_words=False, break_on_hyphens=False,
@@ -120,6 +120,6 @@ def _wrapped(line: str, indent: str, width: int) -> list[str]:
 
 
 def show(console: Any, found: Sequence[Any]) -> None:
-    """Print them; a paragraph's long words run on, and are not cut."""
+    """Print them; long words of a paragraph are not cut."""
     for each in found:
         console.print(each, soft_wrap=not hasattr(each, "columns"))

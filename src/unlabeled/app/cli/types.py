@@ -1,6 +1,6 @@
-"""Types and ranges of a config's values, checked before anything n_init.
+"""Types and ranges of a config's values, checked before anything starts.
 
-A value's type is what the constructor that takes it says, or stands in TYPES; its range goes by its name.
+The type of a value comes from the constructor that takes it, or from TYPES; its range from its name.
 """
 
 import inspect
@@ -18,12 +18,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from unlabeled.app.cli.main import composed, is_choice
 from unlabeled.commands import quoted
-from unlabeled.errors import UserError, nearest
+from unlabeled.errors import UserError, suggest
 
 TYPES: dict[str, Any] = {  # of keys that no constructor takes
     "seed": int,
     "budget.epochs": int | None,
     "budget.batches": int | None,
+    "budget.examples": int | None,
     "budget.images": int | None,
     "accumulate": int,
     "compile": bool | str | None,
@@ -99,8 +100,8 @@ def _named(*rows: tuple[Range, str]) -> dict[str, Range]:
     return {name: span for span, names in rows for name in names.split()}
 
 
-# Numbers by these names are in these ranges, whoever takes them; of all others that we take ourselves whole ones are
-# 1 or more, and the rest not negative.
+# Ranges of numbers by their names. Other numbers that our own constructors take: whole ones are 1 or more, the rest not
+# negative.
 WHOLE = _named(
     (Range(0, 2**63 - 1), "seed split_seed label_seed"),
     (
@@ -121,23 +122,23 @@ REAL = _named(
     (WITHIN, "rho"),
     (ANY, "mean alpha truncation centres"),
 )
-INFINITE = ("ramp",)  # may be
+INFINITE = ("ramp",)  # names of numbers that may be infinite
 
 
 def check_values(config: DictConfig, words: Sequence[str] = ()) -> None:
-    """Raise UserError for a value of another type than it must have, or out of its range; the upper ones first.
+    """Raise UserError for a value of the wrong type or out of its range, outer keys first.
 
-    `words` are those of the command line. Two kinds of values are mended in place: whole numbers in a list of others,
-    as torch takes no `betas=[0,0.9]`, and numbers where a word is wanted, as in `run=2024`.
+    `words` are those of the command line. Two kinds of values are converted in place: whole numbers in a list of floats
+    (torch refuses `betas=[0,0.9]`), and numbers where a word is expected, as in `run=2024`.
     """
-    if "refused" in config:  # app/refused.py
+    if "refused" in config:  # app/cli/sweep_errors.py
         raise UserError(config.refused)
     known = KEYS & set(map(str, config))
     text = OmegaConf.to_yaml(config)
-    begun = config.get("resume") not in (None, "auto")  # by the words of then, whose readers may be gone
+    begun = config.get("resume") not in (None, "auto")  # its overrides may be of keys that are gone
     for key in () if begun else map(str, config):
         if key not in known and f"${{{key}" not in text:
-            raise UserError(f"there is no key {key}, and nothing reads it: {nearest(key, known)}")
+            raise UserError(f"there is no key {key}, and nothing reads it: {suggest(key, known)}")
     unknown = set()
     for path, node, key, wanted, ours in _values(config):
         value = _plain(node, key)
@@ -145,7 +146,7 @@ def check_values(config: DictConfig, words: Sequence[str] = ()) -> None:
             unknown.add(path)
         elif not fits(value, wanted) and fits(value, float) and fits("word", wanted):
             given = [word.partition("=")[2] for word in words if word.partition("=")[0] == path]
-            node[key] = value = given[-1] if given else str(value)  # 1_0 and 1.50 as they were written
+            node[key] = value = given[-1] if given else str(value)  # 1_0 and 1.50 as they were typed
         _check(path, value, wanted, ours)
         if isinstance(value, list) and float in _leaves(wanted) and any(type(entry) is int for entry in value):
             node[key] = [float(entry) if type(entry) is int else entry for entry in value]
@@ -170,7 +171,7 @@ def _check(path: str, value: Any, wanted: Any, ours: bool) -> None:
 
 
 def _check_kinds(config: DictConfig, words: Sequence[str], given: Sequence[str]) -> None:
-    """Refuse a value whose type is not that of the value it replaces, where nothing else tells what it must be."""
+    """Refuse a value of another type than the one it replaces, where nothing else says which type it must have."""
     given = [word for word in given if not is_choice(word)]
     if not given:
         return
@@ -189,13 +190,13 @@ def _same_kind(before: Any, after: Any) -> bool:
     )
 
 
-# What there is to check
+# The values to check
 
 
 def _values(config: DictConfig) -> Iterator[tuple[str, DictConfig, str, Any, bool]]:
-    """Path, parent, name and type of every value that is not taken from elsewhere, and whether our own code takes it.
+    """Path, parent, name and type of every value that is not an interpolation, and whether our own code takes it.
 
-    The upper ones first: what is wrong there is only handed down to the lower ones.
+    Outer keys first, because inner values may be interpolated from them.
     """
     level = [("", config)]
     while level:
@@ -211,7 +212,7 @@ def _values(config: DictConfig) -> Iterator[tuple[str, DictConfig, str, Any, boo
                     continue
                 if name not in takes and not more:
                     who = taker.rpartition(".")[2]
-                    raise UserError(f"there is no key {at}: {who} refuses {name}; {nearest(name, takes)}")
+                    raise UserError(f"there is no key {at}: {who} refuses {name}; {suggest(name, takes)}")
                 wanted = NARROWER.get(at) or (takes if taker else TYPES).get(at if not taker else name, Any)
                 yield at, node, name, wanted, taker.startswith("unlabeled.") or not taker
                 child = node._get_node(name)
@@ -226,7 +227,7 @@ def parameters(target: str) -> tuple[dict[str, Any], bool]:
     try:
         found = _locate(target)
     except (ImportError, ValueError):
-        return {}, True  # no target, or none that is there: who builds it says so
+        return {}, True  # no target, or a missing one: instantiation reports it
     if not inspect.isclass(found):
         return _hints(found)
     takes: dict[str, Any] = {}
@@ -246,14 +247,14 @@ def _hints(function: Any) -> tuple[dict[str, Any], bool]:
         return {}, True
     try:
         hints = typing.get_type_hints(function)
-    except Exception:  # names that are there for type checkers only
+    except Exception:  # names that exist for type checkers only
         hints = {}
     named = [p.name for p in given if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name != "self"]
     return {name: hints.get(name, Any) for name in named}, any(p.kind is p.VAR_KEYWORD for p in given)
 
 
 def _plain(node: DictConfig, key: str) -> Any:
-    """A value as plain lists and dictionaries; of those that are taken from elsewhere what they come to."""
+    """A value as plain lists and dictionaries, interpolations resolved."""
     child = node._get_node(key)
     return (
         OmegaConf.to_container(child, resolve=not isinstance(child, DictConfig))
@@ -262,11 +263,11 @@ def _plain(node: DictConfig, key: str) -> Any:
     )
 
 
-# What is wanted
+# Types of values
 
 
 def fits(value: Any, wanted: Any) -> bool:
-    """Whether a plain value is of an annotated type. Modules, functions and objects are made from groups of keys."""
+    """Whether a plain value has an annotated type. Modules, functions and objects are made from groups of keys."""
     kind, parts = typing.get_origin(wanted) or wanted, typing.get_args(wanted)
     if kind in (typing.Union, types.UnionType):
         return any(fits(value, part) for part in parts)
@@ -292,7 +293,7 @@ LISTS = (list, tuple, set, frozenset, Sequence, Iterable)
 
 
 def _leaves(wanted: Any) -> set[Any]:
-    """The types of which a value is, or its entries are."""
+    """The types of a value, or of its entries."""
     kind, parts = typing.get_origin(wanted) or wanted, typing.get_args(wanted)
     if kind in (typing.Union, types.UnionType, *LISTS):
         return set().union(*(_leaves(part) for part in parts))

@@ -1,4 +1,4 @@
-"""One evaluation: open a checkpoint, find out what it can do, measure that, and leave numbers, pictures and a page."""
+"""One evaluation of a checkpoint: its numbers, pictures and report page."""
 
 import csv
 import json
@@ -21,16 +21,16 @@ from unlabeled.app.cli.main import explain
 from unlabeled.app.cli.terminal import show as show_tables
 from unlabeled.app.cli.terminal import tables
 from unlabeled.app.cli.types import check_values
-from unlabeled.app.evaluate.provenance import described
+from unlabeled.app.evaluate.provenance import describe
 from unlabeled.app.evaluate.publish import publish
-from unlabeled.app.evaluate.target import EvaluationTarget, checkpointed, collected
-from unlabeled.app.run.build import quiet
+from unlabeled.app.evaluate.target import EvaluationTarget, checkpoint_target, folder_target
+from unlabeled.app.run.build import silence_lightning
 from unlabeled.app.run.checkpoint import locate
-from unlabeled.app.run.folders import new_folder, stamp
+from unlabeled.app.run.folders import new_folder, timestamp
 from unlabeled.app.run.plan import resolve, result_of
 from unlabeled.app.run.secrets import redact
 from unlabeled.distributed.processes import launch
-from unlabeled.errors import UserError, told
+from unlabeled.errors import UserError, error_line
 from unlabeled.evaluation.figures import captions
 from unlabeled.evaluation.figures.drawing import FigureSet, curves_svg, titled
 from unlabeled.evaluation.figures.evaluation import draw_figures
@@ -39,13 +39,13 @@ from unlabeled.evaluation.ranks import Elsewhere, Ranks
 from unlabeled.evaluation.report.page import render
 from unlabeled.evaluation.report.verdicts import ARROWS
 from unlabeled.evaluation.study import Study
-from unlabeled.files import strict, write, write_json
+from unlabeled.files import finite_json, write, write_json
 from unlabeled.seeding import seed_noise
 
 
 def evaluate(config: DictConfig) -> None:
     """Measure a checkpoint, or a folder of samples; writes evaluation.json and pictures, prints a table."""
-    signals.work()
+    signals.stop_cleanly()
     hydra = HydraConfig.get()
     given = list(hydra.overrides.task)
     job: dict[str, Any] = {"name": " ".join(given)}
@@ -55,18 +55,18 @@ def evaluate(config: DictConfig) -> None:
             raise UserError("say checkpoint=RUN (see --help), or samples=FOLDER reference=FOLDER")
         if config.samples is not None and config.reference is None:
             raise UserError("say reference=FOLDER too: the real images that the samples are held against")
-        refuse_idle(given, "checkpoint" if config.samples is None else "samples")
+        check_unused_keys(given, "checkpoint" if config.samples is None else "samples")
         folder = output_folder(config)
-        log.into(folder, anew=True)
+        log.write_to(folder, anew=True)
         plain = resolve(config) | {"overrides": given}
         if config.devices > 1:
-            spread(plain, folder)
+            run_processes(plain, folder)
         else:
             measure(plain, folder, Ranks())
         content = json.loads((folder / "evaluation.json").read_text())
         job |= {"folder": str(folder), "evaluation": content}
         if failed := content.get("failed"):
-            raise UserError(f"{failures(failed)} (the other numbers are written)")
+            raise UserError(f"{failure_line(failed)} (the other numbers are written)")
     except Exception as error:
         job["error"] = explain(error)
         raise
@@ -76,25 +76,25 @@ def evaluate(config: DictConfig) -> None:
             write_json(Path(hydra.sweep.dir) / f"{hydra.job.num}.json", job)
 
 
-IDLE = {"checkpoint": ("size", "channels", "reference", "data.batch_size"), "samples": ("weights",)}
-ONLY = {
+UNUSED = {"checkpoint": ("size", "channels", "reference", "data.batch_size"), "samples": ("weights",)}
+FOLDER_KEYS = {
     "data": ("root", "packed"),
     "evaluation": ("extractor", "extractor_weights"),
-}  # keys that folders have a use for
+}  # keys that apply to folders of samples
 
 
-def refuse_idle(words: list[str], mode: str) -> None:
-    """Refuse what would change nothing: keys of the other mode, and of what is not measured on folders."""
+def check_unused_keys(words: list[str], mode: str) -> None:
+    """Refuse keys without effect: those of the other mode, and those of metrics that folders do not have."""
     for word in words:
         key, _, value = word.lstrip("+~").partition("=")
         group, _, below = key.partition(".")
-        used = ONLY.get(group.partition("@")[0], (below,)) if mode == "samples" else (below,)
-        if value != "null" and (key in IDLE[mode] or below not in used):
+        used = FOLDER_KEYS.get(group.partition("@")[0], (below,)) if mode == "samples" else (below,)
+        if value != "null" and (key in UNUSED[mode] or below not in used):
             rest = f"; of {group} it takes {' and '.join(used)} alone" if below not in used else ""
             raise UserError(f"{word}: {key} has no effect with {mode}=...{rest}: leave it out")
 
 
-def spread(config: dict[str, Any], folder: Path) -> None:
+def run_processes(config: dict[str, Any], folder: Path) -> None:
     """`measure`, by several processes."""
     file = folder / "evaluate.yaml"
     file.write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
@@ -107,21 +107,21 @@ def spread(config: dict[str, Any], folder: Path) -> None:
 
 @torch.no_grad()
 def measure(config: dict[str, Any], folder: Path, ranks: Ranks) -> None:
-    """Measure, as one of `place.world` processes; the leader writes and prints.
+    """Measure, as one of `ranks.world` processes; the main one writes and prints.
 
-    What is measured is in evaluation.json before anything is drawn, and after each evaluator. One that fails is named
-    there, and takes nothing else with it.
+    evaluation.json is written after each evaluator, before anything is drawn. An evaluator that fails is named there,
+    and the others go on.
     """
-    quiet()
+    silence_lightning()
     device = choose_device(config["device"])
-    subject = (checkpointed if config["checkpoint"] else collected)(config, device, ranks)
+    subject = (checkpoint_target if config["checkpoint"] else folder_target)(config, device, ranks)
     study = subject.study
     found: dict[str, list[Metric]] = {}
     failed: dict[str, str] = {}
     due = {name: evaluator for name, evaluator in subject.evaluators.items() if evaluator.applies(study)}
     for i, (name, evaluator) in enumerate(due.items(), 1):
         seed_noise(config["seed"])
-        numbers, problem = ranks.together(partial(measured, evaluator, study))
+        numbers, problem = ranks.together(partial(measure_one, evaluator, study))
         if problem:
             failed[name] = problem
         else:
@@ -129,17 +129,17 @@ def measure(config: dict[str, Any], folder: Path, ranks: Ranks) -> None:
         if ranks.is_main and found:
             save(folder, config, subject, found, failed, [*list(due)[i:], "pictures"])
     if failed and not found:
-        raise UserError(failures(failed))
+        raise UserError(failure_line(failed))
     pictures = draw_figures(study, config["evaluation"]["pictures"])
     if ranks.is_main:
-        curves = kept_pictures(folder, subject, pictures)
+        curves = save_pictures(folder, subject, pictures)
         content = save(folder, config, subject, found, failed)
         write(folder / "report.html", render(content, pictures, curves))
         publish(subject.home, content, folder / "report.html")
         show(folder, subject, [number for several in found.values() for number in several], list(pictures))
 
 
-def failures(failed: dict[str, str]) -> str:
+def failure_line(failed: dict[str, str]) -> str:
     """Which evaluators failed, and why, in one line."""
     names: dict[str, list[str]] = {}
     for name, why in failed.items():
@@ -147,8 +147,8 @@ def failures(failed: dict[str, str]) -> str:
     return "; ".join(f"{', '.join(each)} failed: {why}" for why, each in names.items())
 
 
-def measured(evaluator: Evaluator, study: Study) -> list[Metric]:
-    """Its numbers. A bug leaves its traceback on the screen."""
+def measure_one(evaluator: Evaluator, study: Study) -> list[Metric]:
+    """An evaluator's numbers. A bug prints its traceback."""
     try:
         return evaluator.measure(study)
     except (UserError, Elsewhere):
@@ -164,21 +164,22 @@ def save(
     subject: EvaluationTarget,
     found: dict[str, list[Metric]],
     failed: dict[str, str],  # evaluator -> why
-    unfinished: Sequence[str] = (),  # what is still to come: evaluators, pictures
+    unfinished: Sequence[str] = (),  # evaluators and pictures that are still to come
 ) -> dict[str, Any]:
     """evaluation.json, and its content."""
-    content: dict[str, Any] = redact(described(config, subject, found))
+    content: dict[str, Any] = redact(describe(config, subject, found))
     content |= {"failed": failed} if failed else {}
     content |= {"unfinished": list(unfinished)} if unfinished else {}
     write_json(folder / "evaluation.json", content)
-    return strict(content)
+    return finite_json(content)
 
 
-def kept_pictures(folder: Path, subject: EvaluationTarget, pictures: FigureSet) -> str:
-    """Writes the pictures, and gives the run's curves as an <svg>. What fails is a note."""
+def save_pictures(folder: Path, subject: EvaluationTarget, pictures: FigureSet) -> str:
+    """Write the pictures, and return the run's curves as an <svg>. A failure is a note."""
     metrics, drawn = subject.home / "metrics.csv", list(pictures.items())
     for name, picture in drawn:
-        pictures.draw(name, partial(saved, picture, f"{captions.title(name)}: {subject.title}", folder / f"{name}.png"))
+        title = f"{captions.title(name)}: {subject.title}"
+        pictures.draw(name, partial(save_titled, picture, title, folder / f"{name}.png"))
     for name in pictures.failed:
         (folder / f"{name}.png").unlink(missing_ok=True)  # an earlier evaluation's
     curves = ""
@@ -187,24 +188,24 @@ def kept_pictures(folder: Path, subject: EvaluationTarget, pictures: FigureSet) 
             with open(metrics, newline="") as file:
                 curves = curves_svg(list(csv.DictReader(file)), result_of(subject.home).get("monitor"))
     except Exception as error:
-        pictures.failed["curves"] = told(error)
+        pictures.failed["curves"] = error_line(error)
     subject.study.notes.extend(pictures.notes())
     return curves
 
 
-def saved(picture: Image, title: str, file: Path) -> Image:
-    """The picture below its title, which is in the file too."""
+def save_titled(picture: Image, title: str, file: Path) -> Image:
+    """The picture with its title on top, also as a file."""
     page = titled(picture, title)
     page.save(file)
     return page
 
 
 def show(folder: Path, subject: EvaluationTarget, numbers: list[Metric], pictures: list[str]) -> None:
-    """The table, what was left out, and where everything is."""
+    """Print the table, the notes, and the paths of the results."""
     console = Console(highlight=False)
     if numbers:
         console.print(subject.title, soft_wrap=True, markup=False)
-        show_tables(console, tables(*listed(numbers), console.width, wraps=(2,), left=(0, 1, 2)))
+        show_tables(console, tables(*number_table(numbers), console.width, wraps=(2,), left=(0, 1, 2)))
     else:
         console.print("no number of this version applies to what this method can do")
     eyes = subject.study.extractor
@@ -220,8 +221,8 @@ def show(folder: Path, subject: EvaluationTarget, numbers: list[Metric], picture
     console.print(f"page      {folder / 'report.html'}", soft_wrap=True)
 
 
-def listed(numbers: list[Metric]) -> tuple[list[str], list[list[str]]]:
-    """(heads, rows) of the table: a number's value, with an arrow to where it is better, and what stands beside it."""
+def number_table(numbers: list[Metric]) -> tuple[list[str], list[list[str]]]:
+    """(heads, rows) of the table: a number's value, an arrow in the better direction, and its baseline."""
     rows = []
     for number in numbers:
         beside = number.facts.get("baseline_value")
@@ -242,11 +243,11 @@ def choose_device(name: str) -> str:
 
 
 def output_folder(config: DictConfig) -> Path:
-    """Where numbers and pictures go: RUN/evaluation, or `output`; for folders of samples a new one in outputs/."""
+    """The folder of numbers and pictures: RUN/evaluation, or `output`; for folders of samples a new one in outputs/."""
     if config.output is not None:
         folder = Path(config.output)
     elif config.checkpoint is None:
-        return new_folder(Path("outputs") / "evaluations", f"{Path(config.samples).name}-{stamp()}")
+        return new_folder(Path("outputs") / "evaluations", f"{Path(config.samples).name}-{timestamp()}")
     else:
         file = locate(config.checkpoint)
         folder = (file.parent.parent if file.parent.name == "checkpoints" else file.parent) / "evaluation"

@@ -1,4 +1,4 @@
-"""Which extractor image metrics see through, by name: found, opened, or a classifier trained for it on first use."""
+"""Feature extractors of image metrics by name; a classifier is trained on first use."""
 
 import copy
 import hashlib
@@ -21,26 +21,27 @@ from unlabeled.app.cli.main import composed
 from unlabeled.app.run.checkpoint import load
 from unlabeled.app.run.plan import resolve
 from unlabeled.batches import Images, Paired, Unpaired, to_uint8
-from unlabeled.errors import UserError, nearest
+from unlabeled.errors import UserError, suggest
 from unlabeled.evaluation.features.extraction import subset
 from unlabeled.evaluation.features.extractors import CLIP, Cells, DINOv2, Extractor, Inception, Trained, sha256
 from unlabeled.evaluation.metrics.finetune import known
 from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.stats.linear import percent
 
-LAYOUT = 2  # raise it when classifiers that were trained before should not count any more
+LAYOUT = 2  # raise it to discard the classifiers trained so far
 FEWEST, MOST = 25_000, 200_000  # images that a classifier is trained on: 20 epochs, within these
-SAME = ("_target_", "source", "classes", "val", "test", "split_seed")  # settings: equal ones hold out equal images
-PIXELS = 8e5  # pixels a second that it is trained on, on one core
+# settings: equal ones hold out equal images
+SPLIT_SETTINGS = ("_target_", "source", "classes", "val", "test", "split_seed")
+PIXELS = 8e5  # training speed of a classifier: pixels a second on one core
 
 
 class File(NamedTuple):
-    """Weights that somebody published."""
+    """A published weights file."""
 
     build: Callable[[Path, str], Extractor]
     name: str  # of the file
-    sha256: str  # how it begins; "" where nobody published it
-    whose: str
+    sha256: str  # its first digits; "" where none are published
+    home: str  # who publishes it
 
 
 FILES = {
@@ -63,30 +64,30 @@ def choose(
     name: str,  # one of NAMES, or a checkpoint: a run's folder or a .ckpt file
     weights: str | None,  # a file, for those of FILES
     run: dict[str, Any],  # `run["data"]` is what `data` was made from; `run["names"]["data"]`, if there, its name
-    data: Any,  # prepared
-    cache: Path,  # where a classifier that is trained for it is kept
+    data: Any,  # a prepared PackedImages; of PointData none fits
+    cache: Path,  # folder of the classifiers trained so far
     device: str,
     trusted_packages: tuple[str, ...],
-    notes: list[str],  # gets a line where "auto" finds nothing
+    notes: list[str],  # a line is appended where "auto" finds nothing
     ranks: Ranks = Ranks(),  # noqa: B008  of the processes that call this together
-    key: str = "evaluation.extractor",  # where the name was said
+    key: str = "evaluation.extractor",  # the key that named it
 ) -> Extractor | None:
-    """The extractor that is asked for; it fits the images. Nothing is ever downloaded.
+    """The extractor of this name, which fits the images. Nothing is downloaded.
 
-    "auto" is a classifier on the embedded digits; elsewhere one that was trained on this data before, or else
-    Inception where its file is there and images have colours; then, for the domains of a translation, cells; or None.
+    "auto": on the embedded digits a classifier; elsewhere a classifier that was trained on this data before, else
+    Inception for colour images if its file exists, else cells for the domains of a translation, else None.
     """
     if weights is not None and name not in FILES:
         raise UserError(f"{key}_weights is a file of {', '.join(FILES)}: say which as {key}=...")
     if name == "none":
         return None
-    shop = Shop(run, data, cache, device, trusted_packages, ranks, key)
+    shop = ExtractorFinder(run, data, cache, device, trusted_packages, ranks, key)
     with isolate_rng():  # networks draw their first weights, also when others are loaded into them
         return shop.at_hand(notes) if name == "auto" else shop.asked_for(name, weights)
 
 
-class Shop:
-    """Where extractors for one data set come from."""
+class ExtractorFinder:
+    """The extractors of one data set."""
 
     def __init__(
         self,
@@ -122,12 +123,12 @@ class Shop:
         elif path.exists() or os.sep in name or name.endswith(".ckpt"):
             extractor = self.trained(path)
         else:
-            raise UserError(f"{self.key}={name}: there is no such run, nor name: {nearest(name, NAMES)}")
+            raise UserError(f"{self.key}={name}: there is no such run, nor name: {suggest(name, NAMES)}")
         extractor.check(self.data.shape)
         return extractor
 
     def at_hand(self, notes: list[str]) -> Extractor | None:
-        """What "auto" means; None and a note where there is nothing."""
+        """The extractor that "auto" stands for; None and a note where there is none."""
         try:
             if self.data.source.name == "digits" or self.ranks.gather(not self.refusal() and self.kept.is_dir())[0]:
                 return self.classifier()
@@ -136,7 +137,7 @@ class Shop:
         except UserError as error:
             notes.append(f"no FID and the like: {error}")
             return None
-        if self.data.batch in (Unpaired, Paired):  # between domains, colour and contrast are much of what differs
+        if self.data.batch in (Unpaired, Paired):  # domains differ mostly in colour and contrast
             cells = Cells(self.data.shape, self.device)
             ways = [f"{self.key}=RUN, a run whose method encodes such images"]
             if self.data.shape[0] == 3:
@@ -171,7 +172,7 @@ class Shop:
             known = f" (its sha256 begins with {wanted.sha256[:8]})" if wanted.sha256 else ""
             raise UserError(
                 f"{self.key}={name} takes weights, and none are ever downloaded: put {wanted.name}{known} "
-                f"from {wanted.whose} into {home}, or say {self.key}_weights=FILE; "
+                f"from {wanted.home} into {home}, or say {self.key}_weights=FILE; "
                 f"{self.key}=classifier needs no file"
             )
         if file.name == wanted.name and not (found := sha256(file)).startswith(wanted.sha256):
@@ -193,7 +194,7 @@ class Shop:
             facts |= {} if reached is None else {"val_accuracy": reached}
         channels, height, width = run["data"]["shape"]
         extractor = Trained(method, f"{model}-{data}", (channels, height, width), facts)
-        if own or all(run["data"].get(key) == self.settings.get(key) for key in SAME):
+        if own or all(run["data"].get(key) == self.settings.get(key) for key in SPLIT_SETTINGS):
             self.check_accuracy(extractor)
         return extractor
 
@@ -243,7 +244,7 @@ class Shop:
         config.run = folder
         whole = len(self.data.divide("train")[1])  # whatever classes the run at hand was given
         images = min(max(20 * whole, FEWEST), MOST)
-        config.budget = {"epochs": None, "batches": None, "images": images}
+        config.budget = {"epochs": None, "batches": None, "examples": None, "images": images}
         del config.callbacks.pictures
         if not sys.stderr.isatty():
             del config.callbacks.progress

@@ -1,4 +1,4 @@
-"""Where numbers come from: what is written beside them."""
+"""Provenance of an evaluation's numbers."""
 
 import platform
 from dataclasses import asdict
@@ -15,7 +15,7 @@ from unlabeled.evaluation.metric import Evaluator, Metric
 LIBRARIES = ("unlabeled", "torch", "torchvision", "torchmetrics", "torch-fidelity", "scikit-learn", "numpy", "scipy")
 
 
-def described(config: dict[str, Any], subject: EvaluationTarget, found: dict[str, list[Metric]]) -> dict[str, Any]:
+def describe(config: dict[str, Any], subject: EvaluationTarget, found: dict[str, list[Metric]]) -> dict[str, Any]:
     """An evaluation as plain values: provenance, numbers, notes on what was left out, and the run's config."""
     study = subject.study
     provenance = subject.facts | {

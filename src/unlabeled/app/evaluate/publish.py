@@ -1,10 +1,10 @@
-"""An evaluation, sent to the loggers of the run that it is of."""
+"""Publishing of an evaluation to the loggers of its run."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
-from unlabeled.app.run.build import finish, loggers_of
+from unlabeled.app.run.build import close_loggers, loggers_of
 from unlabeled.app.run.checkpoint import check_targets
 from unlabeled.app.run.plan import config_of
 from unlabeled.errors import UserError
@@ -13,9 +13,9 @@ from unlabeled.loggers.csv import CSV
 
 
 def publish(home: Path, content: dict[str, Any], report: Path) -> None:
-    """Numbers as evaluation/NAME, and the page. A logger that fails costs a note, not the evaluation.
+    """Send the numbers, as evaluation/NAME, and the page. A logger that fails leaves a note.
 
-    The run's own config.yaml says which loggers, and nothing that a checkpoint carries.
+    The loggers are those of the run's own config.yaml, never those of a checkpoint.
     """
     file = home / "config.yaml"
     if not file.is_file():
@@ -25,7 +25,7 @@ def publish(home: Path, content: dict[str, Any], report: Path) -> None:
     loggers: list[Any] = []
     try:
         config = config_of(home)
-        config = moved(config, config["run"], str(home))
+        config = relocated(config, config["run"], str(home))
         ours = {k: v for k, v in (config.get("logger") or {}).items() if v["_target_"].startswith("unlabeled.loggers.")}
         check_targets(ours, ("unlabeled.loggers",))
         loggers += [logger for logger in loggers_of(config | {"logger": ours}) if not isinstance(logger, CSV)]
@@ -38,14 +38,14 @@ def publish(home: Path, content: dict[str, Any], report: Path) -> None:
         first = f"{type(error).__name__}: {error}".splitlines()[0]
         print(f"note: the run's loggers were not told of this evaluation: {first}", file=sys.stderr)
     finally:
-        finish(loggers)
+        close_loggers(loggers)
 
 
-def moved(tree: Any, old: str, new: str) -> Any:
-    """A run's config as if the run had always lain in its new place."""
+def relocated(tree: Any, old: str, new: str) -> Any:
+    """A run's config with the run's new folder in place of the old one."""
     if isinstance(tree, dict):
-        return {key: moved(value, old, new) for key, value in tree.items()}
+        return {key: relocated(value, old, new) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [moved(value, old, new) for value in tree]
+        return [relocated(value, old, new) for value in tree]
     inside = isinstance(tree, str) and (tree == old or tree.startswith(f"{old}/"))
     return new + tree[len(old) :] if inside else tree

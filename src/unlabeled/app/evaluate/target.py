@@ -1,4 +1,4 @@
-"""What an evaluation is of: a checkpoint on its data, or somebody's samples beside real images."""
+"""Targets of an evaluation: a checkpoint on its data, or a folder of samples beside real images."""
 
 import os
 from pathlib import Path
@@ -11,11 +11,11 @@ from omegaconf import OmegaConf
 
 from unlabeled.app.cli.main import composed, options
 from unlabeled.app.evaluate.extractors import choose
-from unlabeled.app.run.changes import on_other_data
+from unlabeled.app.run.changes import with_other_data
 from unlabeled.app.run.checkpoint import load
 from unlabeled.app.run.plan import resolve
 from unlabeled.capabilities import Reconstructs, Samples, Translates
-from unlabeled.errors import UserError, nearest
+from unlabeled.errors import UserError, suggest
 from unlabeled.evaluation.metric import Evaluator
 from unlabeled.evaluation.metrics.distribution import Folders
 from unlabeled.evaluation.ranks import Ranks
@@ -26,22 +26,23 @@ from unlabeled.seeding import mix
 
 class EvaluationTarget(NamedTuple):
     study: Study
-    evaluators: dict[str, Evaluator]  # by the names that they have in conf/evaluation
+    evaluators: dict[str, Evaluator]  # by their names in conf/evaluation
     title: str
     run: dict[str, Any]  # the config that it was trained with
     facts: dict[str, Any]  # about the weights, or the folder
-    home: Path  # where the run lies
+    home: Path  # the run's folder
 
 
-def checkpointed(config: dict[str, Any], device: str, ranks: Ranks) -> EvaluationTarget:
-    """A checkpoint's method on the data that it was trained on, or on what `data` replaces."""
+def checkpoint_target(config: dict[str, Any], device: str, ranks: Ranks) -> EvaluationTarget:
+    """A checkpoint's method on the data that it was trained on, with the keys in `data` replaced."""
     trusted_packages = tuple(config["trusted_packages"])
     method, run, facts = load(config["checkpoint"], config["weights"], device, trusted_packages, config["data"])
-    now = on_other_data(run, config["data"])
+    now = with_other_data(run, config["data"])
     settings = now["data"]
-    data = ready(settings)
+    data = prepared_data(settings)
     chosen, cache = config["evaluation"], Path(data.packed) / "evaluation"
-    other = elsewhere(chosen["probe_data"], settings) if chosen["probe_data"] else None  # before anything takes time
+    # refused before anything takes time
+    other = probe_settings(chosen["probe_data"], settings) if chosen["probe_data"] else None
 
     def untrained() -> Any:
         torch.manual_seed(mix(config["seed"], 7) % 2**32)
@@ -79,7 +80,7 @@ def checkpointed(config: dict[str, Any], device: str, ranks: Ranks) -> Evaluatio
     if other:
         study.transfer = Study(
             method,
-            ready(other),
+            prepared_data(other),
             split=chosen["split"],
             seed=config["seed"],
             codes=chosen["codes"],
@@ -97,8 +98,8 @@ def checkpointed(config: dict[str, Any], device: str, ranks: Ranks) -> Evaluatio
     return EvaluationTarget(study, evaluators, title, run, facts, home)
 
 
-def collected(config: dict[str, Any], device: str, ranks: Ranks) -> EvaluationTarget:
-    """The images of the folder `samples` beside those of the folder `reference`, whoever made them."""
+def folder_target(config: dict[str, Any], device: str, ranks: Ranks) -> EvaluationTarget:
+    """The images of the folder `samples` beside those of the folder `reference`."""
     folders = {key: Path(config[key]).expanduser() for key in ("samples", "reference")}
     sources = {
         key: {"_target_": "unlabeled.data.sources.folder.AllPictures", "path": str(path), "key": key}
@@ -109,7 +110,7 @@ def collected(config: dict[str, Any], device: str, ranks: Ranks) -> EvaluationTa
     settings: dict[str, Any] = {"_target_": "unlabeled.data.kinds.images.ImageData", "shape": shape, "batch_size": 100}
     root = config["data"]["root"] or os.environ.get("UNLABELED_DATA", "data")
     settings |= {"root": root, "packed": config["data"]["packed"], "val": 0.0, "test": 0.0}
-    samples, data = (ready(settings | {"source": source}) for source in sources.values())
+    samples, data = (prepared_data(settings | {"source": source}) for source in sources.values())
     chosen, cache = config["evaluation"], Path(data.packed) / "evaluation"
     method = SimpleNamespace(device=torch.device(device))
     study = Study(method, data, "train", config["seed"], cache=cache, ranks=ranks)
@@ -138,19 +139,19 @@ def collected(config: dict[str, Any], device: str, ranks: Ranks) -> EvaluationTa
     )
 
 
-def ready(settings: dict[str, Any]) -> Any:
+def prepared_data(settings: dict[str, Any]) -> Any:
     data = instantiate(settings, _convert_="all")
     data.prepare_data()
     return data
 
 
-def elsewhere(name: str, home: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the data set `name`, or of the folder `name`, with images of the shape that the method takes."""
+def probe_settings(name: str, home: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the data set or folder `name`, in the shape that the method takes."""
     folder, known = Path(name).expanduser(), options("data")
     if name in ("folder", "two_folders"):
         raise UserError(f"evaluation.probe_data={name}: which folder? say evaluation.probe_data=FOLDER, ./FOLDER")
     if name not in known and not folder.is_dir():
-        raise UserError(f"evaluation.probe_data={name}: no data set nor folder has this name: {nearest(name, known)}")
+        raise UserError(f"evaluation.probe_data={name}: no data set nor folder has this name: {suggest(name, known)}")
     config = composed("train", [f"data={name if name in known else 'folder'}"])
     if name not in known:
         config.data.source.path = str(folder)
@@ -159,10 +160,10 @@ def elsewhere(name: str, home: dict[str, Any]) -> dict[str, Any]:
 
 
 def common_shape(folders: dict[str, Any], size: int | None, channels: int | None) -> tuple[int, int, int]:
-    """(C, H, W) that all images have, as a person sees them; folders: sources AllPictures, by the key that names them.
+    """(C, H, W) of all images, upright; folders: AllPictures sources by the key that names them.
 
-    Where sizes differ, `size` says to what square images are brought. Images are grey where no image of either folder
-    has a colour, however they are saved, unless `channels` says otherwise.
+    Where sizes differ, images are scaled to squares of `size`. They are grey where no image of either folder has a
+    colour, however it is saved, unless `channels` says otherwise.
     """
     if channels not in (None, 1, 3):
         raise UserError(f"channels={channels}: 1 (grey) or 3 (colours); without it, grey where no image has a colour")

@@ -16,10 +16,10 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation.ranks import Ranks
 
 
-@log.kept()
+@log.recorded()
 def main(file: Path, folder: Path) -> None:
     keep_freed_memory()
-    log.into(folder, head=False)
+    log.write_to(folder, head=False)
     config = resolve(OmegaConf.load(file))
     torch.distributed.init_process_group("gloo", timeout=timedelta(days=1))  # a classifier may be trained
     try:

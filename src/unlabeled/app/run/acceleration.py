@@ -1,4 +1,4 @@
-"""Switches of how fast a step is, not of what it computes: compile, channels_last, matmul_precision, fused."""
+"""Switches that change a step's speed, not its result: compile, channels_last, matmul_precision, fused."""
 
 import inspect
 from typing import Any
@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from unlabeled.distributed.strategies import networks
-from unlabeled.errors import UserError, nearest
+from unlabeled.errors import UserError, suggest
 
 MATMUL = ("highest", "high", "medium")  # torch's own words
 
@@ -49,7 +49,7 @@ def accelerate(method: nn.Module, config: dict[str, Any]) -> None:
         return
     known = torch.compiler.list_backends(exclude_tags=())
     if backend is not True and backend not in known:
-        raise UserError(f"compile={backend}: say true, false or a backend of torch.compile; {nearest(backend, known)}")
+        raise UserError(f"compile={backend}: say true, false or a backend of torch.compile; {suggest(backend, known)}")
     for network in networks(method).values():
         network.compile(backend="inductor" if backend is True else backend)
 

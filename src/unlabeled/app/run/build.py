@@ -1,4 +1,4 @@
-"""A resolved config made into objects: data, method, trainer, loggers."""
+"""Construction of data, method, trainer and loggers from a resolved config."""
 
 import logging
 import random
@@ -21,20 +21,21 @@ from unlabeled.app.run.precision import precision
 from unlabeled.app.run.secrets import redact
 from unlabeled.callbacks.checkpoints import AtomicIO, Checkpoints
 from unlabeled.callbacks.measures import Measures
-from unlabeled.callbacks.own import OwnBuffers
 from unlabeled.callbacks.pace import Budget
+from unlabeled.callbacks.rank_buffers import RankBuffers
 from unlabeled.callbacks.records import Records
+from unlabeled.callbacks.trainer import callback, callbacks
 from unlabeled.capabilities import SamplesClasses
+from unlabeled.commands import without_places
+from unlabeled.data.module import TableData
 from unlabeled.distributed.processes import environment
 from unlabeled.errors import UserError
 from unlabeled.loggers.actions import close, go_on
 from unlabeled.loggers.csv import CSV
 from unlabeled.seeding import mix
 
-WHERE = ("run", "output", "resume", "data_root", "data_packed")  # overrides that tell nothing of what is trained
 
-
-def build(config: dict[str, Any]) -> tuple[Any, Any]:
+def build(config: dict[str, Any]) -> tuple[TableData, Any]:
     """(data, method), the same initial weights on every rank."""
     data = instantiate(config["data"], _convert_="all")
     data.prepare_data()
@@ -44,19 +45,19 @@ def build(config: dict[str, Any]) -> tuple[Any, Any]:
     torch.manual_seed(seed)
     method = instantiate(fused(config), _convert_="all")
     restrict_classes(method, data)
-    try_optimizers(method)
+    check_optimizers(method)
     accelerate(method, config)
     return data, method
 
 
 def restrict_classes(method: Any, data: Any) -> None:
-    """Where a method draws classes, it draws those that training images have."""
+    """Let a method that samples classes sample those of the training images only."""
     if isinstance(method, SamplesClasses) and (present := data.training_classes()) is not None:
         method.labels.restrict(present)
 
 
-def try_optimizers(method: Any) -> None:
-    """Refuse settings that an optimizer refuses, by their name: `model.optimizer.lr=-1`."""
+def check_optimizers(method: Any) -> None:
+    """Raise UserError, by the key, for settings that an optimizer refuses: `model.optimizer.lr=-1`."""
     for name, part in vars(method).items():
         if isinstance(part, partial) and isinstance(part.func, type) and issubclass(part.func, Optimizer):
             try:
@@ -66,11 +67,11 @@ def try_optimizers(method: Any) -> None:
 
 
 def make_trainer(config: dict[str, Any], method: Any, **settings: Any) -> Trainer:
-    """The Trainer that a resolved config describes; `settings` go over the config's own."""
+    """The Trainer of a resolved config; `settings` replace the config's own."""
     given, plugins = precision(config["trainer"] | settings)
     trainer = instantiate(
         given,
-        callbacks=[*instantiate(config["callbacks"], _convert_="all").values(), OwnBuffers()],
+        callbacks=[*instantiate(config["callbacks"], _convert_="all").values(), RankBuffers()],
         logger=loggers_of(config),
         profiler=given.get("profiler") or NoProfiler(),
         plugins=[AtomicIO(), environment(), *plugins],
@@ -80,37 +81,28 @@ def make_trainer(config: dict[str, Any], method: Any, **settings: Any) -> Traine
     )
     skip_idle(trainer)
     for needed in (Budget, Records, Checkpoints):
-        part(trainer, needed)
-    part(trainer, Checkpoints).config = redact(config)
+        callback(trainer, needed)
+    callback(trainer, Checkpoints).config = redact(config)
     if not method.automatic_optimization:
         method.accumulate = config["accumulate"]  # Lightning refuses to do it in manual optimization
     return trainer
 
 
-def provide_extractors(trainer: Trainer, config: dict[str, Any], data: Any) -> None:
-    """What is measured during training sees images through an extractor; it is found when all ranks are there."""
-    from unlabeled.app.evaluate.extractors import choose  # which trains one itself, by this module
+def provide_extractors(trainer: Trainer, config: dict[str, Any], data: TableData) -> None:
+    """Give `Measures` a function that finds its extractor once all ranks have started."""
+    from unlabeled.app.evaluate.extractors import choose  # it imports this module to train one
 
     cache, device = Path(data.packed) / "evaluation", str(trainer.strategy.root_device)
     key = "callbacks.measures.extractor"
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Measures):
-            callback.choose = lambda name, weights, place, notes: choose(
-                name, weights, config, data, cache, device, (), notes, place, key
-            )
-
-
-def part(trainer: Trainer, kind: type) -> Any:
-    """The trainer's callback of a kind."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, kind):
-            return callback
-    raise UserError(f"callbacks without {kind.__name__}: a run needs it, leave callbacks.{kind.__name__.lower()} in")
+    for measures in callbacks(trainer, Measures):
+        measures.choose = lambda name, weights, ranks, notes: choose(
+            name, weights, config, data, cache, device, (), notes, ranks, key
+        )
 
 
 def loggers_of(config: dict[str, Any]) -> list[Any]:
-    """The loggers that a resolved config names, under the run's own name, group and tags where none are given."""
-    named = identity(config)
+    """The loggers of a resolved config, with the run's name, group and tags where none are given."""
+    named = run_identity(config)
     loggers = []
     for settings in (config.get("logger") or {}).values():
         own = {key: named[key] for key in ("name", "group") if key in settings and settings[key] is None}
@@ -120,22 +112,22 @@ def loggers_of(config: dict[str, Any]) -> list[Any]:
     return loggers
 
 
-def identity(config: dict[str, Any]) -> dict[str, Any]:
-    """What a run is called: jobs of a sweep by their number and overrides, in one group."""
+def run_identity(config: dict[str, Any]) -> dict[str, Any]:
+    """Name, group and tags of a run: jobs of a sweep are named by number and overrides, in one group."""
     names, folder = config["names"], Path(config["run"])
     home = config["model"]["_target_"].split(".")
     family = [home[2]] if home[:2] == ["unlabeled", "methods"] else []
-    told = [word for word in names.get("overrides", []) if word.partition("=")[0] not in WHERE]
+    words = without_places(names.get("overrides", []))
     sweep = names.get("sweep")
     return {
-        "name": f"{folder.name.split('-')[0]} {' '.join(told)}"[:120] if sweep else folder.name,
+        "name": f"{folder.name.split('-')[0]} {' '.join(words)}"[:120] if sweep else folder.name,
         "group": sweep,
         "tags": list(dict.fromkeys([names["model"], names["data"], *family])),
     }
 
 
-def catch_up(loggers: list[Any], folder: Path, batches: int) -> None:
-    """Bring the loggers of a resumed run to the batch that it goes on from."""
+def rewind_loggers(loggers: list[Any], folder: Path, batches: int) -> None:
+    """Set the loggers of a resumed run back to the batch that it continues from."""
     for logger in loggers:
         if isinstance(logger, CSV):
             logger.truncate(batches)
@@ -144,8 +136,8 @@ def catch_up(loggers: list[Any], folder: Path, batches: int) -> None:
         go_on(logger, batches, rows)
 
 
-def finish(loggers: list[Any]) -> None:
-    """Close what a later job of the same process would otherwise go on writing into, and say where it is seen."""
+def close_loggers(loggers: list[Any]) -> None:
+    """Close the loggers, which a later job of this process would otherwise write to, and print their addresses."""
     failed = sys.exc_info()[0] is not None
     for logger in loggers:
         where = close(logger, failed)
@@ -153,8 +145,8 @@ def finish(loggers: list[Any]) -> None:
             print(f"dashboard    {where}")
 
 
-def quiet() -> None:
-    """Lightning's advertisements and advice about what is done here on purpose."""
+def silence_lightning() -> None:
+    """Silence Lightning's advertisements, and its advice against what is done here on purpose."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
     for text in (".*num_workers.*", ".*does not have many workers.*", ".*TracerWarning.*", ".*LeafSpec.*"):

@@ -1,4 +1,4 @@
-"""A run whose config is not what it was: what changed, and whether it may; and on other data than it was trained on."""
+"""Changes of a run's config: on resuming, and for evaluation on other data."""
 
 import copy
 import math
@@ -9,61 +9,54 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlabeled.app.cli.main import composed
-from unlabeled.errors import UserError, nearest
+from unlabeled.commands import PLACES
+from unlabeled.errors import UserError, suggest
 
 Leaves = dict[tuple[str, ...], Any]
 
-FREE = ("trainer", "logger", "callbacks")  # leave a run's past as it was
-PLACES = (  # change no number; where other files lie there, the run says so
-    "run", "output", "data_root", "data_packed", "data.root", "data.packed",
-    "data.source.path", "data.source.a", "data.source.b",
-)  # fmt: skip
-OWN = ("root", "packed")  # keys of data that evaluate.py has itself
-OF_TRAINING = (
-    "epochs",
-    "batch_size",
-    "augment",
-    "labels",
-    "label_seed",
-    "labelled_share",
-    "seed",
-)  # no evaluation sees them
-ABOUT = ("names", "resume", "allow_config_change", "changes")  # of the command, not of the run
-NOTHING = object()
+CHANGEABLE = ("trainer", "logger", "callbacks")  # a run keeps its past whatever they are
+SOURCES = ("data.source.path", "data.source.a", "data.source.b")  # folders that may move; other files there are noted
+EVALUATE_KEYS = ("root", "packed")  # keys of data that evaluate.py has of its own
+# keys of data that no evaluation sees
+TRAINING_ONLY = ("epochs", "batch_size", "augment", "num_labels", "label_seed", "labelled_share", "seed")
+OF_COMMAND = ("names", "resume", "allow_config_change", "changes")  # of the command, not of the run
+ABSENT = object()
 
 
-def leaves(node: Any, at: tuple[str, ...] = ()) -> Leaves:
-    """Nested dictionaries as one; lists are values."""
+def flatten(node: Any, at: tuple[str, ...] = ()) -> Leaves:
+    """The values of nested dictionaries by their paths; lists are values."""
     if not isinstance(node, dict) or not node:
         return {at: node}
-    return {place: value for key, child in node.items() for place, value in leaves(child, (*at, str(key))).items()}
+    return {place: value for key, child in node.items() for place, value in flatten(child, (*at, str(key))).items()}
 
 
 def differences(before: Leaves, after: Leaves) -> dict[tuple[str, ...], tuple[Any, Any]]:
-    """What differs, as (before, after); NOTHING where one has no such key."""
-    found = {place: (before.get(place, NOTHING), after.get(place, NOTHING)) for place in {**before, **after}}
-    return {place: pair for place, pair in found.items() if pair[0] != pair[1] and place[0] not in ABOUT}
+    """The values that differ, as (before, after); ABSENT where one has no such key."""
+    found = {place: (before.get(place, ABSENT), after.get(place, ABSENT)) for place in {**before, **after}}
+    return {place: pair for place, pair in found.items() if pair[0] != pair[1] and place[0] not in OF_COMMAND}
 
 
-def change(
+def apply_changes(
     config: dict[str, Any], before: list[str], after: list[str], run: str, data: dict[str, Any] | None = None
 ) -> None:
-    """Change a resolved config by what other words, or another place of the run's folder, make of every key.
+    """Set the keys of a resolved config that other overrides, or another run folder, change.
 
-    `data`: values that come after the words, by their keys.
+    `data`: values by their keys, set after the overrides.
     """
 
-    def meant(words: list[str], run: str, data: dict[str, Any]) -> Leaves:
+    def composed_with(words: list[str], run: str, data: dict[str, Any]) -> Leaves:
         fresh = composed("train", words)
         fresh.run = run
         for key, value in data.items():
             OmegaConf.update(fresh, key, value, merge=False, force_add=True)
-        return leaves(OmegaConf.to_container(fresh, resolve=True))
+        return flatten(OmegaConf.to_container(fresh, resolve=True))
 
     if before == after and run == config["run"] and not data:
         return
-    for place, (_, value) in differences(meant(before, config["run"], {}), meant(after, run, data or {})).items():
-        if value is NOTHING:
+    for place, (_, value) in differences(
+        composed_with(before, config["run"], {}), composed_with(after, run, data or {})
+    ).items():
+        if value is ABSENT:
             _remove(config, place)
             continue
         node = config
@@ -75,10 +68,10 @@ def change(
     config["run"] = run
 
 
-def on_other_data(run: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """A run's config as it would be with `data`, other values for keys of its data, {"source": {"path": ...}}.
+def with_other_data(run: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """A run's config with `data`, new values for keys of its data: {"source": {"path": ...}}.
 
-    Raises UserError for a key that its data do not have, or that no evaluation sees.
+    Raises UserError for a key that its data do not have, or that has no effect on evaluation.
     """
     if not isinstance(data, dict):
         raise UserError(f"data={data}: say which key of the run's data is another: data.KEY=VALUE")
@@ -87,32 +80,32 @@ def on_other_data(run: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     known = _keys(run["data"], "data.")
     for key, value in _asked(data, "data").items():
         top = key.split(".")[1]
-        if top in OWN:
+        if top in EVALUATE_KEYS:
             if value is not None:
                 config["data"][top] = value
             continue
         if key not in known:
-            raise UserError(f"there is no key {key} of this run's data: {nearest(key, known)}")
-        if top in OF_TRAINING:
+            raise UserError(f"there is no key {key} of this run's data: {suggest(key, known)}")
+        if top in TRAINING_ONLY:
             raise UserError(f"{key} is of training, and no evaluation sees it: leave it out")
         before = known[key]
-        if (wants := _wanted(key, before, value)) is not None:
+        if (wants := _expected(key, before, value)) is not None:
             raise UserError(f"{key}={value}: {key} wants {wants}, as {_show(before)}")
         asked[key] = value
     if asked:
         words = list((run.get("names") or {}).get("overrides") or [])
         try:
-            change(config, words, words, run["run"], asked)
+            apply_changes(config, words, words, run["run"], asked)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(
-                f"{', '.join(asked)}: the config that this run came from cannot be made here "
-                f"({str(error).splitlines()[0]}): only {', '.join(f'data.{key}' for key in OWN)} can be other ones"
+                f"{', '.join(asked)}: the config that this run came from cannot be composed here "
+                f"({str(error).splitlines()[0]}): only data.root and data.packed can change"
             ) from error
     return config
 
 
 def _asked(node: dict[str, Any], at: str) -> dict[str, Any]:
-    """Values by their keys; what is to be built anew is a value."""
+    """Values by their keys; a group with a _target_ is one value."""
     found: dict[str, Any] = {}
     for key, value in node.items():
         inside = isinstance(value, dict) and value and "_target_" not in value
@@ -121,15 +114,15 @@ def _asked(node: dict[str, Any], at: str) -> dict[str, Any]:
 
 
 def _keys(node: dict[str, Any], at: str) -> dict[str, Any]:
-    """All keys of nested dictionaries, and what they hold."""
+    """All keys of nested dictionaries, with their values."""
     found = {f"{at}{key}": value for key, value in node.items()}
     for key, value in node.items():
         found |= _keys(value, f"{at}{key}.") if isinstance(value, dict) else {}
     return found
 
 
-def _wanted(key: str, before: Any, value: Any) -> str | None:
-    """What a key takes, where `value` is not like what it held."""
+def _expected(key: str, before: Any, value: Any) -> str | None:
+    """What a key expects, where `value` is of another kind than before."""
     if isinstance(before, dict):
         return None if isinstance(value, dict) else "several keys"
     if key == "data.shape":
@@ -142,7 +135,7 @@ def _wanted(key: str, before: Any, value: Any) -> str | None:
 
 
 def _remove(node: dict[str, Any], place: tuple[str, ...]) -> None:
-    """A key, and what only it was there for."""
+    """Remove a key, and the groups that become empty."""
     key, *rest = place
     child = node.get(key)
     if rest and isinstance(child, dict):
@@ -151,27 +144,27 @@ def _remove(node: dict[str, Any], place: tuple[str, ...]) -> None:
         node.pop(key, None)
 
 
-def same_parts(names: dict[str, Any], words: list[str], run: Any, asked: bool) -> None:
-    """Refuse another model or data than the run to go on with has."""
+def check_same_parts(names: dict[str, Any], words: list[str], run: Any, asked: bool) -> None:
+    """Refuse another model or data than those of the run to resume."""
     for word in words:
         group, _, name = word.partition("=")
         if group in ("model", "data") and names.get(group, name) != name and not asked:
             raise UserError(f"{run} is {group}={names[group]}: leave {word} out, or start a run of its own with it")
 
 
-def approve(then: dict[str, Any], now: dict[str, Any], asked: bool) -> list[str]:
-    """What changed since a checkpoint was written, as "KEY=VALUE (was VALUE)".
+def check_changes(then: dict[str, Any], now: dict[str, Any], asked: bool) -> list[str]:
+    """The changes since a checkpoint was written, as "KEY=VALUE (was VALUE)".
 
-    Raises UserError where it is more than a run may change, and nobody asked for it.
+    Raises UserError for those that a run may not make, unless the user `asked` for them.
     """
     told, refused = [], []
-    for place, (before, after) in differences(leaves(then), leaves(now)).items():
+    for place, (before, after) in differences(flatten(then), flatten(now)).items():
         key = ".".join(place)
-        if key in PLACES or place[-1] == "folder" or "budget" in place:
+        if key in PLACES or key in SOURCES or place[-1] == "folder" or "budget" in place:
             continue  # a longer budget is what most resume for
         line = f"{key}={_show(after)} (was {_show(before)})"
         told.append(line)
-        if place[0] not in FREE:
+        if place[0] not in CHANGEABLE:
             refused.append(line)
     if refused and not asked:
         more = f" and {len(refused) - 5} more" * (len(refused) > 5)
@@ -185,4 +178,4 @@ def approve(then: dict[str, Any], now: dict[str, Any], asked: bool) -> list[str]
 def _show(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(map(str, value))
-    return "none" if value is NOTHING else "null" if value is None else str(value)
+    return "none" if value is ABSENT else "null" if value is None else str(value)

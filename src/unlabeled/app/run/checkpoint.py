@@ -1,4 +1,4 @@
-"""Opening a checkpoint: a resolved config and tensors, and never anybody's code."""
+"""Checkpoints, opened without running code from them: a resolved config and tensors."""
 
 import inspect
 import pickle
@@ -12,21 +12,22 @@ from typing import Any
 import torch
 from hydra.utils import get_object, instantiate
 
-from unlabeled.app.run.changes import on_other_data
+from unlabeled.app.run.changes import with_other_data
 from unlabeled.callbacks.checkpoints import keep
+from unlabeled.data.protocols import DataModule
 from unlabeled.errors import UserError
 from unlabeled.files import FORMAT
 
 TRUSTED = ("unlabeled", "torch.nn", "torch.optim")
-SPOILT = "damaged.ckpt"  # what last.ckpt is called where it was
+DAMAGED = "damaged.ckpt"  # new name of a damaged last.ckpt
 
 
 class Damaged(UserError):
-    """A checkpoint file is not there, not whole, or not what was written."""
+    """A checkpoint file is missing, incomplete or damaged."""
 
 
 def locate(path: str | Path) -> Path:
-    """The checkpoint file meant by a run's folder (best, else last) or by a file's own path."""
+    """The checkpoint file of a run's folder (best, else last), or the file itself."""
     path = Path(path)
     if path.is_file():
         return path
@@ -39,10 +40,11 @@ def locate(path: str | Path) -> Path:
     raise UserError(f"no such checkpoint: {path}: give a run's folder (outputs/...), or a .ckpt file")
 
 
-def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+def open_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     """A checkpoint's content, by weights-only loading.
 
-    Raises UserError where the file is damaged (Damaged), none of ours, or holds anything but plain values and tensors.
+    Raises Damaged where the file is damaged, and UserError where it is no checkpoint of Unlabeled or holds anything but
+    plain values and tensors.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -55,7 +57,7 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
             f"{path} holds more than tensors and plain values, and is not opened: it could run code"
         ) from error
     except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError, NotImplementedError) as error:
-        others = [other.name for other in sorted(path.parent.glob("*.ckpt")) if other.name not in (path.name, SPOILT)]
+        others = [other.name for other in sorted(path.parent.glob("*.ckpt")) if other.name not in (path.name, DAMAGED)]
         beside = f": beside it lies {' and '.join(others)}" if others else ""
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise Damaged(f"{path} is damaged or not whole ({reason}): take another one{beside}") from error
@@ -70,8 +72,8 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
 
 
 def check_targets(node: Any, trusted_packages: tuple[str, ...]) -> None:
-    """Refuse a config that would call anything but classes and functions of the trusted packages."""
-    found = list(foreign(node, trusted_packages))
+    """Raise UserError for a config that would call classes or functions outside the trusted packages."""
+    found = list(untrusted_targets(node, trusted_packages))
     if found:
         given = [package for package in trusted_packages if package not in TRUSTED]
         packages = dict.fromkeys([*given, *(home.split(".")[0] for _, home in found)])
@@ -80,19 +82,20 @@ def check_targets(node: Any, trusted_packages: tuple[str, ...]) -> None:
         )
 
 
-def trusting(config: dict[str, Any]) -> list[str]:
-    """The word that evaluate.py needs to open a run's checkpoints, where it needs one."""
+def trust_overrides(config: dict[str, Any]) -> list[str]:
+    """The override that evaluate.py needs to open a run's checkpoints, if any."""
     packages = packages_of(config)
     return [f"trusted_packages=[{','.join(packages)}]"] if packages else []
 
 
 def packages_of(config: dict[str, Any]) -> list[str]:
-    """The packages beside the trusted ones that a run's config calls."""
-    return list(dict.fromkeys(home.split(".")[0] for _, home in foreign([config["model"], config["data"]], TRUSTED)))
+    """The packages that a run's config calls beside the trusted ones."""
+    found = untrusted_targets([config["model"], config["data"]], TRUSTED)
+    return list(dict.fromkeys(home.split(".")[0] for _, home in found))
 
 
-def foreign(node: Any, trusted_packages: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Classes and functions that a config names, and where they are defined, which is in no trusted package."""
+def untrusted_targets(node: Any, trusted_packages: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Classes and functions that a config names outside the trusted packages, with the modules that define them."""
     if isinstance(node, dict):
         target = node.get("_target_")
         if target is not None:
@@ -100,10 +103,10 @@ def foreign(node: Any, trusted_packages: tuple[str, ...]) -> Iterator[tuple[str,
             if not any(home == package or home.startswith(f"{package}.") for package in trusted_packages):
                 yield str(target), home
         for value in node.values():
-            yield from foreign(value, trusted_packages)
+            yield from untrusted_targets(value, trusted_packages)
     elif isinstance(node, list | tuple):
         for value in node:
-            yield from foreign(value, trusted_packages)
+            yield from untrusted_targets(value, trusted_packages)
 
 
 def _home(target: Any, trusted_packages: tuple[str, ...]) -> str:
@@ -125,47 +128,47 @@ def _home(target: Any, trusted_packages: tuple[str, ...]) -> str:
     return found.__module__
 
 
-def whole(folder: Path) -> tuple[dict[str, Any], Damaged | None]:
-    """What a run goes on from: its last.ckpt, or previous.ckpt and what is wrong with last.ckpt. Changes nothing.
+def resumable(folder: Path) -> tuple[dict[str, Any], Damaged | None]:
+    """What a run resumes from: last.ckpt, or previous.ckpt and the damage of last.ckpt. Changes nothing.
 
-    Raises Damaged where neither is whole.
+    Raises Damaged where both are damaged.
     """
     last, previous = (folder / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt"))
     try:
-        return read(last), None
+        return open_checkpoint(last), None
     except Damaged as error:
         if not previous.is_file():
             raise Damaged(f"{error}; there is no previous.ckpt to go on from: start the run anew elsewhere") from error
         try:
-            return read(previous), error
+            return open_checkpoint(previous), error
         except Damaged:
             raise Damaged(f"{last} and {previous.name} are both damaged: start the run anew elsewhere") from error
 
 
-def newest(folder: Path) -> dict[str, Any]:
-    """What a run goes on from, under the name last.ckpt: where that is damaged or gone, previous.ckpt takes its place.
+def repair_last(folder: Path) -> dict[str, Any]:
+    """The content that a run resumes from; previous.ckpt replaces a damaged or missing last.ckpt.
 
-    The damaged file stays, under another name. Raises Damaged where neither is whole, and then changes nothing.
+    The damaged file gets another name. Raises Damaged where both are damaged, and then changes nothing.
     """
-    content, damage = whole(folder)
+    content, damage = resumable(folder)
     if damage:
-        last, previous, spoilt = (folder / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt", SPOILT))
+        last, previous, spoilt = (folder / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt", DAMAGED))
         if last.exists():
             keep(last, spoilt)
         keep(previous, last)
-        why = f"{last} is damaged (now {SPOILT})" if spoilt.exists() else f"{last} is gone"
-        where = f"going on from {previous.name}, after batch {batches(content)}"
+        why = f"{last} is damaged (now {DAMAGED})" if spoilt.exists() else f"{last} is gone"
+        where = f"going on from {previous.name}, after batch {batches_done(content)}"
         print(f"note: {why}: {where}", file=sys.stderr, flush=True)
     return content
 
 
-def batches(content: dict[str, Any]) -> int:
-    """How many a run had done."""
+def batches_done(content: dict[str, Any]) -> int:
+    """The number of batches that a run had done."""
     return content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"]
 
 
 def check_weights(content: dict[str, Any], method: Any, file: Path) -> None:
-    """Refuse to go on with weights that the method, as it is now, has no place for."""
+    """Raise UserError for weights that do not fit the method as it is now."""
     states = content["state_dict"], method.state_dict()
     then, now = ({name: tuple(value.shape) for name, value in state.items()} for state in states)
     wrong = [name for name in {**then, **now} if then.get(name) != now.get(name)]
@@ -178,8 +181,8 @@ def check_weights(content: dict[str, Any], method: Any, file: Path) -> None:
         )
 
 
-def check_content(content: dict[str, Any], data: Any) -> None:
-    """Say so where a run goes on with other data than it was trained on, in the same place or another."""
+def check_content(content: dict[str, Any], data: DataModule) -> None:
+    """Print a note where a run resumes with other data than it was trained on."""
     then = content.get("data") or {}
     wrong = [split for split in then if split in data.keys and data.keys[split] != then[split]]
     if wrong:
@@ -200,12 +203,12 @@ def load(
     """(method in evaluation mode, its run's config, facts about the checkpoint).
 
     `weights`: "averaged" takes moving averages where the run kept them, "live" the weights as trained.
-    `data`: other values for keys of the run's data, which the method is to take.
+    `data`: other values for keys of the run's data, which the method must fit.
     """
     file = locate(path)
-    content = read(file)
+    content = open_checkpoint(file)
     trained = content["config"]
-    config = on_other_data(trained, data) if data else trained
+    config = with_other_data(trained, data) if data else trained
     check_targets([config["model"], config["data"]], (*TRUSTED, *trusted_packages))
     method = instantiate(config["model"], _convert_="all")
     state = content["state_dict"]
@@ -213,7 +216,7 @@ def load(
     used = "live"
     if weights == "averaged" and averages:
         state, used = state | averages[0], "averaged"
-    if config["model"] != trained["model"]:  # buffers that follow the images' size: positions; images of a pool
+    if config["model"] != trained["model"]:  # buffers of the images' size: positions, image pools
         parameters = dict(method.named_parameters())
         fresh = {name: value for name, value in method.state_dict().items() if name not in parameters}
         state = state | {name: value for name, value in fresh.items() if state[name].shape != value.shape}

@@ -1,4 +1,4 @@
-"""What can be refused before anything is fetched or built."""
+"""Checks of a config before anything is fetched or built."""
 
 from collections.abc import Iterator
 from math import prod
@@ -12,12 +12,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from unlabeled import configs
 from unlabeled.app.cli.main import options
+from unlabeled.callbacks.pace import limits
 from unlabeled.errors import UserError
 from unlabeled.evaluation.kinds import Kind, kind_of
 
 
 def check(config: DictConfig) -> None:
     """Raise UserError where the model does not fit the data, or the devices are not there."""
+    limits(**config.budget)
     check_fit(config)
     kind = kind_of(located(config.data._target_).batch)
     check_networks(config, kind)
@@ -26,7 +28,7 @@ def check(config: DictConfig) -> None:
 
 
 def check_choice(group: str, name: str) -> None:
-    """Refuse base/NAME, which holds what the names of a group have in common and is none of them."""
+    """Refuse base/NAME, which is only a part of other configs."""
     if name.startswith("base/"):
         raise UserError(f"{group}={name} is no {group} of its own, but what others share: take {group}=NAME of --help")
 

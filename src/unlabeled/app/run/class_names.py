@@ -1,4 +1,4 @@
-"""The classes of a user's folders, counted and named before anything is built: networks are made for so many."""
+"""Names and number of the classes in a user's folders, which networks are built for."""
 
 from pathlib import Path
 from typing import Any
@@ -7,10 +7,10 @@ from hydra.utils import instantiate
 
 
 def name_classes(config: Any) -> None:
-    """Set data.class_names, and data.classes, to what the data's source calls its classes, where nobody said.
+    """Set data.class_names and data.classes from the data's source where the user has not.
 
-    For data whose config has the key: that of a folder, whose classes are known by looking. A run keeps both, so that
-    a number means the same class whatever becomes of the folder.
+    Only where the config has the key: for folders, whose classes are found by listing them. A run keeps both, so that a
+    number means the same class even if the folder changes.
     """
     data = config.data
     if "class_names" not in data or data.class_names is not None:

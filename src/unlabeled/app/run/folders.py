@@ -1,4 +1,4 @@
-"""Run folders: never shared, whoever starts when."""
+"""Run folders, each used by one run at a time."""
 
 import re
 import time
@@ -13,7 +13,7 @@ from unlabeled.files import write
 
 
 def new_folder(parent: str | Path, name: str) -> Path:
-    """Make parent/name, or parent/name-2, -3, ...: whoever makes it has it alone."""
+    """Make parent/name, or parent/name-2, -3, ..., where that exists. No two processes get the same folder."""
     parent = Path(parent)
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -29,8 +29,8 @@ def new_folder(parent: str | Path, name: str) -> Path:
     raise UserError(f"too many runs named {name} under {parent}: say output=FOLDER")
 
 
-def made(folder: Path) -> None:
-    """Make the folder that a user named."""
+def make_folder(folder: Path) -> None:
+    """Make the run folder that a user named."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -39,23 +39,23 @@ def made(folder: Path) -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Refuse a folder that another process trains in; one that ends, however it ends, gives it free."""
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Raise UserError where another process trains in this folder. The lock ends with its process."""
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(blocking=False)
     except Timeout:
         raise UserError(f"{folder}: another process trains this run; wait for it, or say another folder") from None
     except (OSError, NotImplementedError):
-        pass  # a folder where nothing can be locked
+        pass  # a file system without locks
     try:
         yield
     finally:
         lock.release()
 
 
-def kept(folder: Path, batches: int) -> Callable[..., None]:
-    """For ExitStack.push: a run that goes on after `batches`, and fails before it trains, leaves files as they were."""
+def restore_on_failure(folder: Path, batches: int) -> Callable[..., None]:
+    """For ExitStack.push: restore the files of a run that resumes after `batches` and fails before it trains."""
     last = folder / "checkpoints" / "last.ckpt"
     files = [folder / name for name in ("config.yaml", "metrics.csv", "result.json")]
     before = [path.read_bytes() if path.is_file() else None for path in files]
@@ -77,16 +77,16 @@ def kept(folder: Path, batches: int) -> Callable[..., None]:
 
 
 def _rows_after(path: Path, before: bytes | None, batches: int) -> bool:
-    """Whether metrics.csv has come to have rows after `batches`."""
+    """Whether metrics.csv has got rows after `batches`."""
     now = path.read_bytes() if path.is_file() else b""
     newest = now.rstrip().rpartition(b"\n")[2].partition(b",")[0]
     return now != before and newest.isdigit() and int(newest) > batches
 
 
-def stamp() -> str:
+def timestamp() -> str:
     return time.strftime("%Y-%m-%d_%H-%M-%S")
 
 
 def slug(words: list[str], longest: int = 60) -> str:
-    """Overrides as part of a folder's name, in letters that a command line takes as they are."""
+    """Overrides as part of a folder's name, in letters that need no quotes."""
     return re.sub(r"[^\w.-]+", "_", ",".join(words).replace("=", "-"))[:longest].strip("_.-")

@@ -1,4 +1,4 @@
-"""Half precision with loss scaling, for players who take turns."""
+"""Half precision with loss scaling for several optimizers that step in turn."""
 
 import sys
 from collections.abc import Callable
@@ -17,9 +17,9 @@ class LossScaling(MixedPrecision):
     """trainer.precision=16-mixed: float16 under autocast, losses scaled so that gradients do not vanish.
 
     Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740, section 3.2. A player whose gradient overflows skips
-    its step, and the scale, which all players share, is halved. It changes only while nobody else holds gradients:
-    what is accumulated over batches (`accumulate`) has one scale. Before each step gradients are unscaled, also those
-    of fused optimizers, so that callbacks see, and clip, the true ones.
+    its step, and the scale, which all players share, is halved. It changes only while no other player holds gradients:
+    those accumulated over batches (`accumulate`) have one scale. Gradients are unscaled before each step, also those of
+    fused optimizers, so that callbacks see and clip the true ones.
     """
 
     scaler: torch.amp.GradScaler
@@ -45,7 +45,7 @@ class LossScaling(MixedPrecision):
 
 
 def precision(trainer: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
-    """(settings, plugins): 16-mixed is our plugin's business, and everything else Lightning's."""
+    """(settings, plugins): 16-mixed by our own plugin, other precisions by Lightning."""
     short = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
     given, known = str(trainer["precision"]), get_args(_PRECISION_INPUT_STR)
     name = short.get(given, given)
@@ -54,18 +54,18 @@ def precision(trainer: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
     accelerator = trainer["accelerator"]
     device = {"gpu": "cuda", "auto": "cuda" if torch.cuda.is_available() else "cpu"}.get(accelerator, accelerator)
     if name.startswith("bf16") and device == "cpu" and emulates_bfloat16():
-        say_slow()
+        warn_slow()
     if name != "16-mixed":
         return trainer | {"precision": name}, []
     return trainer | {"precision": None}, [LossScaling(device)]
 
 
 @rank_zero_only
-def say_slow() -> None:
+def warn_slow() -> None:
     why = "this processor has no instructions for bfloat16, and convolutions in it take some 20 times as long"
     print(f"note: {why} as in float32: say trainer.precision=32-true", file=sys.stderr, flush=True)
 
 
 def emulates_bfloat16() -> bool:
-    """Whether oneDNN, which computes convolutions on CPUs, does without the processor's help."""
+    """Whether oneDNN, which computes convolutions on CPUs, emulates bfloat16."""
     return torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()

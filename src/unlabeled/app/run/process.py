@@ -1,4 +1,4 @@
-"""The process that trains: its memory, and its end."""
+"""Memory and exit of the training process."""
 
 import atexit
 import ctypes
@@ -10,10 +10,10 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Where the C library is glibc: give freed blocks to the next batch, not to the system.
+    """With glibc: keep freed blocks for the next batch instead of returning them to the system.
 
-    Otherwise every block of more than 32 MB goes back at once, and each batch's activations cost fresh pages: a
-    matrix product of 5,000 x 200 by 200 x 784 takes more than twice its time.
+    Otherwise every block above 32 MB is returned at once, and each batch's activations need fresh pages: a matrix
+    product of 5,000 x 200 by 200 x 784 takes more than twice as long.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -24,10 +24,10 @@ def keep_freed_memory() -> None:
 
 
 def exit_process(status: int) -> NoReturn:
-    """End this process at once, after its exit handlers and with its output flushed.
+    """End this process after its exit handlers, with its output flushed.
 
-    A usual exit may abort: a thread of gloo that frees a tensor meanwhile needs the interpreter
-    ("terminate called without an active exception").
+    A normal exit may abort ("terminate called without an active exception"): a thread of gloo that frees a tensor
+    needs the interpreter.
     """
     atexit._run_exitfuncs()
     sys.stdout.flush()

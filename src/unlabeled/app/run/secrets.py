@@ -1,4 +1,4 @@
-"""Passwords that a config holds: for the processes that need them, and for no file."""
+"""Passwords in a config: removed from what is written, passed on to the run's own processes."""
 
 import json
 import os
@@ -11,11 +11,11 @@ MARK = "***"
 ADDRESS = re.compile(r"(?<=://)([^\s:/@]*):[^\s\"']+(?=@)")  # user:password@
 QUERY = re.compile(r"([?&]\w*(?:password|passwd|token|secret|key)=)[^\s&\"']+", re.I)
 NAME = re.compile(r"(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)(?:$|_)", re.I)
-HANDED = "UNLABELED_HIDDEN"  # by which a run's own processes are told
+VARIABLE = "UNLABELED_HIDDEN"  # environment variable that passes the config to a run's own processes
 
 
 def redact(tree: Any) -> Any:
-    """The same without passwords in addresses, and without what environment variables with telling names hold."""
+    """The same without passwords in addresses, and without the values of environment variables such as *_TOKEN."""
     if isinstance(tree, dict):
         return {key: redact(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
@@ -30,7 +30,7 @@ def redact(tree: Any) -> Any:
 
 
 def restore(tree: Any, source: Any) -> Any:
-    """`hidden` undone, wherever `source` has at the same place what was hidden."""
+    """`redact` undone wherever `source` has the redacted value at the same place."""
     if isinstance(tree, dict) and isinstance(source, dict):
         return {key: restore(value, source.get(key)) for key, value in tree.items()}
     if isinstance(tree, list) and isinstance(source, list) and len(tree) == len(source):
@@ -40,15 +40,15 @@ def restore(tree: Any, source: Any) -> Any:
 
 @contextmanager
 def pass_to_children(config: dict[str, Any]) -> Iterator[None]:
-    """Processes that are started now can reveal what their config.yaml hides."""
+    """Let processes that are started in this block `restore` their config."""
     if redact(config) != config:
-        os.environ[HANDED] = json.dumps(config)
+        os.environ[VARIABLE] = json.dumps(config)
     try:
         yield
     finally:
-        os.environ.pop(HANDED, None)
+        os.environ.pop(VARIABLE, None)
 
 
 def receive_from_parent(config: dict[str, Any]) -> dict[str, Any]:
-    """The config of one of these processes; none that it starts sees it again."""
-    return restore(config, json.loads(os.environ.pop(HANDED, "{}")))
+    """The restored config, in one of these processes; processes that it starts do not get it."""
+    return restore(config, json.loads(os.environ.pop(VARIABLE, "{}")))

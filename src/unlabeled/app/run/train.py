@@ -1,4 +1,4 @@
-"""One run: fit, and tell what was reached."""
+"""One run: training and its report."""
 
 import csv
 import math
@@ -17,71 +17,85 @@ from rich.console import Console
 from unlabeled import commands
 from unlabeled.app.cli import log, signals
 from unlabeled.app.cli.terminal import show, tables
-from unlabeled.app.run.build import build, catch_up, finish, make_trainer, part, provide_extractors, quiet
-from unlabeled.app.run.checkpoint import batches, check_content, check_weights, read, trusting
+from unlabeled.app.run.build import (
+    build,
+    close_loggers,
+    make_trainer,
+    provide_extractors,
+    rewind_loggers,
+    silence_lightning,
+)
+from unlabeled.app.run.checkpoint import batches_done, check_content, check_weights, open_checkpoint, trust_overrides
 from unlabeled.app.run.checks import devices
-from unlabeled.app.run.plan import begun, failed, prepare, result_of, told_end
+from unlabeled.app.run.plan import end_is_recorded, has_checkpoint, prepare, record_failure, result_of
 from unlabeled.app.run.secrets import pass_to_children
 from unlabeled.callbacks.checkpoints import Checkpoints
-from unlabeled.callbacks.pace import Budget, Over
+from unlabeled.callbacks.pace import Budget, BudgetSpent
 from unlabeled.callbacks.pruning import Pruning
 from unlabeled.callbacks.records import Diverged, Records
+from unlabeled.callbacks.trainer import callback, callbacks, data_of
 from unlabeled.capabilities import code_width, inverts
 from unlabeled.commands import command, quoted
-from unlabeled.distributed.processes import broadcast_from_rank0, is_peer_failure, launch, saved_first, together
-from unlabeled.errors import UserError, told
+from unlabeled.distributed.processes import (
+    broadcast_from_rank0,
+    is_peer_failure,
+    launch,
+    process_group,
+    save_before_requeue,
+)
+from unlabeled.errors import UserError, error_line
 from unlabeled.evaluation.figures.drawing import curves
 from unlabeled.evaluation.kinds import kind_of
 from unlabeled.evaluation.report.order import ordered
-from unlabeled.files import FULL, write_json
+from unlabeled.files import DISK_FULL, write_json
 
 CURVES = Path("pictures") / "curves.png"
 
 
 def train(config: DictConfig) -> float | None:
     """Train as the config says; returns the monitored quantity where there is one (for sweepers)."""
-    signals.work()
+    signals.stop_cleanly()
     with ExitStack() as held:
         start = broadcast_from_rank0(lambda: prepare(config, held))
         return run(start["config"], start["how"])
 
 
 def run(plain: dict[str, Any], how: str) -> float | None:
-    """A resolved config, in its folder: by one process, one a device, or those started together."""
-    folder, group = Path(plain["run"]), together()
+    """Train a resolved config in its folder: by one process, one a device, or the processes started together."""
+    folder, group = Path(plain["run"]), process_group()
     if how == "over":
         print(f"over already: {folder}")
         result = result_of(folder)
         if (group is None or group.rank == 0) and not (folder / CURVES).is_file():
-            draw_curves(folder, result.get("monitor"))  # it was killed when its numbers were written
+            draw_curves(folder, result.get("monitor"))  # it was killed after result.json was written
         return result.get("objective")
     if how == "new":
-        log.into(folder, head=group is None or group.rank == 0)
+        log.write_to(folder, head=group is None or group.rank == 0)
     try:
-        with saved_first(), room(folder):
+        with save_before_requeue(), explain_full_disk(folder):
             if devices(plain) > 1 and group is None:
                 instantiate(plain["data"], _convert_="all").prepare_data()  # once, not by every process
-                return spread(plain, resume=how == "resumed")
+                return run_processes(plain, resume=how == "resumed")
             return fit(plain, resume=how == "resumed")
     except Exception as error:
         if group is None or group.rank == 0:
-            failed(folder, plain["names"], error)
+            record_failure(folder, plain["names"], error)
         raise
 
 
 @contextmanager
-def room(folder: Path) -> Iterator[None]:
-    """A full disk is one line."""
+def explain_full_disk(folder: Path) -> Iterator[None]:
+    """Turn a full disk into a UserError."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL:
             raise
-        then = commands.resume(folder) if begun(folder) else "start it again"
+        then = commands.resume(folder) if has_checkpoint(folder) else "start it again"
         raise UserError(f"cannot write into {folder}: {error.strerror}; make room, and {then}") from error
 
 
-def spread(config: dict[str, Any], resume: bool = False) -> float | None:
+def run_processes(config: dict[str, Any], resume: bool = False) -> float | None:
     """`fit`, by one process a device."""
     run = config["run"]
     stopped = f"stopped; to go on: {commands.resume(run)}"
@@ -91,42 +105,42 @@ def spread(config: dict[str, Any], resume: bool = False) -> float | None:
         with pass_to_children(config):
             launch(devices(config), "unlabeled.app.run.worker", run, *flags, what=run, stopped=stopped)
     finally:
-        if log.size(Path(run)) > before:  # otherwise nothing was trained, and the folder stays as it was
-            log.into(Path(run), head=False)
+        if log.size(Path(run)) > before:  # otherwise nothing was trained, and the folder stays unchanged
+            log.write_to(Path(run), head=False)
     return result_of(Path(run)).get("objective")
 
 
-class Begins(Callback):
-    """The log of a run that goes on: from the first batch, since a resume that is refused changes nothing."""
+class StartLog(Callback):
+    """Starts the log of a resumed run at its first batch, since a refused resume must change nothing."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def on_train_batch_start(self, trainer: Trainer, method: Any, batch: Any, batch_idx: int) -> None:
-        log.into(self.folder, head=trainer.is_global_zero)
+        log.write_to(self.folder, head=trainer.is_global_zero)
 
 
 def fit(config: dict[str, Any], resume: bool = False) -> float | None:
     """Run a resolved config in its folder, in this process."""
-    quiet()
+    silence_lightning()
     folder = Path(config["run"])
     data, method = build(config)
     trainer = make_trainer(config, method)
-    trainer.callbacks.append(Begins(folder))  # type: ignore[attr-defined]
+    trainer.callbacks.append(StartLog(folder))  # type: ignore[attr-defined]
     provide_extractors(trainer, config, data)
-    checkpoints = part(trainer, Checkpoints)
+    checkpoints = callback(trainer, Checkpoints)
     loggers = trainer.loggers
     if resume:
-        content = read(checkpoints.last)
+        content = open_checkpoint(checkpoints.last)
         check_weights(content, method, checkpoints.last)
         if trainer.is_global_zero:
             check_content(content, data)
-        catch_up(loggers, folder, batches(content))
+        rewind_loggers(loggers, folder, batches_done(content))
     try:
         trainer.fit(method, datamodule=data, ckpt_path=checkpoints.last if resume else None, weights_only=True)
-    except Over:
-        if trainer.is_global_zero and told_end(folder, trainer.fit_loop.total_batch_idx + 1):
-            raise  # otherwise it was killed before it could tell
+    except BudgetSpent:
+        if trainer.is_global_zero and end_is_recorded(folder, trainer.fit_loop.total_batch_idx + 1):
+            raise  # otherwise it was killed before result.json
     except RuntimeError as error:
         if not is_peer_failure(error):
             raise
@@ -144,21 +158,21 @@ def fit(config: dict[str, Any], resume: bool = False) -> float | None:
             + "try a lower learning rate, or callbacks.clip.norm=1"
         ) from error
     finally:
-        finish(loggers)
+        close_loggers(loggers)
     if not trainer.is_global_zero:
         return None
     return report(config, folder, trainer, method)
 
 
 def draw_curves(folder: Path, monitor: str | None) -> None:
-    """metrics.csv as a picture. Where that fails, a line says so, and nothing else is lost."""
+    """Draw metrics.csv. A failure is a note."""
     metrics = folder / "metrics.csv"
     try:
         if metrics.is_file():
             with open(metrics, newline="") as file:
                 curves(list(csv.DictReader(file)), folder / CURVES, monitor)
     except Exception as error:
-        print(f"note: the picture curves could not be drawn: {told(error)}", file=sys.stderr, flush=True)
+        print(f"note: the picture curves could not be drawn: {error_line(error)}", file=sys.stderr, flush=True)
 
 
 def report(
@@ -167,8 +181,9 @@ def report(
     trainer: Trainer,
     method: Any,
 ) -> float | None:
-    """result.json, the curves, and the last lines on the screen."""
-    records, checkpoints, seconds = part(trainer, Records), part(trainer, Checkpoints), part(trainer, Budget).seconds
+    """Write result.json, draw the curves, and print the summary."""
+    records, checkpoints = callback(trainer, Records), callback(trainer, Checkpoints)
+    seconds = callback(trainer, Budget).seconds
     monitor, mode = checkpoints.choice(trainer)
     objective = records.best.get(monitor) if monitor else None
     result = {
@@ -181,7 +196,7 @@ def report(
         "last": records.latest,
         "best": records.best,
     }
-    pruned = next((c.pruned for c in trainer.callbacks if isinstance(c, Pruning)), None)  # type: ignore[attr-defined]
+    pruned = next((found.pruned for found in callbacks(trainer, Pruning)), None)
     if pruned:
         result["pruned"] = pruned
     write_json(folder / "result.json", result)
@@ -197,14 +212,14 @@ def report(
             best = [f"{records.best[name]:.4g}" if name in records.best else ""] if records.best else []
             rows.append([name, f"{records.latest[name]:.4g}", *best])
     show(console, tables(heads, rows, console.width))
-    if inverts(method) and trainer.world_size == 1:  # shared out among processes, a network needs them all
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        kind, size = kind_of(data.batch), math.prod(config["data"]["shape"])
+    if inverts(method) and trainer.world_size == 1:  # a sharded network needs all processes
+        data, size = data_of(trainer), math.prod(config["data"]["shape"])
         width = code_width(method.eval(), data.table("train").batch(torch.arange(1)).x.to(method.device))
-        console.print(f"code         {width} numbers for an {kind.noun}'s {size}: compression {size / width:.3g}")
+        noun = kind_of(data.batch).noun
+        console.print(f"code         {width} numbers for an {noun}'s {size}: compression {size / width:.3g}")
     kept = " and ".join(path.name for path in (checkpoints.best, checkpoints.last) if path.exists())
     console.print(f"checkpoints  {checkpoints.folder} ({kept})", soft_wrap=True)
     console.print(f"pictures     {folder / 'pictures'}", soft_wrap=True)
-    measure = command("evaluate", quoted("checkpoint", folder), *trusting(config))
+    measure = command("evaluate", quoted("checkpoint", folder), *trust_overrides(config))
     console.print(f"next         {measure}", soft_wrap=True, markup=False)
     return objective if objective is None or math.isfinite(objective) else None

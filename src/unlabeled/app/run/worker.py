@@ -13,17 +13,17 @@ from unlabeled.app.run.train import fit
 from unlabeled.errors import Interrupted, UserError
 
 
-@log.kept()
+@log.recorded()
 def main(folder: Path) -> int:
     """Returns the exit status."""
     keep_freed_memory()
     if "--resume" not in sys.argv:
-        log.into(folder, head=False)
+        log.write_to(folder, head=False)
     config = receive_from_parent(resolve(OmegaConf.load(folder / "config.yaml")))
     try:
         fit(config, resume="--resume" in sys.argv)
     except Interrupted as stopped:
-        return 128 + stopped.signal_number  # whoever started the processes says so
+        return 128 + stopped.signal_number  # the process that started this one prints it
     except UserError as error:
         if str(error):
             print(f"error: {error}", file=sys.stderr)

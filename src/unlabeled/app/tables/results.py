@@ -1,8 +1,8 @@
-"""Results from the runs' own files, never typed.
+"""RESULTS.md, written from the runs' own files.
 
     python -m unlabeled.app.tables.results RUN [RUN ...] > RESULTS.md
-    python -m unlabeled.app.tables.results --headers RUN [RUN ...]        what was reached, into each experiment's first
-    lines
+    python -m unlabeled.app.tables.results --headers RUN [RUN ...]        the results, into each
+    experiment's first lines
 
 RUN is a run's folder, or another folder in it that holds an evaluation. Runs that differ in their seed or in
 data.class_subset alone are one result, their numbers the mean.
@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlabeled.commands import command, quoted
+from unlabeled.commands import command, quoted, without_places
 from unlabeled.configs import CONF
 from unlabeled.errors import UserError
 from unlabeled.evaluation.report.page import line, training_command
@@ -27,12 +27,11 @@ from unlabeled.evaluation.report.verdicts import headlines
 HEAD = """# Results
 
 Written by `python -m unlabeled.app.tables.results RUN ...` from the runs' own evaluation.json and result.json.
-First what says most about each run beside what was published, if it was; then all of its numbers, each beside what it
-is to be held against. Of several runs: the mean, and after ± the standard deviation over them; of one run, ± is the
-standard error over images, where there is one."""
+First the headline numbers of each run, beside published ones where there are any; then all of its numbers, each beside
+its baseline. Several runs: the mean, and after ± the standard deviation over them; one run: after ± the standard error
+over images, where there is one."""
 
-WHERE = ("run=", "output=", "resume=", "data_root=", "data_packed=")  # overrides that change no number
-OF_EVALUATION = ("checkpoint=", "output=", "device", "data.", "~evaluation")  # none changes a number shown
+UNSHOWN = ("data.", "~evaluation")  # words of evaluate.py that change none of the numbers shown
 VARIED = ("seed=", "data.class_subset=")
 
 
@@ -42,30 +41,30 @@ class Run(NamedTuple):
 
     @property
     def command(self) -> list[str]:
-        return shlex.split(training_command(self.evaluation["provenance"], WHERE))
+        return shlex.split(training_command(self.evaluation["provenance"]))
 
     @property
     def evaluated(self) -> list[str]:
-        """The words of evaluate.py that matter."""
+        """The overrides of evaluate.py that matter."""
         words = self.evaluation["provenance"].get("overrides") or []
-        return [word for word in words if not word.startswith(OF_EVALUATION)]
+        return [word for word in without_places(words) if not word.startswith(UNSHOWN)]
 
     @property
     def checkpoint(self) -> str:
-        """What was measured: RUN, whose best it is, or another file of the run."""
+        """The checkpoint measured: RUN stands for its best one, else a file of the run."""
         words = self.evaluation["provenance"].get("overrides") or []
         said = [Path(word.partition("=")[2]) for word in words if word.startswith("checkpoint=")]
         return f"RUN/checkpoints/{said[-1].name}" if said and said[-1].suffix == ".ckpt" else "RUN"
 
     @property
     def experiment(self) -> Path | None:
-        """The file of its recipe."""
+        """The file of its experiment."""
         names = [word.partition("=")[2] for word in self.command if word.startswith("experiment=")]
         file = CONF / "experiment" / f"{names[-1]}.yaml" if names else None
         return file if file and file.exists() else None
 
 
-def read(folder: Path) -> Run:
+def read_run(folder: Path) -> Run:
     """evaluation.json and result.json."""
     file = folder / "evaluation.json"
     inside = file.exists()
@@ -82,7 +81,7 @@ def read(folder: Path) -> Run:
 
 
 def grouped(runs: Sequence[Run]) -> list[list[Run]]:
-    """Those that differ in what varies alone, together."""
+    """Runs that differ only in VARIED, together."""
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         same = [word for word in run.command if not word.startswith(VARIED)]
@@ -90,8 +89,17 @@ def grouped(runs: Sequence[Run]) -> list[list[Run]]:
     return list(groups.values())
 
 
+def distinct(groups: Sequence[list[Run]]) -> list[list[Run]]:
+    """Those without the last checkpoints of runs that say what their best ones say: often they are the same."""
+    kinds = [(varied(group), group[0].evaluated) for group in groups]
+    values = [[(number["name"], number["value"]) for number in numbers(group)] for group in groups]
+    best = [(*both, v) for group, both, v in zip(groups, kinds, values, strict=True) if group[0].checkpoint == "RUN"]
+    triples = zip(groups, kinds, values, strict=True)
+    return [group for group, both, v in triples if group[0].checkpoint == "RUN" or (*both, v) not in best]
+
+
 def numbers(group: Sequence[Run]) -> list[dict[str, Any]]:
-    """As tables show them; of several runs the mean of each."""
+    """The numbers of a run; of several runs the means."""
     if len(group) == 1:
         return group[0].evaluation["numbers"]
     found: dict[str, list[dict[str, Any]]] = {}
@@ -102,7 +110,7 @@ def numbers(group: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def mean(each: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of one number in several runs: the mean, and of what stands beside it too; its error is the runs' deviation."""
+    """Mean of one number over several runs, and of its baselines; its error is the standard deviation over runs."""
     facts = dict(each[0]["facts"])
     for key, value in facts.items():
         values = [number["facts"].get(key) for number in each]
@@ -116,7 +124,7 @@ def mean(each: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def published(file: Path | None) -> str:
-    """What an experiment's first lines say of it: from "Published:" on."""
+    """The published result in an experiment's first lines, after "Published:"."""
     if file is None:
         return ""
     said = " ".join(row.lstrip("# ") for row in comments(file) if not row.startswith("#  "))
@@ -125,18 +133,23 @@ def published(file: Path | None) -> str:
 
 
 def comments(file: Path) -> list[str]:
-    """The first lines, down to the first that is none."""
+    """The comment lines at the beginning of a file."""
     rows = file.read_text().splitlines()
     return rows[: next(i for i, row in enumerate(rows) if not row.startswith("#"))]
 
 
+def recipe(file: Path) -> str:
+    """What a user types after `experiment=`."""
+    return file.relative_to(CONF / "experiment").with_suffix("").as_posix()
+
+
 def reached(group: Sequence[Run]) -> list[dict[str, Any]]:
-    """The numbers that were published, by name; where none was, those that say most."""
+    """The numbers that were published, by name; else the headline numbers."""
     return [line(number) for number in named(group) or headlines(numbers(group))]
 
 
 def named(group: Sequence[Run]) -> list[dict[str, Any]]:
-    """The numbers whose names stand in what was published."""
+    """The numbers named in the published result."""
     said = published(group[0].experiment)
     return [n for n in numbers(group) if re.search(rf"\b{re.escape(n['name'].split('[')[0])}\b", said)]
 
@@ -155,7 +168,7 @@ def means(group: Sequence[Run]) -> tuple[str, str]:
 
 
 def varied(group: Sequence[Run]) -> str:
-    """The command, what varies as a sweep's list."""
+    """The training command of a group, with VARIED values as a sweep's list."""
     words = group[0].command
     for i, word in enumerate(words):
         if word.startswith(VARIED):
@@ -165,7 +178,7 @@ def varied(group: Sequence[Run]) -> str:
 
 
 def summary(title: str, group: Sequence[Run]) -> str:
-    """One result in a row: what was reached, and by what means."""
+    """A result as a row: its numbers and its cost."""
     provenance = group[0].evaluation["provenance"]
     told = "<br>".join(f"{number['name']} {_value(number)}" for number in reached(group)) or "none applies"
     weights = f"{provenance['weights']}, epoch {provenance['epoch']}"
@@ -174,7 +187,7 @@ def summary(title: str, group: Sequence[Run]) -> str:
 
 
 def section(title: str, group: Sequence[Run]) -> list[str]:
-    """How a result was made, and every number of its evaluation."""
+    """The commands of a result, and every number of its evaluation."""
     lines = ["", f"## {title}", "", "```", varied(group)]
     first = group[0]
     if first.evaluated or first.checkpoint != "RUN":
@@ -190,13 +203,13 @@ def section(title: str, group: Sequence[Run]) -> list[str]:
 
 
 def headers(groups: Sequence[Sequence[Run]]) -> None:
-    """Write into each experiment's first lines what its runs reached, in place of what they said before."""
+    """Replace "Reached" in each experiment's first lines by the results of these runs."""
     told: dict[Path, list[str]] = {}
     for group in groups:
         file = group[0].experiment
         if file is None:
             continue
-        own = [f"experiment={file.stem}", *VARIED]
+        own = [f"experiment={recipe(file)}", *VARIED]
         first = group[0]
         others = [word for word in first.command[2:] if not word.startswith(tuple(own))] + first.evaluated
         others = [Path(first.checkpoint).name, *others] if first.checkpoint != "RUN" else others
@@ -227,7 +240,7 @@ def _row(*cells: str) -> str:
 
 
 def main(words: Sequence[str]) -> None:
-    groups = grouped([read(Path(folder)) for folder in words if folder != "--headers"])
+    groups = distinct(grouped([read_run(Path(folder)) for folder in words if folder != "--headers"]))
     if not groups:
         raise UserError("name the runs: python -m unlabeled.app.tables.results RUN [RUN ...]")
     if "--headers" in words:
@@ -236,7 +249,8 @@ def main(words: Sequence[str]) -> None:
     for i, group in enumerate(groups, 1):
         names, file = group[0].evaluation["provenance"]["names"], group[0].experiment
         other = "" if group[0].checkpoint == "RUN" else f", {Path(group[0].checkpoint).stem}"
-        titles.append(f"{i}. {file.stem if file else names['model'] + ' on ' + names['data']}{other}")
+        name = recipe(file) if file else f"{names['model']} on {names['data']}"
+        titles.append(f"{i}. {name}{other}")
     first = _row("result", "reached", "published", "budget, wall time", "hardware", "weights")
     lines = [HEAD, "", first, "| --- " * 6 + "|"]
     lines += [summary(*pair) for pair in zip(titles, groups, strict=True)]

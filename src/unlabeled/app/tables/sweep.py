@@ -12,11 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 from unlabeled.app.cli.main import JobStatus
 from unlabeled.app.cli.terminal import show, tables
 from unlabeled.evaluation.report.order import ordered
-from unlabeled.files import alike_cut, write_json
+from unlabeled.files import without_shared_folders, write_json
 
 
 class Compare(Callback):
-    """Prints one table of a sweep's runs: what was varied, and what each reached; of a broken-off sweep too."""
+    """Prints one table of a sweep's runs, varied settings and results, also after an interrupted sweep."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         JobStatus.table = lambda: self.on_multirun_end(config)
@@ -41,7 +41,7 @@ class Compare(Callback):
 
 
 def summary(results: dict[str, dict[str, Any]], most: int = 6) -> tuple[list[str], list[list[str]]]:
-    """(heads, rows) of a sweep's table: what was varied, then what was reached, what is monitored first."""
+    """(heads, rows) of a sweep's table: varied settings, then results, the monitored one first."""
     words = [dict(word.partition("=")[::2] for word in result["names"]["overrides"]) for result in results.values()]
     keys = list(dict.fromkeys(key for row in words for key in row))
     varied = [key for key in keys if len({row.get(key) for row in words}) > 1] or keys
@@ -52,7 +52,7 @@ def summary(results: dict[str, dict[str, Any]], most: int = 6) -> tuple[list[str
             counts[name] = counts.get(name, 0) + 1
     monitored = [result.get("monitor") for result in results.values()]
     told = [name for name in ordered(counts, *monitored) if name != "train/lr" and "/gradient_norm" not in name]
-    told.sort(key=lambda name: (name not in monitored, -counts[name]))  # first what the most of them have
+    told.sort(key=lambda name: (name not in monitored, -counts[name]))  # then those that most runs have
     states = ["failed" if "error" in r else "pruned" if "pruned" in r else "" for r in results.values()]
     columns = {"run": [name.partition("-")[0] for name in results]}
     columns |= {key: _short([row.get(key, "") for row in words]) for key in varied}
@@ -64,7 +64,7 @@ def summary(results: dict[str, dict[str, Any]], most: int = 6) -> tuple[list[str
 
 
 def _result(run: Path) -> dict[str, Any]:
-    """A run's result.json; of a run that was killed, what its config tells."""
+    """A run's result.json; for a run that was killed, a substitute from its config."""
     if (run / "result.json").is_file():
         return json.loads((run / "result.json").read_text())
     names: Any = {"overrides": []}
@@ -74,12 +74,12 @@ def _result(run: Path) -> dict[str, Any]:
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:
-    """Without what is not finite, which is null with a reason."""
+    """The finite values; others are null with a reason."""
     return {name: value for name, value in values.items() if isinstance(value, int | float)}
 
 
 def _short(values: list[str]) -> list[str]:
-    """0.00015676677195 as 0.0001568, unless another would be the same then; paths without what they share."""
+    """0.00015676677195 as 0.0001568, unless two values become the same; paths without shared folders."""
 
     def rounded(value: str) -> str:
         try:
@@ -88,7 +88,7 @@ def _short(values: list[str]) -> list[str]:
             return value
 
     short = [rounded(value) for value in values]
-    return alike_cut(short if len(set(short)) == len(set(values)) else values)
+    return without_shared_folders(short if len(set(short)) == len(set(values)) else values)
 
 
 class CompareEvaluations(Callback):
@@ -158,7 +158,7 @@ class CompareEvaluations(Callback):
 
 
 def compared(comparison: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """(heads, rows) of a comparison for the screen: a row a number, a column a run, and what they are held against."""
+    """(heads, rows) of a comparison for the screen: a row a number, a column a run, and the baselines."""
     from unlabeled.evaluation.report.verdicts import ARROWS, short
 
     heads = ["number", *(run["name"] for run in comparison["runs"])]

@@ -1,4 +1,4 @@
-"""Files from the net: fetched whole or not at all, verified, and extracted without trusting the archive.
+"""Downloads: fetched completely or not at all, verified, and extracted without trusting the archive.
 
 What passes for finished is finished: a download grows as NAME.part and an extraction in a hidden folder, and
 both get their name only when they are whole.

@@ -1,4 +1,4 @@
-"""Connections to web servers: given up within seconds where there is no network, kept where a server is slow."""
+"""HTTP connections that fail within seconds without a network and wait for slow servers."""
 
 import errno
 import os
@@ -61,7 +61,7 @@ def addresses(host: str, port: int) -> list[Any]:
         except Exception as error:
             found.append(error)
 
-    thread = threading.Thread(target=look_up, daemon=True)  # nobody waits for it, not even at the end
+    thread = threading.Thread(target=look_up, daemon=True)  # never joined, not even at exit
     thread.start()
     thread.join(LOOKUP)
     if not found:
@@ -73,7 +73,7 @@ def addresses(host: str, port: int) -> list[Any]:
 
 def _connection(kind: type[HTTPConnection], host: str, **settings: Any) -> HTTPConnection:
     made: Any = kind(host, **settings)
-    made._create_connection = connect  # where the standard library leaves it to be replaced
+    made._create_connection = connect  # the standard library's own hook
     return made
 
 

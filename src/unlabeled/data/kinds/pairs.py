@@ -1,10 +1,10 @@
-"""Images of two domains, in pairs or without."""
+"""Images of two domains, paired or unpaired."""
 
 import torch
 from torch import Tensor
 
 from unlabeled.batches import Paired, Unpaired
-from unlabeled.data.kinds.images import PackedData, take
+from unlabeled.data.kinds.images import PackedImages, take
 from unlabeled.data.module import CPU
 from unlabeled.errors import UserError
 
@@ -29,7 +29,7 @@ class PairedTable:
 
 
 class UnpairedTable:
-    """Two domains. An epoch is as long as the larger one; the smaller one starts again, in a new order."""
+    """Two domains. An epoch covers the larger one; the smaller one is repeated in a new order."""
 
     def __init__(
         self,
@@ -56,21 +56,21 @@ class UnpairedTable:
         return torch.stack(columns, 1)
 
     def batch(self, index: Tensor) -> Unpaired:
-        """Rows of both; a flat index (evaluation's) is the same place in both, modulo their lengths."""
+        """Rows of both; a flat index (evaluation's) means the same row of both, modulo their lengths."""
         pair = torch.stack([index, index], 1) if index.ndim == 1 else index
         a = self.rows_a.index_select(0, pair[:, 0] % len(self.rows_a))
         b = self.rows_b.index_select(0, pair[:, 1] % len(self.rows_b))
         return Unpaired(take(self.a, a, self.device), take(self.b, b, self.device))
 
 
-class UnpairedData(PackedData):
-    """Two domains without pairs. Where the source knows pairs of val and test, evaluation gets them."""
+class UnpairedData(PackedImages):
+    """Two domains without pairs. Evaluation gets the pairs of val and test where the source knows them."""
 
     batch = Unpaired
 
     def table(self, split: str) -> UnpairedTable:
         (a, rows_a), (b, rows_b) = self.divide(split, "_a"), self.divide(split, "_b")
-        images_a, images_b = self.resident(self.pack(a)), self.resident(self.pack(b))
+        images_a, images_b = (self.resident(self.pack(domain))["images"] for domain in (a, b))
         table = UnpairedTable(images_a, images_b, rows_a, rows_b, self.device)
         if split == "train" and not (len(table.rows_a) and len(table.rows_b)):
             raise UserError(f"data={self.source.name}: a domain has no training images left after the splits")
@@ -78,11 +78,11 @@ class UnpairedData(PackedData):
 
     @property
     def pairs_known(self) -> bool:
-        """Whether row i of test's a and b are one scene: a translation can be held against the truth."""
+        """Whether rows i of the test split's a and b show the same scene, so that translations have a ground truth."""
         return getattr(self.source, "pairs_known", False)
 
 
-class PairedData(PackedData):
+class PairedData(PackedImages):
     """Two domains, row by row."""
 
     batch = Paired
@@ -90,4 +90,5 @@ class PairedData(PackedData):
 
     def table(self, split: str) -> PairedTable:
         (a, rows), (b, _) = self.divide(split, "_a"), self.divide(split, "_b")
-        return PairedTable(self.resident(self.pack(a)), self.resident(self.pack(b)), rows, self.device)
+        images_a, images_b = (self.resident(self.pack(domain))["images"] for domain in (a, b))
+        return PairedTable(images_a, images_b, rows, self.device)

@@ -1,4 +1,4 @@
-"""Points that are drawn from a known mixture: what mode collapse is seen and counted on."""
+"""Points drawn from a known mixture, on which mode collapse can be counted."""
 
 import hashlib
 from typing import Any
@@ -8,11 +8,10 @@ from torch import Tensor
 
 from unlabeled.batches import Points
 from unlabeled.data.module import CPU, TableData
+from unlabeled.data.packed import SPLITS
 from unlabeled.data.sources.mixtures import Mixture
 from unlabeled.errors import UserError
 from unlabeled.seeding import mix
-
-SPLITS = ("train", "val", "test")
 
 
 class PointTable:
@@ -36,9 +35,11 @@ class PointTable:
 
 
 class PointData(TableData):
-    """So many points of a mixture for each split, drawn by `split_seed`: nothing is fetched and nothing packed."""
+    """Points of a mixture for each split, drawn by `split_seed`; nothing is fetched or packed."""
 
+    source: Mixture
     batch = Points
+    noun = "points"
 
     def __init__(
         self,
@@ -47,7 +48,6 @@ class PointData(TableData):
         train: int = 100_000,  # points
         val: int = 2_500,
         test: int = 10_000,
-        epochs: int | None = None,  # a usual length of training on this data, which budget.epochs reads
         **common: Any,  # see TableData
     ):
         super().__init__(source, **common)

@@ -1,4 +1,4 @@
-"""Data sets that are archives: fetched and extracted here, or laid there by hand."""
+"""Data sets in archives, extracted here or by the user."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -8,20 +8,20 @@ from unlabeled.data.content import Files
 from unlabeled.data.download.archives import File, extract, fetch
 from unlabeled.errors import UserError
 
-SEAL = ".extracted"  # in a folder that was extracted here: the digest of what it holds
+SEAL = ".extracted"  # file in a folder that was extracted here, with the digest of its content
 
 
 class Extracted:
     """The folder of an extracted archive.
 
-    What was extracted here and lies there unchanged is known by the archive's checksum. What somebody laid there, and
-    what was changed since, is known by its own content: once it is completed, it is packed again.
+    A folder that was extracted here and is unchanged is identified by the archive's checksum; any other by its content,
+    so that it is packed again after a change.
     """
 
     _files: Files | None = None
 
     def known(self, folder: Path, archive: str) -> str | Files:
-        """The fingerprint of `folder`; archive: what stands for the whole, also before it is there."""
+        """The fingerprint of `folder`; archive: that of the complete archive, also before it is fetched."""
         if self._files is None and folder.is_dir():
             seal = ""
             with suppress(OSError, ValueError):
@@ -31,7 +31,7 @@ class Extracted:
 
 
 def obtain(file: File, folder: Path) -> Path:
-    """The extracted content of an archive: as it lies in `folder`, or fetched beside it and extracted."""
+    """The extracted content of an archive, fetched and extracted if `folder` does not exist."""
     if not folder.is_dir():
         extract(fetch(file, folder.parent), folder)
         seal(folder)
@@ -39,15 +39,15 @@ def obtain(file: File, folder: Path) -> Path:
 
 
 def seal(folder: Path) -> None:
-    """Remember that this is what an archive held."""
-    with suppress(OSError):  # then the folder is known by its content
+    """Mark a folder as the unchanged content of an archive."""
+    with suppress(OSError):  # then the folder is identified by its content
         (folder / SEAL).write_text(Files.below(folder).digest())
 
 
-def counted(name: str, places: Iterable[tuple[Path, str, int, int]], then: str) -> None:
-    """Raises UserError where a folder holds another number of something than was published.
+def check_counts(name: str, places: Iterable[tuple[Path, str, int, int]], then: str) -> None:
+    """Raise UserError where a folder holds another number of files than published.
 
-    places: (folder, of what, how many are there, how many were published); then: what to do.
+    places: (folder, what is counted, found, published); then: what to do.
     """
     wrong = [
         f"{folder} holds {found:,} {what}, not {published:,}" if folder.is_dir() else f"there is no {folder}"
@@ -59,7 +59,7 @@ def counted(name: str, places: Iterable[tuple[Path, str, int, int]], then: str) 
 
 
 class Archive(Extracted):
-    """Fetches and extracts the archive; a subclass says which, and reads what is in it."""
+    """Fetches and extracts an archive; a subclass names it and reads its content."""
 
     folder: str  # under the data root, extracted
     archive: str

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: archives of Python pickles, read without running what a pickle may ask for."""
+"""CIFAR-10 and CIFAR-100: archives of Python pickles, unpickled without running code from them."""
 
 import pickle
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from unlabeled.data.sources.archive import Archive, counted
-from unlabeled.data.store import Records
+from unlabeled.data.packing import RawImages
+from unlabeled.data.sources.archive import Archive, check_counts
 from unlabeled.errors import UserError
 
 
@@ -26,13 +26,13 @@ class CIFAR10(Archive):
     labels = "labels"
     counts = {"train": 50_000, "test": 10_000}
 
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         batches = [load(root / self.folder / part) for part in self.parts[split]]
         images = np.concatenate([batch["data"] for batch in batches])  # (N, 3072): red, green, blue planes
         labels = np.concatenate([np.asarray(batch[self.labels]) for batch in batches])
         place = (root / self.folder, f"{split} images", len(images), self.counts[split])
-        counted(self.name, [place], f"remove {root / self.folder} to have it fetched")
-        return Records(images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels)
+        check_counts(self.name, [place], f"remove {root / self.folder} to have it fetched")
+        return RawImages(images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels)
 
 
 class CIFAR100(CIFAR10):

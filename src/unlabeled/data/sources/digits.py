@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unlabeled.data.store import Records
+from unlabeled.data.packing import RawImages
 
 
 class Digits:
@@ -19,8 +19,8 @@ class Digits:
     def fingerprint(self, root: Path) -> str:
         return "sklearn-1797"
 
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        return Records((digits.images * (255 / 16)).round().astype(np.uint8), digits.target)
+        return RawImages((digits.images * (255 / 16)).round().astype(np.uint8), digits.target)

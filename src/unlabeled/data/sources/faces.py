@@ -8,9 +8,9 @@ from PIL import Image
 
 from unlabeled.data.content import Files
 from unlabeled.data.download.archives import File, by_hand, extract, fault
-from unlabeled.data.sources.archive import Extracted, counted, obtain, seal
-from unlabeled.data.sources.pictures import find, lazily
-from unlabeled.data.store import Records
+from unlabeled.data.packing import RawImages
+from unlabeled.data.sources.archive import Extracted, check_counts, obtain, seal
+from unlabeled.data.sources.pictures import find, lazy_pictures
 from unlabeled.errors import UserError
 
 
@@ -36,7 +36,7 @@ class LFW(Extracted):
         faces = find(folder)
         found = (len(faces), len({path.parent for path in faces}))
         places = [(folder, *each) for each in zip(("images", "persons"), found, self.counts, strict=True)]
-        counted(self.name, places, f"complete it, or remove {folder} to have it fetched")
+        check_counts(self.name, places, f"complete it, or remove {folder} to have it fetched")
 
     def fingerprint(self, root: Path) -> str | Files:
         return self.known(root / self.folder, self.checksum)
@@ -44,10 +44,10 @@ class LFW(Extracted):
     def class_names(self, root: Path) -> tuple[str, ...]:
         return tuple(sorted({path.parent.name for path in find(root / self.folder)}))  # () where they do not lie there
 
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         paths = find(root / self.folder)
         _, labels = np.unique([path.parent.name for path in paths], return_inverse=True)
-        return Records(lazily(paths), labels)
+        return RawImages(lazy_pictures(paths), labels)
 
 
 class CelebA(Extracted):
@@ -92,19 +92,19 @@ class CelebA(Extracted):
             extract(folder / "img_align_celeba.zip", images)
             seal(images)
         place = (images, "images", len(find(images)), self.count)
-        counted(self.name, [place], f"complete it, or remove it and put img_align_celeba.zip into {folder}")
+        check_counts(self.name, [place], f"complete it, or remove it and put img_align_celeba.zip into {folder}")
 
     def fingerprint(self, root: Path) -> str | Files:
         return self.known(root / self.folder / "img_align_celeba", " ".join(self.checksums.values()))
 
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         folder = root / self.folder
         partition = [line.split() for line in (folder / "list_eval_partition.txt").read_text().splitlines()]
         rows = [line.split() for line in (folder / "list_attr_celeba.txt").read_text().splitlines()[2:]]
         attributes = {row[0]: row[1:] for row in rows}  # "1" or "-1"
         names = [name for name, part in partition if part == {"train": "0", "val": "1", "test": "2"}[split]]
         labels = np.array([attributes[name] for name in names]) == "1"
-        return Records(lazily([folder / "img_align_celeba" / name for name in names], _centre), labels)
+        return RawImages(lazy_pictures([folder / "img_align_celeba" / name for name in names], _centre), labels)
 
 
 def _centre(image: Image.Image) -> Image.Image:

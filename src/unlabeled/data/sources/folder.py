@@ -1,4 +1,4 @@
-"""A user's own images, as they lie."""
+"""Folders of a user's own images."""
 
 import re
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from unlabeled.data.content import Files
-from unlabeled.data.sources.pictures import Search, is_grey, lazily, natural, search, upright_size
-from unlabeled.data.store import Records, Unreadable
+from unlabeled.data.packing import RawImages, Unreadable
+from unlabeled.data.sources.pictures import Search, is_grey, lazy_pictures, natural_key, search, upright_size
 from unlabeled.errors import UserError
 from unlabeled.files import folder
 
@@ -27,7 +27,7 @@ def split_of(folder: str) -> str | None:
 
 
 class Pictures:
-    """The splits, classes and pictures of one folder. What holds no picture does not count.
+    """The splits, classes and pictures of one folder. Folders without pictures are ignored.
 
     Splits: folders named train (or training), val (valid, validation, dev) and test (testing), in upper or lower case
     and also with `set`, `data` or `images` behind the name, are the splits
@@ -53,13 +53,13 @@ class Pictures:
         return search(self.path)
 
     def inside(self, path: Path) -> tuple[str, ...]:
-        """Where a picture lies in the folder: the names of folders, and its own."""
+        """A picture's path within the folder: names of folders, and its own."""
         return path.parts[len(self.path.parts) :]
 
     @cached_property
     def folders(self) -> dict[str, str]:
-        """split -> the folder that is it; empty where everything is train."""
-        lie: dict[str, list[tuple[str, ...]]] = {}  # folder -> where its pictures lie in it
+        """split -> its folder; empty where everything is train."""
+        lie: dict[str, list[tuple[str, ...]]] = {}  # folder -> paths of its pictures within it
         for path in self.search.found:
             first, *rest = self.inside(path)
             if rest:
@@ -115,7 +115,7 @@ class Pictures:
 
     @cached_property
     def left(self) -> dict[str, list[Path]]:
-        """Why pictures and folders were left out -> which."""
+        """Reason -> pictures and folders left out for it."""
         beside = self.search.found
         if self.folders:
             beside = [path for path in beside if self.inside(path)[0] not in self.folders.values()]
@@ -149,11 +149,29 @@ class Pictures:
 
 def numbered(names: Iterable[str]) -> tuple[str, ...]:
     """Names of classes in the order of their numbers."""
-    return tuple(sorted({name for name in names if name}, key=natural))
+    return tuple(sorted({name for name in names if name}, key=natural_key))
 
 
-class Folder:
-    """Any folder of images, with or without train, val and test in it, with or without classes in those."""
+class OwnFiles:
+    """A source whose files are the user's own, identified by their content."""
+
+    def files(self) -> dict[str, Path]:
+        """Every picture, by a name of its own."""
+        raise NotImplementedError
+
+    def prepare(self, root: Path) -> None:
+        pass
+
+    def fingerprint(self, root: Path) -> Files:
+        return self._content
+
+    @cached_property
+    def _content(self) -> Files:
+        return Files(self.files())
+
+
+class Folder(OwnFiles):
+    """A folder of images, with or without splits and classes as folders in it."""
 
     name = "folder"
 
@@ -171,21 +189,14 @@ class Folder:
     def class_names(self, root: Path) -> tuple[str, ...]:
         return self.pictures.names
 
-    def prepare(self, root: Path) -> None:
-        pass
+    def files(self) -> dict[str, Path]:
+        return self.pictures.files
 
-    def fingerprint(self, root: Path) -> Files:
-        return self._content
-
-    @cached_property
-    def _content(self) -> Files:
-        return Files(self.pictures.files)
-
-    def read(self, root: Path, split: str) -> Records:
-        return Records(lazily(self.pictures.splits[split]), self.pictures.labels(split), whole=False)
+    def read(self, root: Path, split: str) -> RawImages:
+        return RawImages(lazy_pictures(self.pictures.splits[split]), self.pictures.labels(split), whole=False)
 
 
-class AllPictures:
+class AllPictures(OwnFiles):
     """All images of a folder and of the folders in it as one split without classes."""
 
     name = "folder"
@@ -218,7 +229,7 @@ class AllPictures:
         """(height, width) of the images that can be read, upright, each with one that has it."""
         found: dict[tuple[int, int], Path] = {}
         for path in self.paths:
-            with suppress(Unreadable):  # packing tells of it
+            with suppress(Unreadable):  # packing reports it
                 found.setdefault(upright_size(path), path)
         return found
 
@@ -230,22 +241,15 @@ class AllPictures:
                     return False
         return True
 
-    def prepare(self, root: Path) -> None:
-        pass
+    def files(self) -> dict[str, Path]:
+        return {"/".join(self.pictures.inside(path)): path for path in self.paths}
 
-    def fingerprint(self, root: Path) -> Files:
-        return self._content
-
-    @cached_property
-    def _content(self) -> Files:
-        return Files({"/".join(self.pictures.inside(path)): path for path in self.paths})
-
-    def read(self, root: Path, split: str) -> Records:
-        return Records(lazily(self.paths), np.full(len(self.paths), -1), whole=False)
+    def read(self, root: Path, split: str) -> RawImages:
+        return RawImages(lazy_pictures(self.paths), np.full(len(self.paths), -1), whole=False)
 
 
-class TwoFolders:
-    """Two folders of images that have nothing to do with each other picture by picture."""
+class TwoFolders(OwnFiles):
+    """Two folders of unpaired images."""
 
     name = "two_folders"
 
@@ -261,18 +265,10 @@ class TwoFolders:
         a, b = (pictures.left for pictures in self.domains.values())
         return {why: [*a.get(why, []), *b.get(why, [])] for why in {**a, **b}}
 
-    def prepare(self, root: Path) -> None:
-        pass
+    def files(self) -> dict[str, Path]:
+        return {f"{domain}/{n}": path for domain, found in self.domains.items() for n, path in found.files.items()}
 
-    def fingerprint(self, root: Path) -> Files:
-        return self._content
-
-    @cached_property
-    def _content(self) -> Files:
-        each = self.domains.items()
-        return Files({f"{domain}/{name}": path for domain, found in each for name, path in found.files.items()})
-
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         part, domain = split.split("_")
         paths = self.domains[domain].splits[part]
-        return Records(lazily(paths), np.full(len(paths), -1), whole=False)
+        return RawImages(lazy_pictures(paths), np.full(len(paths), -1), whole=False)

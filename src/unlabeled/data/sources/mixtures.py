@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians whose every mode is known: what a generator leaves out of them can be counted. No download."""
+"""Mixtures of Gaussians with known modes, so that missing modes can be counted. No download."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""MNIST and what is laid out like it: four idx files."""
+"""MNIST and data sets in its format of four idx files."""
 
 import gzip
 import zlib
@@ -10,16 +10,16 @@ import numpy as np
 
 from unlabeled.data.content import Files
 from unlabeled.data.download.archives import File, fetch
-from unlabeled.data.sources.archive import counted
-from unlabeled.data.store import Records
+from unlabeled.data.packing import RawImages
+from unlabeled.data.sources.archive import check_counts
 from unlabeled.errors import UserError
 
 
 class MNIST:
     """Handwritten digits. LeCun et al. 1998, http://yann.lecun.com/exdb/mnist/
 
-    The files lie in ROOT/MNIST/raw, gzipped or not, as torchvision has them; they are read as they are. Gzipped, they
-    are held against their checksums; unzipped, against the published numbers of images, and known by their content.
+    The files lie in ROOT/MNIST/raw, gzipped or not, as torchvision has them; they are read in place. Gzipped
+    files are checked by checksums; unzipped ones by the published numbers of images, and identified by their content.
     """
 
     name = "mnist"
@@ -49,12 +49,12 @@ class MNIST:
         unzipped = {name: path for name, path in paths.items() if path.is_file()}
         return Files(unzipped, {self.unzipped: verified}) if unzipped else verified
 
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         part = {"train": "train", "test": "t10k"}[split]
         folder = root / self.folder
         images = read_idx(folder / f"{part}-images-idx3-ubyte", 3)
         labels = read_idx(folder / f"{part}-labels-idx1-ubyte", 1)
-        counted(
+        check_counts(
             self.name,
             [
                 (folder, f"{split} {what}", len(found), self.counts[split])
@@ -62,7 +62,7 @@ class MNIST:
             ],
             "remove it to have it fetched",
         )
-        return Records(images, labels)
+        return RawImages(images, labels)
 
 
 class FashionMNIST(MNIST):

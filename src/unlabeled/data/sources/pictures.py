@@ -1,4 +1,4 @@
-"""Picture files in folders: found, and read whatever their format, depth and transparency."""
+"""Picture files of any format, depth and transparency: search and reading."""
 
 import errno
 import os
@@ -13,14 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from unlabeled.data.store import Unreadable
+from unlabeled.data.packing import Unreadable
 from unlabeled.errors import UserError
 
 SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".ico", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
     *(".pcx", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
 )
-# a file for which opening fails so is not whole, or not ours; other errors of the system say nothing of the file
+# errors on opening that are the file's own fault; other errors are the system's
 OF_THE_FILE = (None, errno.ENOENT, errno.EACCES, errno.EPERM)
 
 
@@ -28,18 +28,18 @@ class Search(NamedTuple):
     """Pictures in a folder and below."""
 
     found: list[Path]  # sorted
-    left: dict[str, list[Path]]  # why something was left out -> its paths
+    left: dict[str, list[Path]]  # reason -> paths left out for it
 
 
 def search(folder: Path) -> Search:
-    """Every picture in `folder` and below; hidden files are none.
+    """Every picture in `folder` and below, except hidden files.
 
-    Links are followed after all that lies in the folder itself, and a folder or picture that is reached again counts
-    once, where it was found first: a link to a parent, or to a neighbor, adds nothing.
+    Links are followed last, and a folder or picture that is reached again counts once, where it was found first: a link
+    to a parent or a neighbour adds nothing.
     """
     found: list[Path] = []
     left: dict[str, list[Path]] = {}
-    places: set[str] = set()  # folders that were looked into, by their real paths
+    places: set[str] = set()  # real paths of the folders searched
     pictures: set[str] = set()
     waiting: list[str] = [str(folder)]
     links: list[Path] = []  # a heap: links in the order of their paths
@@ -57,9 +57,9 @@ def search(folder: Path) -> Search:
             real = os.path.realpath(link)
             if os.path.isdir(real):
                 waiting.append(str(link))
-            elif _named_so(link.name) and os.path.isfile(real):
+            elif _is_picture(link.name) and os.path.isfile(real):
                 take(link, real)
-            elif _named_so(link.name):
+            elif _is_picture(link.name):
                 left.setdefault("link to nothing", []).append(link)
             continue
         place = waiting.pop()
@@ -80,30 +80,30 @@ def search(folder: Path) -> Search:
                 heappush(links, Path(entry.path))
             elif entry.is_dir():
                 waiting.append(entry.path)
-            elif _named_so(entry.name) and entry.is_file():
+            elif _is_picture(entry.name) and entry.is_file():
                 take(Path(entry.path), os.path.join(real, entry.name))
     return Search(sorted(found, key=lambda path: path.parts), left)
 
 
-def _named_so(name: str) -> bool:
+def _is_picture(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
 def find(folder: Path) -> list[Path]:
-    """Every picture in `folder` and below, once, sorted by its path; hidden files are none."""
+    """Every picture in `folder` and below, once, sorted by path, except hidden files."""
     return search(folder).found
 
 
-def natural(name: str) -> tuple[tuple[tuple[str, int], ...], str]:
-    """What to sort names by so that numbers in them stand in their order: 2 before 10."""
+def natural_key(name: str) -> tuple[tuple[tuple[str, int], ...], str]:
+    """Sort key that orders numbers within names by value: 2 before 10."""
     parts = re.split(r"([0-9]+)", name)  # words and numbers in turns
     return tuple(zip(parts[::2], [*map(int, parts[1::2]), -1], strict=True)), name
 
 
 def open_picture(path: Path) -> Image.Image:
-    """One picture in 8 bits, upright, on white where it is transparent; the first of several frames.
+    """One picture in 8 bits, upright, transparency on white; of several frames the first.
 
-    Raises Unreadable where the file is not whole, or no picture.
+    Raises Unreadable where the file is incomplete or no picture.
     """
     try:
         with Image.open(path) as file:
@@ -131,7 +131,7 @@ def opaque(image: Image.Image) -> Image.Image:
 
 
 def _reason(error: Exception, path: Path) -> str:
-    """Why, in a few words, without the file's name."""
+    """The reason in a few words, without the file's name."""
     if isinstance(error, Image.UnidentifiedImageError):
         return "no image" if os.path.getsize(path) else "empty file"
     if isinstance(error, OSError) and error.strerror:
@@ -140,8 +140,8 @@ def _reason(error: Exception, path: Path) -> str:
 
 
 def is_grey(path: Path) -> bool:
-    """Whether a picture has no colour, however it is saved. Raises Unreadable."""
-    with suppress(Exception), Image.open(path) as file:  # open_picture says what is wrong with it
+    """Whether a picture has no colour, in whatever mode it is saved. Raises Unreadable."""
+    with suppress(Exception), Image.open(path) as file:  # open_picture reports the error
         if file.mode in ("1", "L", "LA", "La") or file.mode.startswith(("I", "F")):
             return True
     image = open_picture(path)
@@ -149,7 +149,7 @@ def is_grey(path: Path) -> bool:
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """(height, width) as a person sees the picture, by its header alone. Raises Unreadable."""
+    """(height, width) of the upright picture, from its header alone. Raises Unreadable."""
     try:
         with Image.open(path) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8) and image.format != "TIFF"  # Pillow turns those
@@ -159,17 +159,17 @@ def upright_size(path: Path) -> tuple[int, int]:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit integers by their upper byte (Pillow would clip them); floats are taken to lie in [0, 1]."""
+    """16-bit integers by their upper byte (Pillow would clip them); floats are assumed to be in [0, 1]."""
     levels = np.asarray(image)
     scaled = levels * 255.0 if image.mode == "F" else levels / 257.0
     return Image.fromarray(np.clip(scaled.round(), 0, 255).astype(np.uint8))
 
 
-def lazily(
+def lazy_pictures(
     paths: Iterable[Path],
     then: Callable[[Image.Image], Image.Image] | None = None,  # done to each when it is read
 ) -> Iterator[Callable[[], Image.Image]]:
-    """The pictures, each to be read when it is packed."""
+    """Functions that read the pictures, one by one, when they are packed."""
     for path in paths:
         yield partial(open_picture, path) if then is None else partial(_read_then, path, then)
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.random import RandomState
 from PIL import Image, ImageDraw
 
-from unlabeled.data.store import Records
+from unlabeled.data.packing import RawImages
 from unlabeled.seeding import mix
 
 DRAWING = 1  # raise it when a scene looks different from before
@@ -67,10 +67,10 @@ class Scenes:
     def fingerprint(self, root: Path) -> str:
         return f"drawing-{DRAWING}-{self.size}-{'-'.join(map(str, self.counts.values()))}"
 
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         stage, domain = split.split("_")
         n = self.counts[stage]
-        return Records(self._images(stage, domain, n), np.full(n, -1, np.int64))
+        return RawImages(self._images(stage, domain, n), np.full(n, -1, np.int64))
 
     def _images(self, stage: str, domain: str, n: int) -> Iterator[np.ndarray]:
         stream = {"train_a": 0, "train_b": 1, "val_a": 2, "val_b": 2, "test_a": 3, "test_b": 3}[f"{stage}_{domain}"]

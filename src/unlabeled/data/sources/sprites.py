@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unlabeled.data.store import Records
+from unlabeled.data.packing import RawImages
 from unlabeled.errors import UserError
 
 DRAWING = 1  # raise it when an image looks different from before
@@ -86,9 +86,9 @@ class Sprites:
     def fingerprint(self, root: Path) -> str:
         return f"drawing-{DRAWING}-{self.size}-{'-'.join(map(str, self.factors.values()))}"
 
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         labels = np.indices(tuple(self.factors.values())).reshape(len(self.factors), -1).T
-        return Records(self._images(), np.ascontiguousarray(labels, np.int64))
+        return RawImages(self._images(), np.ascontiguousarray(labels, np.int64))
 
     def _images(self) -> Iterator[np.ndarray]:
         scales = np.linspace(0.5, 1, self.scales) if self.scales > 1 else np.ones(1)

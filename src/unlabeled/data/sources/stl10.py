@@ -1,11 +1,11 @@
-"""STL-10: few labels, many images without."""
+"""STL-10: 5,000 labelled and 100,000 unlabelled training images."""
 
 from pathlib import Path
 
 import numpy as np
 
-from unlabeled.data.sources.archive import Archive, counted
-from unlabeled.data.store import Records
+from unlabeled.data.packing import RawImages
+from unlabeled.data.sources.archive import Archive, check_counts
 from unlabeled.errors import UserError
 
 
@@ -23,7 +23,7 @@ class STL10(Archive):
     splits = ("train", "test")
     counts = {"train": 5_000, "test": 8_000, "unlabeled": 100_000}
 
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         folder = root / self.folder
         labelled = self._images(folder / f"{split}_X.bin")
         labels = self._bytes(folder / f"{split}_y.bin").astype(np.int64) - 1  # the files count from 1
@@ -33,11 +33,11 @@ class STL10(Archive):
         if split == "train":
             parts["unlabeled"] = more = self._images(folder / "unlabeled_X.bin")
         places = [(folder, f"{part} images", len(found), self.counts[part]) for part, found in parts.items()]
-        counted(self.name, places, f"remove {folder} to have it fetched")
+        check_counts(self.name, places, f"remove {folder} to have it fetched")
         if split == "test":
-            return Records(labelled, labels)
+            return RawImages(labelled, labels)
         everything = (image for images in (labelled, more) for image in images)  # never in memory at once
-        return Records(everything, np.concatenate([labels, np.full(len(more), -1)]))
+        return RawImages(everything, np.concatenate([labels, np.full(len(more), -1)]))
 
     def _images(self, path: Path) -> np.ndarray:
         """(N, 96, 96, 3), memory-mapped; the files hold each colour's columns one after the other."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from unlabeled.data.download.archives import File, fetch
-from unlabeled.data.store import Records
+from unlabeled.data.packing import RawImages
 from unlabeled.errors import UserError
 
 
@@ -35,7 +35,7 @@ class SVHN:
     def fingerprint(self, root: Path) -> str:
         return " ".join(self.checksums.values())
 
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         from scipy.io import loadmat
 
         path = root / self.folder / f"{split}_32x32.mat"
@@ -44,4 +44,4 @@ class SVHN:
             images, labels = content["X"], content["y"]  # (32, 32, 3, N), (N, 1)
         except Exception as error:  # a broken file makes scipy raise nearly anything
             raise UserError(f"cannot read {path} ({error}): remove it and run again") from error
-        return Records(images.transpose(3, 0, 1, 2), labels[:, 0].astype(np.int64) % 10)  # the file calls zero 10
+        return RawImages(images.transpose(3, 0, 1, 2), labels[:, 0].astype(np.int64) % 10)  # the file calls zero 10

@@ -9,10 +9,10 @@ from PIL import Image
 
 from unlabeled.data.content import Files
 from unlabeled.data.download.archives import File
-from unlabeled.data.sources.archive import Extracted, counted, obtain
-from unlabeled.data.sources.pictures import find, lazily
-from unlabeled.data.store import Records
-from unlabeled.errors import UserError, nearest
+from unlabeled.data.packing import RawImages
+from unlabeled.data.sources.archive import Extracted, check_counts, obtain
+from unlabeled.data.sources.pictures import find, lazy_pictures
+from unlabeled.errors import UserError, suggest
 
 
 class CycleGAN(Extracted):
@@ -64,7 +64,7 @@ class CycleGAN(Extracted):
 
     def prepare(self, root: Path) -> None:
         if self.name not in self.archives:
-            raise UserError(f"no CycleGAN collection {self.name!r}; {nearest(self.name, self.archives)}")
+            raise UserError(f"no CycleGAN collection {self.name!r}; {suggest(self.name, self.archives)}")
         size, checksum = self.archives[self.name]
         urls = [f"{mirror.rstrip('/')}/{self.name}.zip" for mirror in self.mirrors]
         folder = obtain(File(f"{self.name}.zip", urls, checksum, size), root / "cyclegan" / self.name)
@@ -74,7 +74,7 @@ class CycleGAN(Extracted):
     def fingerprint(self, root: Path) -> str | Files:
         return self.known(root / "cyclegan" / self.name, self.archives.get(self.name, (0, ""))[1])
 
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         part, domain = split.split("_")
         folder = root / "cyclegan" / self.name / f"{part}{domain.upper()}"
         return unlabelled(folder)
@@ -122,7 +122,7 @@ class Pix2Pix(Extracted):
 
     def _facts(self) -> tuple[int | None, dict[str, str]]:
         if self.archive not in self.archives:
-            raise UserError(f"no pix2pix collection {self.archive!r}; {nearest(self.archive, self.archives)}")
+            raise UserError(f"no pix2pix collection {self.archive!r}; {suggest(self.archive, self.archives)}")
         if self.a not in ("left", "right"):
             raise UserError(f"data.source.a={self.a}: say left or right")
         return self.archives[self.archive]
@@ -137,7 +137,7 @@ class Pix2Pix(Extracted):
         size, _ = self._facts()
         return self.known(root / "pix2pix" / self.archive, f"{self.archive} {size}")
 
-    def read(self, root: Path, split: str) -> Records:
+    def read(self, root: Path, split: str) -> RawImages:
         ours, domain = split.split("_")
         folder = root / "pix2pix" / self.archive / self._facts()[1][ours]
         return unlabelled(folder, partial(_half, right=(self.a == "right") == (domain == "a")))
@@ -151,12 +151,12 @@ def _half(image: Image.Image, right: bool) -> Image.Image:
 def complete(name: str, folder: Path, counts: Mapping[str, int]) -> None:
     """Raises UserError where subfolders hold other numbers of pictures than these."""
     places = [(folder / part, "images", len(find(folder / part)), n) for part, n in counts.items()]
-    counted(name, places, f"complete it, or remove {folder} to have it fetched")
+    check_counts(name, places, f"complete it, or remove {folder} to have it fetched")
 
 
-def unlabelled(folder: Path, then: Callable[[Image.Image], Image.Image] | None = None) -> Records:
+def unlabelled(folder: Path, then: Callable[[Image.Image], Image.Image] | None = None) -> RawImages:
     """All pictures of a folder, in the order of their names."""
     paths = find(folder)
     if not paths:
         raise UserError(f"no images in {folder}: remove {folder.parent} and run again")
-    return Records(lazily(paths, then), np.full(len(paths), -1))
+    return RawImages(lazy_pictures(paths, then), np.full(len(paths), -1))

@@ -25,7 +25,7 @@ from unlabeled.capabilities import (
     TranslatesBack,
     inverts,
 )
-from unlabeled.errors import told
+from unlabeled.errors import error_line
 from unlabeled.evaluation.report.order import ordered
 
 
@@ -42,7 +42,7 @@ class FigureSet(dict[str, Image.Image]):
             made = make()
         except Exception as error:
             self.pop(name, None)
-            self.failed[name] = told(error)
+            self.failed[name] = error_line(error)
             return
         if made is not None:
             self[name] = made

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unlabeled.capabilities import Reconstructs, Samples, Translates, TranslatesBack
-from unlabeled.errors import UserError, nearest
+from unlabeled.errors import UserError, suggest
 from unlabeled.evaluation.features.extraction import Stream, subset
 from unlabeled.evaluation.metric import Headline, Metric
 from unlabeled.evaluation.metrics.comparison import METRICS, compare
@@ -36,7 +36,7 @@ class Distribution:
     def __init__(self, metrics: Sequence[str] | None = None, reference: str = "train"):
         for name in metrics or ():
             if name not in METRICS:
-                raise UserError(f"evaluation.evaluators.distribution.metrics: {name}: {nearest(name, METRICS)}")
+                raise UserError(f"evaluation.evaluators.distribution.metrics: {name}: {suggest(name, METRICS)}")
         self.metrics, self.reference = metrics, reference
 
     def applies(self, study: Study) -> bool:

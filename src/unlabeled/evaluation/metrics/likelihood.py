@@ -80,7 +80,7 @@ class Likelihood:
         study.notes.append(
             f"{', '.join(affected)}: {GREY}: compare them only among models that treat the same "
             f"images so. The highest possible value is {highest:.4g} nats. For a likelihood, train with "
-            "model.likelihood.binarisation=dynamic or threshold, or with another likelihood"
+            "model.likelihood.binarization=dynamic or threshold, or with another likelihood"
         )
         return [
             qualified(number, highest, study.kind.size(study.data.shape)) if number.name in affected else number

@@ -6,12 +6,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from unlabeled.commands import key_of, without_places
 from unlabeled.evaluation.report.verdicts import beside, short
-from unlabeled.files import alike_cut
+from unlabeled.files import without_shared_folders
 
-# Paths and devices, which are no difference between runs.
-PLACES = {"run", "output", "resume", "data_root", "data_packed", "data.root", "data.packed", "checkpoint"}
-PLACES |= {"device", "devices"}
 ALIKE = {"seed", "data.class_subset", "evaluation seed"}  # runs that differ only in these are averaged
 USUAL = "as usual"
 PLAIN = ("model", "data", "weights", "samples", "reference")  # whose values are shown without their key
@@ -70,10 +68,9 @@ def identity(evaluation: Mapping[str, Any]) -> dict[str, str]:
     mark |= {key: str(provenance[key]) for key in ("samples", "reference", "weights", "seed") if key in provenance}
     mark["evaluation seed"] = str(provenance.get("evaluation_seed", 0))
     given = {"weights", "seed", *mark}
-    for word in [*names.get("overrides", []), *(provenance.get("overrides") or [])]:
-        key, _, value = word.lstrip("+~").partition("=")
-        if key not in PLACES and key not in given:
-            mark[key] = value
+    for word in without_places([*names.get("overrides", []), *(provenance.get("overrides") or [])]):
+        if key_of(word) not in given:
+            mark[key_of(word)] = word.partition("=")[2]
     return mark
 
 
@@ -92,11 +89,13 @@ def labels(marks: Sequence[Mapping[str, str]], varied: Sequence[str], jobs: Sequ
     found = [""] * len(marks)
     for key in varied:
         if len(set(found)) < len(found) or key in PLAIN:
-            values = alike_cut([mark[key] for mark in marks])
+            values = without_shared_folders([mark[key] for mark in marks])
             words = [value if key in PLAIN else f"{key}={value}" for value in values]
             words = ["" if mark[key] == USUAL else word for mark, word in zip(marks, words, strict=True)]
             found = [f"{name} {word}".strip() for name, word in zip(found, words, strict=True)]
-    places = alike_cut([str(job["evaluation"]["provenance"].get("checkpoint") or job["folder"]) for job in jobs])
+    places = without_shared_folders(
+        [str(job["evaluation"]["provenance"].get("checkpoint") or job["folder"]) for job in jobs]
+    )
     for more in (places, [f"({i + 1})" for i in range(len(jobs))]):
         twice = {name for name in found if found.count(name) > 1}
         found = [f"{name} {tell}".strip() if name in twice else name for name, tell in zip(found, more, strict=True)]

@@ -2,14 +2,14 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from PIL import Image
 
-from unlabeled.commands import command, quoted
+from unlabeled.commands import command, quoted, without_places
 from unlabeled.evaluation.figures import captions
 from unlabeled.evaluation.report.verdicts import (
     ARROWS,
@@ -129,10 +129,10 @@ def commands(provenance: Mapping[str, Any]) -> list[str]:
     return [*lines, command("evaluate", *words)]
 
 
-def training_command(provenance: Mapping[str, Any], elsewhere: Sequence[str] = ("run=", "resume=")) -> str:
+def training_command(provenance: Mapping[str, Any]) -> str:
     """`python train.py` with the run's overrides, without those of paths."""
-    words = [word for word in provenance["names"].get("overrides", []) if not word.startswith((*elsewhere, "seed="))]
-    return command("train", *words, f"seed={provenance['seed']}")
+    words = without_places(provenance["names"].get("overrides", []))
+    return command("train", *(word for word in words if not word.startswith("seed=")), f"seed={provenance['seed']}")
 
 
 def embedded(picture: Picture) -> tuple[str, int]:

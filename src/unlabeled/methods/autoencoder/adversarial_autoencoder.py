@@ -4,20 +4,22 @@ Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, section 2 and figure 1, 
 With f the encoder, g the decoder, D the discriminator of codes and p(z) any prior that can be sampled, on each batch
 
     reconstruction phase   f, g minimise  L(x, g(f(x)))
-    regularisation phase   D tells z ~ p(z) from f(x); then f, as the game's generator, deceives it
+    regularisation phase   D learns to distinguish z ~ p(z) from f(x); then f, as a generator, deceives it
 
-f has an optimizer for each role: Adam's scale of one loss's gradient says nothing about the other's.
+f has an optimizer for each role, as Adam's statistics of the two losses' gradients differ.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
+from unlabeled.distributions.prior import FixedPrior
 from unlabeled.errors import UserError
+from unlabeled.losses.adversarial import Objective
+from unlabeled.losses.distance import Distance
 from unlabeled.methods.method import Adversarial
 
 
@@ -25,11 +27,11 @@ class AdversarialAutoencoder(Adversarial):
     def __init__(
         self,
         encoder: nn.Module,  # f: x (B, C, H, W) -> code (B, Z)
-        decoder: nn.Module,  # g: code (B, Z) -> output (B, C, H, W), as the distance reads it
+        decoder: nn.Module,  # g: code (B, Z) -> output (B, C, H, W) for the distance
         discriminator: nn.Module,  # D: code (B, Z) -> score (B,)
-        distance: nn.Module,  # losses.distance: L
-        prior: Any,  # losses.prior: p(z)
-        objective: Any,  # losses.adversarial
+        distance: Distance,  # L
+        prior: FixedPrior,  # p(z)
+        objective: Objective,
         latent_dim: int,  # Z
         autoencoder_optimizer: Callable[..., Optimizer],
         discriminator_optimizer: Callable[..., Optimizer],
@@ -53,7 +55,7 @@ class AdversarialAutoencoder(Adversarial):
         return self.encoder(x).float()
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.distance.image(self.decoder(z))  # type: ignore[operator]
+        return self.distance.image(self.decoder(z))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
@@ -72,8 +74,7 @@ class AdversarialAutoencoder(Adversarial):
             )
 
     def training_step(self, batch: Images, batch_idx: int) -> None:
-        players: Any = self.optimizers()
-        autoencoder, discriminator, generator = players
+        autoencoder, discriminator, generator = self.players()
         self.update(autoencoder, self.reconstruction_loss, batch.x)
         self.update(discriminator, self.discriminator_loss, batch.x, batch.y)
         self.update(generator, self.generator_loss, batch.x, batch.y)
@@ -87,24 +88,24 @@ class AdversarialAutoencoder(Adversarial):
         self.record(reconstruction_loss=error)
         return error
 
-    def wanted(self, y: Tensor) -> Tensor:
-        """Codes (B, Z) as those of images of classes y (B,) should be: here whatever the class."""
+    def prior_codes(self, y: Tensor) -> Tensor:
+        """Codes (B, Z) from the prior of images of classes y (B,): here the same of every class."""
         return self.sample_prior(len(y))
 
-    def judged(self, z: Tensor, y: Tensor) -> Tensor:
+    def score_codes(self, z: Tensor, y: Tensor) -> Tensor:
         """The discriminator's scores (B,) of codes (B, Z) of images of classes y (B,)."""
         return self.discriminator(z).float()
 
     def discriminator_loss(self, x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():
             z = self.encode(x)
-        score_prior, score_code = self.judged(self.wanted(y), y), self.judged(z, y)
+        score_prior, score_code = self.score_codes(self.prior_codes(y), y), self.score_codes(z, y)
         loss = self.objective.discriminator(score_prior, score_code)
         self.record(discriminator_loss=loss, score_prior=score_prior.mean(), score_code=score_code.mean())
         return loss
 
     def generator_loss(self, x: Tensor, y: Tensor) -> Tensor:
-        loss = self.objective.generator(self.judged(self.encode(x), y))
+        loss = self.objective.generator(self.score_codes(self.encode(x), y))
         self.record(generator_loss=loss)
         return loss
 

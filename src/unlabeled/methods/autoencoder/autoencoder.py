@@ -5,9 +5,9 @@ https://arxiv.org/abs/1206.5538, section 7.2, write it:
 
     min over encoder f, decoder g of  E L(x, g(b(f(x)))) + Omega(f, g, x)
 
-with L a distance (losses.distance), b what the code goes through on its way (nn.bottleneck: nothing, noise, all but the
-largest numbers dropped) and Omega a regularizer (losses.regularizer). Sparse, contractive, redundant and regularised
-autoencoders are this with another L, b or Omega: see conf/model/.
+with L a distance (losses.distance), b a bottleneck (nn.augment.bottleneck: none, noise, or the largest values only) and
+Omega a regularizer (losses.regularizer). Sparse, contractive, redundant and regularised autoencoders differ in L, b or
+Omega only: see conf/model/.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
+from unlabeled.losses.distance import Distance
+from unlabeled.losses.regularizer import Regularizer
 from unlabeled.methods.autoencoder.filters import filters
 from unlabeled.methods.method import Method
 
@@ -24,10 +26,10 @@ class Autoencoder(Method):
     def __init__(
         self,
         encoder: nn.Module,  # f: x (B, C, H, W) -> code (B, D)
-        decoder: nn.Module,  # g: code (B, D) -> output (B, C, H, W), as the distance reads it
-        distance: nn.Module,  # losses.distance: L
-        bottleneck: nn.Module,  # nn.bottleneck: b, (B, D) -> (B, D); without noise in evaluation
-        regularizer: Callable[..., Tensor],  # losses.regularizer: Omega
+        decoder: nn.Module,  # g: code (B, D) -> output (B, C, H, W) for the distance
+        distance: Distance,  # L
+        bottleneck: nn.Module,  # b: (B, D) -> (B, D); without noise in evaluation
+        regularizer: Regularizer,  # Omega
         latent_dim: int,  # D
         optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],  # share of the run -> factor of the learning rate
@@ -46,7 +48,7 @@ class Autoencoder(Method):
         return self.bottleneck(self.encoder(x).float())
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.distance.image(self.decoder(z))  # type: ignore[operator]
+        return self.distance.image(self.decoder(z))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
@@ -61,12 +63,12 @@ class Autoencoder(Method):
         self.loss(batch.x, batch.x)
 
     def loss(self, input: Tensor, target: Tensor) -> Tensor:
-        """L(wanted, g(b(f(seen)))) + Omega, mean over the batch; pixels are summed."""
+        """L(target, g(b(f(input)))) + Omega, mean over the batch; pixels are summed."""
         z = self.encoder(input).float()
         output = self.decoder(self.bottleneck(z)).float()
         error = self.distance(output, target).mean()
         extra = self.regularizer(self.encoder, self.decoder, input, z)
-        image = self.distance.image(output.detach())  # type: ignore[operator]
+        image = self.distance.image(output.detach())
         self.record(
             loss=error + extra,
             reconstruction_loss=error,

@@ -4,8 +4,8 @@ Rifai, Vincent, Muller, Glorot & Bengio 2011, https://icml.cc/2011/papers/455_ic
 
     min over f, g of  E L(x, g(f(x))) + lambda |J_f(x)|_F^2
 
-with g's weights those of f, transposed: with weights of its own g would grow as f shrinks, and make up for what f has
-paid less. The norm is a part (losses.regularizer): in closed form for one sigmoid layer, or of any f.
+with g's weights those of f, transposed: untied, g would grow as f shrinks and undo the penalty. The norm is a
+regularizer (losses.regularizer): in closed form for one sigmoid layer, or of any f.
 """
 
 from typing import Any

@@ -5,7 +5,7 @@ corruptions Vincent et al. 2010, https://jmlr.org/papers/v11/vincent10a.html, se
 
     min over f, g of  E L(x, g(f(x~))),  x~ ~ C(x~ | x)
 
-C (nn.corruption) acts on what is seen, never on what is wanted, in validation too. `encode` sees images as they are.
+C (nn.augment.corruption) is applied to inputs, not to targets, in validation too. `encode` takes clean images.
 Paper: decoder and encoder share their weights, transposed; here each has its own.
 """
 
@@ -21,14 +21,14 @@ from unlabeled.methods.autoencoder.autoencoder import Autoencoder
 class DenoisingAutoencoder(Autoencoder):
     def __init__(
         self,
-        corruption: nn.Module,  # nn.corruption: C, x (B, C, H, W) -> x~ of the same shape
+        corruption: nn.Module,  # C: x (B, C, H, W) -> x~ of the same shape
         **named: Any,  # of Autoencoder
     ):
         super().__init__(**named)
         self.corruption = corruption
 
     def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
-        """Rows of images, of what is seen of them, and of what it is taken for."""
+        """Rows of images, of corrupted images, and of their reconstructions."""
         corrupted = self.corruption(x[:16])
         rows = [x[:16], corrupted.clamp(-1, 1), self.reconstruct(corrupted)]
         bands = [row[start : start + 8] for start in range(0, len(rows[0]), 8) for row in rows]

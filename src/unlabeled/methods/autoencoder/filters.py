@@ -1,4 +1,4 @@
-"""Figure of the filters that the first layer of a network has learned."""
+"""Figure of the filters of a network's first layer."""
 
 from collections.abc import Sequence
 from math import prod
@@ -11,13 +11,13 @@ MOST = 64  # filters of a picture: the first ones
 
 def filters(
     network: nn.Module,
-    shape: Sequence[int],  # (C, H, W) of the images that it sees
+    shape: Sequence[int],  # (C, H, W) of its input images
 ) -> dict[str, tuple[Tensor, list[str]]]:
-    """{"filters": (images (n, C, H, W), captions)} of the first layer, as DrawsFigures wants it; {} where it has none.
+    """{"filters": (images (n, C, H, W), captions)} of the first layer, for DrawsFigures; {} where it has none.
 
     Of a linear layer the weights of each unit, of a convolution each kernel, enlarged to the image's size. 0 is the
-    middle grey, and each filter as strong as [-1, 1] allows; but those under a tenth of the strongest stay pale: they
-    have not learned anything, or have been given up.
+    middle grey, and each filter as strong as [-1, 1] allows; but those under a tenth of the strongest stay pale, as
+    they are probably unused.
     """
     for layer in network.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):

@@ -53,11 +53,11 @@ class PCA(Method):
             raise UserError(f"model.latent_dim={latent_dim}: an image has {d} values; take 1 to {d - 1}")
         self.latent_dim = latent_dim
         self.register_buffer("mean", torch.zeros(d))
-        self.components = nn.Parameter(torch.zeros(latent_dim, d))  # no gradient reaches it, but DDP wants a parameter
+        self.components = nn.Parameter(torch.zeros(latent_dim, d))  # without a gradient; DDP requires a parameter
         self.register_buffer("variances", torch.ones(latent_dim))
         self.register_buffer("noise", torch.ones(()))
         self.register_buffer("total", torch.ones(()))
-        # Of this pass, in float64. Not buffers: DDP would overwrite them, and they are D^2 too large to keep.
+        # Of this pass, in float64. Not buffers: DDP would overwrite them, and D^2 values are too many to keep.
         self.moments: dict[str, Tensor] = {}
 
     def encode(self, x: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class PCA(Method):
         return (-(d * math.log(2 * math.pi) + determinant + distance) / 2).float()
 
     def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
-        """The mean and the first components: bright and dark are what goes together."""
+        """The mean and the first components."""
         first = self.components[:15]
         images = torch.cat([self.mean[None], first / first.abs().amax(1, keepdim=True).clamp(min=1e-12)])
         shares = (self.variances[:15] / self.total).tolist()
@@ -98,7 +98,7 @@ class PCA(Method):
     def training_step(self, batch: Images, batch_idx: int) -> None:
         """Adds to the count, the sum of x and that of x x^T, over all ranks: all hold the same."""
         x = batch.x.flatten(1)
-        x = (x.cpu() if x.device.type == "mps" else x).double()  # float64 is not to be had on mps
+        x = (x.cpu() if x.device.type == "mps" else x).double()  # mps has no float64
         new = {"count": x.new_tensor(len(x)), "sum": x.sum(0), "outer": x.T @ x}
         for name, value in new.items():
             value = self.trainer.strategy.reduce(value, reduce_op="sum")
@@ -107,7 +107,7 @@ class PCA(Method):
     def on_train_batch_end(self, outputs: Any, batch: Images, batch_idx: int) -> None:
         if self.trainer.is_last_batch or self.trainer.should_stop:
             self.solve()
-            self.trainer.should_stop = True  # a second pass would bring the same
+            self.trainer.should_stop = True  # a second pass would not change it
 
     @torch.no_grad()
     def solve(self) -> None:

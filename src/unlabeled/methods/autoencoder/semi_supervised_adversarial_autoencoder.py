@@ -4,39 +4,41 @@ Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, section 5 and figure 6. 
 over K classes, and a style z; the decoder reads both. On each batch
 
     reconstruction phase   encoder, decoder minimise  L(x, g(y, z))
-    regularisation phase   two discriminators tell y from one-hot y' ~ Cat(1/K), and z from N(0, I); the encoder
-    deceives both classification phase   the encoder minimises  -log q(y|x)  on the images that have a label
+    regularisation phase   two discriminators distinguish y from one-hot y' ~ Cat(1/K), and z from N(0, I); then the
+                           encoder deceives both
+    classification phase   the encoder minimises  -log q(y|x)  on the images that have a label
 
 Paper: the first two phases on unlabelled batches and the third on labelled ones; here all are on one batch, in which
 labelled images are data.labelled_share. The encoder has an optimizer for each phase.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
+from unlabeled.losses.adversarial import Objective
+from unlabeled.losses.distance import Distance
 from unlabeled.methods.method import Adversarial
-from unlabeled.nn.layers.labels import Classes
+from unlabeled.nn.layers.labels import PartialLabels
 
 
 class SemiSupervisedAdversarialAutoencoder(Adversarial):
     def __init__(
         self,
         encoder: nn.Module,  # x (B, C, H, W) -> logits of y and z, (B, K + Z)
-        decoder: nn.Module,  # y and z (B, K + Z) -> output (B, C, H, W), as the distance reads it
+        decoder: nn.Module,  # y and z (B, K + Z) -> output (B, C, H, W), for the distance
         class_discriminator: Callable[[int], nn.Module],  # K -> discriminator: y (B, K) -> score (B,)
         style_discriminator: Callable[[int], nn.Module],  # Z -> discriminator: z (B, Z) -> score (B,)
-        distance: nn.Module,  # losses.distance: L
-        objective: Any,  # losses.adversarial
+        distance: Distance,  # L
+        objective: Objective,
         classes: int | None,  # K
         latent_dim: int,  # K + Z
-        noise: float,  # standard deviation of what training adds to the encoder's images
+        noise: float,  # standard deviation of the noise on the encoder's inputs in training
         autoencoder_optimizer: Callable[..., Optimizer],
         discriminator_optimizer: Callable[..., Optimizer],
         generator_optimizer: Callable[..., Optimizer],
@@ -45,20 +47,15 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
     ):
         super().__init__()
         name = "model=semi_supervised_adversarial_autoencoder"
-        if not classes:
+        self.labels = PartialLabels(name, classes)
+        self.classes, self.style_dim = self.labels.classes, latent_dim - self.labels.classes
+        if self.style_dim < 1 or noise < 0:
             raise UserError(
-                f"{name} learns from some class labels, and this data has none: put its "
-                "images into a folder for each class, or take model=adversarial_autoencoder"
-            )
-        if latent_dim <= classes or noise < 0:
-            raise UserError(
-                f"{name}: latent_dim={latent_dim}, noise={noise}: the code is {classes} classes and the style: more "
-                "numbers than that, and no noise below 0"
+                f"{name}: latent_dim={latent_dim}, noise={noise}: the code is the {classes} classes and a style, so "
+                "latent_dim must be larger, and noise must not be negative"
             )
         self.encoder = encoder
         self.decoder = decoder
-        self.classes, self.style_dim = classes, latent_dim - classes
-        self.labels = Classes(classes)
         self.class_discriminator = class_discriminator(self.classes)
         self.style_discriminator = style_discriminator(self.style_dim)
         self.distance = distance
@@ -69,8 +66,6 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
         self.generator_optimizer = generator_optimizer
         self.classifier_optimizer = classifier_optimizer
         self.schedule = schedule
-        self.register_buffer("labelled", torch.zeros((), dtype=torch.int64))  # images with a label, so far
-        self.labelled: Tensor
 
     def infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of y (B, K), and z (B, Z)."""
@@ -88,7 +83,7 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
         return torch.cat([logits.softmax(1), z], 1)
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.distance.image(self.decoder(z))  # type: ignore[operator]
+        return self.distance.image(self.decoder(z))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
@@ -100,16 +95,16 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
         return self.decode(self.sample_prior(n))
 
     def draw_classes(self, n: int) -> Tensor:
-        return one_hot(self.labels.pick(n), self.classes).float()
+        return self.labels.one_hot(self.labels.pick(n))
 
     def sample_class(self, y: Tensor) -> Tensor:
         style = torch.randn(len(y), self.style_dim, device=y.device)
-        return self.decode(torch.cat([one_hot(y, self.classes).float(), style], 1))
+        return self.decode(torch.cat([self.labels.one_hot(y), style], 1))
 
     def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         """The styles of eight images, each in every class that training images have."""
         z = self.infer(x[:8])[1]
-        y = one_hot(self.labels.seen, self.classes).float().repeat_interleave(len(z), 0)
+        y = self.labels.one_hot(self.labels.seen).repeat_interleave(len(z), 0)
         return {
             "classes by style": (
                 self.decode(torch.cat([y, z.repeat(len(self.labels.seen), 1)], 1)),
@@ -125,20 +120,18 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
             )
 
     def training_step(self, batch: Images, batch_idx: int) -> None:
-        players: Any = self.optimizers()
-        autoencoder, discriminators, generator, classifier = players
-        count = (batch.y >= 0).sum()
-        self.labelled += count
+        autoencoder, discriminators, generator, classifier = self.players()
+        count = self.labels.known(batch.y).sum()
         self.update(autoencoder, self.reconstruction_loss, batch.x)
         self.update(discriminators, self.discriminator_loss, batch.x)
         self.update(generator, self.generator_loss, batch.x)
-        # ranks may hold unequally many labels: the mean over ranks is that of the joined batch
+        # ranks may have different numbers of labels: the mean over ranks is that of the joined batch
         mean_count = self.trainer.strategy.reduce(count.float(), reduce_op="mean")
         self.update(classifier, self.classification_loss, batch.x, batch.y, mean_count)
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
         self.reconstruction_loss(batch.x)
-        self.classification_loss(batch.x, batch.y, (batch.y >= 0).sum())
+        self.classification_loss(batch.x, batch.y, self.labels.known(batch.y).sum())
 
     def reconstruction_loss(self, x: Tensor) -> Tensor:
         """L, mean over the batch; pixels are summed."""
@@ -166,11 +159,7 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
         return of_class + of_style
 
     def classification_loss(self, x: Tensor, y: Tensor, count: Tensor) -> Tensor:
-        """-log q(y|x) in nats, mean over `count` images with a label (0 without any). Records the share of errors."""
-        if y.ndim != 1:
-            raise UserError(
-                "model=semi_supervised_adversarial_autoencoder learns from one class an image, not attributes"
-            )
+        """-log q(y|x) in nats, mean over `count` images with a label (0 without any). Records the error rate."""
         logits, known = self.classify(x), y >= 0
         rows, wrong = known.sum(), ((logits.argmax(1) != y) & known).sum()
         total = cross_entropy(logits, y, ignore_index=-1, reduction="sum")
@@ -178,11 +167,7 @@ class SemiSupervisedAdversarialAutoencoder(Adversarial):
         return total / count.masked_fill(count == 0, 1)
 
     def on_train_epoch_end(self) -> None:
-        if not self.labelled:
-            raise UserError(
-                "model=semi_supervised_adversarial_autoencoder: no training image has a label: put some into a folder "
-                "for each class, or take model=adversarial_autoencoder"
-            )
+        self.labels.check()
 
     def configure_optimizers(self) -> list[Optimizer]:
         return [

@@ -1,15 +1,15 @@
 """Stacked denoising autoencoder.
 
-Vincent, Larochelle, Lajoie, Bengio & Manzagol 2010, https://jmlr.org/papers/v11/vincent10a.html, section 3.5. With
-v_0 = x, one layer f_i after the other learns to undo a corruption of what the layers below it, which now stand still,
-make of clean images:
+Vincent, Larochelle, Lajoie, Bengio & Manzagol 2010, https://jmlr.org/papers/v11/vincent10a.html, section 3.5. The
+layers f_i are trained one after the other; each learns to denoise the features v that the fixed layers below it compute
+from clean images:
 
     stage i:  min over f_i, g_i of  E L(v, g_i(f_i(C(v)))),  v = f_{i-1}(... f_1(x))
     last:     min over all of       E L(x, g_1(... g_n(f_n(... f_1(C(x))))))
 
-Paper: fine-tuned with labels instead, which here is evaluation's (evaluation=finetune); without them as a deep
-autoencoder, as Hinton & Salakhutdinov 2006, https://doi.org/10.1126/science.1127647. The stages before the last share
-`pretraining` of the run evenly.
+Paper: fine-tuned with labels instead, here by evaluation=finetune; without labels as a deep autoencoder, as Hinton &
+Salakhutdinov 2006, https://doi.org/10.1126/science.1127647. The stages before the last share `pretraining` of the run
+evenly.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,19 +22,20 @@ from torch.optim import Optimizer
 
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
+from unlabeled.losses.distance import Distance
 from unlabeled.methods.autoencoder.filters import filters
 from unlabeled.methods.method import Method
 
 
 class SigmoidLayer(nn.Module):
-    """v (B, inputs) -> h (B, outputs), a sigmoid, and back: both lie in [-1, 1], as images do."""
+    """v (B, inputs) -> h (B, outputs), a sigmoid scaled to [-1, 1], the range of v, and back."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.up = nn.Linear(inputs, outputs)
         self.down = nn.Linear(outputs, inputs)
         # a sigmoid's slope is 1/4: Glorot & Bengio 2010, https://proceedings.mlr.press/v9/glorot10a.html, with 4 times
-        # the range, or the upper layers see next to nothing of the image
+        # the range, or the upper layers' features barely vary
         nn.init.xavier_uniform_(self.up.weight, gain=4)
         nn.init.zeros_(self.up.bias)
 
@@ -42,7 +43,7 @@ class SigmoidLayer(nn.Module):
         return self.up((v + 1) / 2).sigmoid() * 2 - 1
 
     def back(self, h: Tensor) -> Tensor:
-        """h (B, outputs) -> (B, inputs), unbounded, as a distance reads it."""
+        """h (B, outputs) -> (B, inputs), unbounded, for the distance."""
         return self.down((h + 1) / 2)
 
 
@@ -53,16 +54,16 @@ class StackedDenoisingAutoencoder(Method):
         self,
         shape: Sequence[int],  # (C, H, W)
         widths: Sequence[int],  # units of each layer; the last are the code's
-        corruption: nn.Module,  # nn.corruption: C, (B, ...) in [-1, 1] -> the same shape
-        distance: nn.Module,  # losses.distance: L
-        pretraining: float,  # share of the run that goes into the layers one by one
+        corruption: nn.Module,  # C: (B, ...) in [-1, 1] -> the same shape
+        distance: Distance,  # L
+        pretraining: float,  # share of the run in which the layers are trained one by one
         optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],  # share of the run -> factor of the learning rate
     ):
         super().__init__()
         if not widths or not 0 <= pretraining <= 1:
             raise UserError(
-                f"model: widths={list(widths)}, pretraining={pretraining}: a layer at least, a share in [0, 1]"
+                f"model: widths={list(widths)}, pretraining={pretraining}: at least one layer, and a share in [0, 1]"
             )
         self.shape = tuple(shape)
         self.names = [f"layer{i}" for i in range(1, len(widths) + 1)]
@@ -81,7 +82,7 @@ class StackedDenoisingAutoencoder(Method):
 
     @property
     def stage(self) -> int:
-        """0 to n - 1 while a layer learns alone, then n."""
+        """0 to n - 1 while one layer is trained, then n."""
         if self.progress >= self.pretraining:
             return len(self.names)
         return int(self.progress / self.pretraining * len(self.names))
@@ -96,22 +97,22 @@ class StackedDenoisingAutoencoder(Method):
         return self.intermediate_features(x)[self.names[-1]]
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.distance.image(self.output(z)).unflatten(1, self.shape)  # type: ignore[operator]
+        return self.distance.image(self.output(z)).unflatten(1, self.shape)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
 
     def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
-        """Rows of images, of what is seen of them, and of what they are taken for; and the first layer's filters."""
+        """Rows of images, of corrupted images, and of their reconstructions; and the first layer's filters."""
         corrupted = self.corruption(x[:8])
         rows = {"image": x[:8], "corrupted": corrupted.clamp(-1, 1), "denoised": self.reconstruct(corrupted)}
         captions = [name for name, row in rows.items() for _ in row]
         return filters(self, x.shape[1:]) | {"denoised": (torch.cat(list(rows.values())), captions)}
 
     def output(self, z: Tensor) -> Tensor:
-        """g_1(... g_n(z)), (B, C H W), as the distance reads it."""
+        """g_1(... g_n(z)), (B, C H W), for the distance."""
         for layer in reversed(self.stack[1:]):
-            z = self.distance.image(layer.back(z))  # type: ignore[operator]
+            z = self.distance.image(layer.back(z))
         return self.stack[0].back(z).float()
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
@@ -123,7 +124,7 @@ class StackedDenoisingAutoencoder(Method):
         self.whole_loss(batch.x)
 
     def layer_loss(self, x: Tensor) -> Tensor:
-        """Of the layer whose turn it is, mean over the batch; its inputs are summed."""
+        """L of the stage's layer, summed over its inputs, mean over the batch."""
         layer = self.stack[self.stage]
         with torch.no_grad():
             v = x.flatten(1)
@@ -134,7 +135,7 @@ class StackedDenoisingAutoencoder(Method):
         return error
 
     def whole_loss(self, x: Tensor) -> Tensor:
-        """Of the whole stack, mean over the batch; pixels are summed."""
+        """L of the whole stack, summed over pixels, mean over the batch."""
         error = self.distance(self.output(self.encode(self.corruption(x))), x.flatten(1)).mean()
         self.record(reconstruction_loss=error)
         return error

@@ -1,16 +1,15 @@
 """Vector-quantised variational autoencoder.
 
-van den Oord, Vinyals & Kavukcuoglu 2017, https://arxiv.org/abs/1711.00937. The encoder's map z_e(x) is replaced, place
-by place, by the nearest vector e of a codebook; gradients pass straight through. Equation 3, with the second term
-exchanged for the moving averages of appendix A.1 (nn.vector_quantizer):
+van den Oord, Vinyals & Kavukcuoglu 2017, https://arxiv.org/abs/1711.00937. Each position of the encoder's
+map z_e(x) is replaced by the nearest vector e of a codebook; gradients pass straight through. Equation 3, with the
+moving averages of appendix A.1 (nn.layers.vector_quantizer) instead of the second term:
 
     -log p(x | z_q) + beta |z_e(x) - sg(e)|^2
 
-the commitment a sum over the D numbers of a vector and a mean over the places (section 3.2).
+the commitment is summed over the D dimensions and averaged over positions (section 3.2).
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,17 +17,18 @@ from torch.optim import Optimizer
 
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
+from unlabeled.losses.distance import Distance
 from unlabeled.methods.method import Method
-from unlabeled.nn.layers.vector_quantizer import perplexity
+from unlabeled.nn.layers.vector_quantizer import VectorQuantizer, perplexity
 
 
 class VQVAE(Method):
     def __init__(
         self,
         encoder: nn.Module,  # x (B, C, H, W) -> map (B, D, h, w)
-        decoder: nn.Module,  # map (B, D, h, w) -> output (B, C, H, W), as the distance reads it
-        quantizer: Any,  # nn.vector_quantizer
-        distance: nn.Module,  # losses.distance: -log p(x | z_q) up to a constant
+        decoder: nn.Module,  # map (B, D, h, w) -> output (B, C, H, W), for the distance
+        quantizer: VectorQuantizer,
+        distance: Distance,  # -log p(x | z_q) up to a constant
         shape: Sequence[int],  # (C, H, W)
         latent_dim: int,  # D
         commitment: float,  # beta
@@ -50,23 +50,23 @@ class VQVAE(Method):
             self.map_shape = tuple(encoder(torch.zeros(1, *shape)).shape[1:])  # (D, h, w)
 
     def encode(self, x: Tensor) -> Tensor:
-        """The quantised map, (B, D h w): what the decoder sees, so that codes can be decoded."""
+        """The quantised map, (B, D h w), the decoder's input."""
         return self.quantizer(self.encoder(x))[0].flatten(1)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Of any numbers (B, D h w): those of the nearest codes, the only ones that the decoder knows."""
-        return self.distance.image(self.decoder(self.quantizer(z.unflatten(1, self.map_shape))[0]))  # type: ignore[operator]
+        """Decode codes (B, D h w), quantised first."""
+        return self.distance.image(self.decoder(self.quantizer(z.unflatten(1, self.map_shape))[0]))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
 
     def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
-        """What the most used codes stand for: each in all places at once; and their share of the images x."""
+        """Images decoded from the most used codes, each at all positions; and their share of the images x."""
         index = self.quantizer(self.encoder(x))[1]
         share = torch.bincount(index.flatten(), minlength=len(self.quantizer.codebook)) / index.numel()
         most = share.argsort(descending=True, stable=True)[:64]
         everywhere = self.quantizer.look_up(most[:, None, None].expand(-1, *self.map_shape[1:]))
-        images = self.distance.image(self.decoder(everywhere))  # type: ignore[operator]
+        images = self.distance.image(self.decoder(everywhere))
         return {"codebook": (images, [f"{i}: {share[i]:.1%}" for i in most.tolist()])}
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
@@ -83,7 +83,7 @@ class VQVAE(Method):
         error = self.distance(output, x).mean()
         committed = (z - quantized).square().sum(1).mean()
         loss = error + self.commitment * committed
-        image = self.distance.image(output.detach())  # type: ignore[operator]
+        image = self.distance.image(output.detach())
         self.record(
             loss=loss, reconstruction_loss=error, commitment=committed, mean_squared_error=(image - x).square().mean(),
             perplexity=perplexity(index, len(self.quantizer.codebook)),

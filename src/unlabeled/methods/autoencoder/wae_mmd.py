@@ -4,7 +4,7 @@ Tolstikhin, Bousquet, Gelly & Schoelkopf 2018, https://arxiv.org/abs/1711.01558,
 
     min over f, g of  E L(x, g(f(x))) + lambda MMD(q(z), p(z))
 
-q(z) is what all codes f(x) look like together. Both terms are estimated on a batch, the second from as many draws of
+q(z) is the distribution of all codes f(x). Both terms are estimated on a batch, the second from as many draws of
 p(z) as there are codes: small batches make it noisy.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from unlabeled.distributions.prior import FixedPrior
 from unlabeled.errors import UserError
 from unlabeled.methods.autoencoder.autoencoder import Autoencoder
 
@@ -20,9 +21,9 @@ from unlabeled.methods.autoencoder.autoencoder import Autoencoder
 class WAEMMD(Autoencoder):
     def __init__(
         self,
-        prior: Any,  # losses.prior: p(z)
+        prior: FixedPrior,  # p(z)
         divergence: Callable[[Tensor, Tensor], Tensor],  # losses.mmd: codes (B, D), draws of p(z) (B, D) -> scalar
-        scale: float,  # lambda; errors are sums over pixels, so that it is large
+        scale: float,  # lambda; large, as L is a sum over pixels
         **named: Any,  # of Autoencoder
     ):
         super().__init__(**named)

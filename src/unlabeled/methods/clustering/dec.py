@@ -6,9 +6,9 @@ decoder, the encoder f and K centres mu minimise KL(P || Q), where for z = f(x)
     q_j(z) = (1 + |z - mu_j|^2)^-1 / sum_k (1 + |z - mu_k|^2)^-1             equation 1, Student's t of one degree
     p_ij = (q_ij^2 / f_j) / sum_k (q_ik^2 / f_k),   f_j = sum_i q_ij         equation 3, of all images
 
-The centres start from k-means on the codes of all training images. P holds still between its updates: it is of a copy
-of the encoder and the centres. Paper: pretrained layer by layer with dropout, 100,000 batches of SGD in all, and ended
-when fewer than 0.1% of the images change cluster. Here end to end, each phase for a share of the budget.
+The centres start from k-means on the codes of all training images. P is fixed between its updates: it is computed from
+copies of the encoder and the centres. Paper: pretrained layer by layer with dropout, 100,000 batches of SGD in all, and
+stopped when fewer than 0.1% of the images change cluster. Here end to end, each phase for a share of the budget.
 """
 
 import copy
@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
+from unlabeled.losses.distance import Distance
 from unlabeled.methods.method import Method
 
 
@@ -46,13 +47,13 @@ class DEC(Method):
     def __init__(
         self,
         encoder: nn.Module,  # f: x (B, C, H, W) -> code (B, D)
-        decoder: nn.Module,  # code (B, D) -> output (B, C, H, W), as the distance reads it; of the first phase
-        distance: nn.Module,  # losses.distance, what the first phase minimises
+        decoder: nn.Module,  # code (B, D) -> output (B, C, H, W), for the distance; of the first phase
+        distance: Distance,  # minimised in the first phase
         latent_dim: int,  # D
         clusters: int | None,  # K
         pretraining: float,  # share of the run that is the first phase
         update: int,  # batches from one update of P to the next
-        n_init: int,  # of k-means, of which the tightest counts
+        n_init: int,  # runs of k-means, of which the best is kept
         optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],  # share of the run -> factor of the learning rate
     ):
@@ -86,10 +87,10 @@ class DEC(Method):
         return student_t(self.encode(x), self.centres).argmax(1)
 
     def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
-        """Of each cluster the images that are surest to be in it: the paper's figure 3."""
-        sure, cluster = student_t(self.encode(x), self.centres).max(1)
-        rows = sorted(range(len(x)), key=lambda row: (int(cluster[row]), -float(sure[row])))[:64]
-        return {"clusters": (x[rows], [f"{cluster[row]}: {sure[row]:.2f}" for row in rows])}
+        """The most confident images of each cluster: the paper's figure 3."""
+        confidence, cluster = student_t(self.encode(x), self.centres).max(1)
+        rows = sorted(range(len(x)), key=lambda row: (int(cluster[row]), -float(confidence[row])))[:64]
+        return {"clusters": (x[rows], [f"{cluster[row]}: {confidence[row]:.2f}" for row in rows])}
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
         if self.progress < self.pretraining:
@@ -114,7 +115,7 @@ class DEC(Method):
         return error
 
     def clustering_loss(self, x: Tensor) -> Tensor:
-        """KL(P || Q) in nats, equation 2, mean over the batch. Records how sure q is of its clusters, in [1/K, 1]."""
+        """KL(P || Q) in nats, equation 2, mean over the batch. Records the mean confidence max_j q_j, in [1/K, 1]."""
         with torch.no_grad():
             p = target(student_t(self.goal_encoder.eval()(x).float(), self.goal_centres), self.frequencies)
         q = student_t(self.encode(x), self.centres)
@@ -124,7 +125,7 @@ class DEC(Method):
 
     @torch.no_grad()
     def codes(self) -> Tensor:
-        """Of all training images, whatever the number of processes: (N, D)."""
+        """Codes (N, D) of all training images, in every process."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         table = data.table("train")
         self.encoder.eval()
@@ -142,10 +143,10 @@ class DEC(Method):
         codes = self.codes().cpu().numpy()
         if len(codes) < self.clusters:
             raise UserError(f"model.clusters={self.clusters}: there are {len(codes)} training images; take fewer")
-        # this batch's noise decides, so that a resumed run does the same
+        # from this batch's noise, so that a resumed run repeats it
         seed = int(torch.randint(2**31, ()))
         with threadpool_limits(1), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # of duplicates: said below
+            warnings.simplefilter("ignore", ConvergenceWarning)  # of duplicates: reported below
             found = KMeans(self.clusters, n_init=self.n_init, random_state=seed).fit(codes)
         if (different := len(set(found.labels_.tolist()))) < self.clusters:
             raise UserError(

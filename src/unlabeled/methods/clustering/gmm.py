@@ -1,14 +1,13 @@
-"""A mixture of K Gaussians on pixels: a baseline whose likelihood is exact, in one pass, without a gradient.
+"""Mixture of K Gaussians on pixels: a baseline with an exact likelihood, fitted in one pass without gradients.
 
 Dempster, Laird & Rubin 1977, https://doi.org/10.1111/j.2517-6161.1977.tb01600.x, section 4.3: expectation-maximisation
 from the clusters of k-means; scikit-learn's.
 
     p(x) = sum_j pi_j N(x; mu_j, diag(sigma_j^2))
 
-The covariances are diagonal: full ones have D^2 / 2 numbers each, and an iteration of them on MNIST takes minutes; and
-what is asked of a baseline is what centres with a spread at each pixel explain (what linear directions explain is
-PCA's, methods/autoencoder/pca.py). No variance is less than that of rounding to a grey level, or pixels that are always
-black would have an infinite density.
+The covariances are diagonal: full ones have D^2 / 2 numbers each, and an iteration of them on MNIST takes minutes;
+linear directions are PCA's (methods/autoencoder/pca.py). No variance is less than that of rounding to a grey level, or
+pixels that are always black would have an infinite density.
 """
 
 import math

@@ -1,11 +1,11 @@
-"""k-means on pixels: each image is the nearest of K centres. A baseline, in one pass over the data, without a gradient.
+"""k-means on pixels: a baseline, fitted in one pass over the data without gradients.
 
 Lloyd 1982, https://doi.org/10.1109/TIT.1982.1056489, started as Arthur & Vassilvitskii 2007 do (k-means++);
 scikit-learn's. It minimises over centres mu
 
     sum_i min_j |x_i - mu_j|^2
 
-The images of the pass are kept, 8 bits a value, and the centres are found at its end.
+The images of the pass are kept, 8 bits a value, and the centres are computed at its end.
 """
 
 import math
@@ -33,7 +33,7 @@ class KMeans(Method):
         self,
         shape: Sequence[int],  # (C, H, W), D = C H W
         clusters: int | None,  # K
-        n_init: int = 10,  # from which the one that ends tightest counts
+        n_init: int = 10,  # of which the run with the lowest cost is kept
     ):
         super().__init__()
         self.shape = tuple(shape)
@@ -46,7 +46,7 @@ class KMeans(Method):
         if clusters is None:
             raise UserError("this data has no classes to take the number of clusters from: say model.clusters=N")
         if clusters < 2 or n_init < 1:
-            raise UserError(f"clusters={clusters}, starts={n_init}: at least 2 clusters, and 1 start")
+            raise UserError(f"clusters={clusters}, n_init={n_init}: at least 2 clusters, and 1 start")
         self.clusters, self.n_init = clusters, n_init
         self.register_buffer("centres", torch.zeros(clusters, d))
         self.seen: list[Tensor] = []  # of this pass, uint8 (B, D); not buffers: they go when the centres are there
@@ -73,9 +73,9 @@ class KMeans(Method):
         images = self.centres[most].clamp(-1, 1).unflatten(1, self.shape)
         return {"centres": (images, [f"{i}: {share[i]:.1%}" for i in most.tolist()])}
 
-    def setup(self, stage: str) -> None:  # before DDP, which refuses in other words
+    def setup(self, stage: str) -> None:  # before DDP, whose own error is unclear
         if self.trainer.world_size > 1:
-            raise UserError("this model sees all images in one process: say trainer.devices=1 and trainer.num_nodes=1")
+            raise UserError("this model needs all images in one process: say trainer.devices=1 and trainer.num_nodes=1")
 
     def training_step(self, batch: Images, batch_idx: int) -> None:
         self.seen.append(to_uint8(batch.x.flatten(1)).cpu())
@@ -85,10 +85,10 @@ class KMeans(Method):
             x = from_uint8(torch.cat(self.seen))
             if len(x) < self.clusters:
                 raise UserError(f"model.clusters={self.clusters}: there are {len(x)} training images; take fewer")
-            # this batch's noise decides, so that a resumed run does the same
+            # from this batch's noise, so that a resumed run repeats it
             self.solve(x, int(torch.randint(2**31, ())))
             self.seen = []
-            self.trainer.should_stop = True  # a second pass would bring the same
+            self.trainer.should_stop = True  # a second pass would not change it
 
     @torch.no_grad()
     def solve(self, x: Tensor, seed: int) -> None:
@@ -98,7 +98,7 @@ class KMeans(Method):
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(1), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # of duplicates: said below
+            warnings.simplefilter("ignore", ConvergenceWarning)  # of duplicates: reported below
             found = Lloyd(self.clusters, n_init=self.n_init, random_state=seed).fit(x.numpy())
         if (different := len(set(found.labels_.tolist()))) < self.clusters:
             raise UserError(f"model.clusters={self.clusters}: {different} of the training images differ; take fewer")

@@ -1,15 +1,15 @@
-"""Auxiliary classifier GAN: the discriminator names the class, and the generator makes it easy to name.
+"""Auxiliary classifier GAN: the discriminator also classifies images, real and generated.
 
 Odena, Olah & Shlens 2017, https://arxiv.org/abs/1610.09585, equations 2 and 3. Fakes G(z, c) of classes c drawn
 anew, uniformly from those that training images have:
 
     L_S = E log P(S = real | x) + E log P(S = fake | G(z, c))         the objective's, whichever it is
     L_C = E log P(C = c | x) + E log P(C = c | G(z, c))
-    D rises along L_S + weight L_C, G along weight L_C - L_S
+    D maximises L_S + weight L_C, G maximises weight L_C - L_S
 
-The generator gains nothing from L_C of real images. The discriminator may leave out that of fakes (`fakes` = 0): where
-it learns from them too, the players can agree on names of their own. A code is a class, one-hot, and z behind it: (B, K
-+ Z).
+L_C of real images has no gradient for the generator. With `fake_class_weight` = 0 the discriminator leaves out that of
+fakes: if it learns from them, both players can agree on other classes than the data's. A code is a one-hot class
+followed by z: (B, K + Z).
 """
 
 from typing import Any
@@ -20,22 +20,20 @@ from torch.nn.functional import cross_entropy
 
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
-from unlabeled.losses.penalty import eager
-from unlabeled.methods.gan.gan import GAN
-from unlabeled.nn.gan.discriminators import ask
+from unlabeled.methods.gan.two_player import TwoPlayerGAN
+from unlabeled.nn.gan.discriminators import scores_and_answers
 from unlabeled.nn.layers.labels import Labels
 
 
-class ACGAN(GAN):
-    # Of GAN's parts: generator: z (B, Z), y (B, K) -> x (B, C, H, W); discriminator: x -> score (B,), logits (B, K)
-    batch = Images
+class ACGAN(TwoPlayerGAN):
+    # generator: z (B, Z), y (B, K) -> x (B, C, H, W); discriminator: x -> score (B,), logits (B, K)
 
     def __init__(
         self,
         classes: int | None,  # K
         weight: float,  # of L_C
         fake_class_weight: float,  # of L_C of fakes, in the discriminator's turn; paper: 1
-        **named: Any,  # of GAN
+        **named: Any,  # of TwoPlayerGAN
     ):
         super().__init__(**named)
         if weight < 0 or fake_class_weight < 0:
@@ -47,22 +45,21 @@ class ACGAN(GAN):
         self.weight, self.fake_class_weight = weight, fake_class_weight
 
     def sample_prior(self, n: int) -> Tensor:
-        return torch.cat([self.labels.draw(n), super().sample_prior(n)], 1)
+        return torch.cat([self.labels.one_hot(self.labels.pick(n)), super().sample_prior(n)], 1)
 
     def decode(self, z: Tensor) -> Tensor:
         return self.generator(z[:, self.classes :], z[:, : self.classes]).float()
 
     def sample_class(self, y: Tensor) -> Tensor:
-        return self.decode(torch.cat([self.labels.of(y), super().sample_prior(len(y))], 1))
+        return self.decode(torch.cat([self.labels.one_hot(y), super().sample_prior(len(y))], 1))
 
     def classify(self, x: Tensor) -> Tensor:
         return self.discriminator(x)[1].float()
 
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        players: Any = self.optimizers()
-        generator, discriminator = players
+    def training_step(self, batch: Images, batch_idx: int) -> None:
+        generator, discriminator = self.players()
         last = self.is_update_batch(self.discriminator_steps)
-        y = self.labels(batch.y).argmax(1)
+        y = self.labels(batch.y)
         codes = self.sample_prior(len(y))
         drawn = codes[:, : self.classes].argmax(1)
         with torch.set_grad_enabled(last), self.statistics(last):
@@ -72,32 +69,27 @@ class ACGAN(GAN):
             self.update(generator, self.generator_loss, batch.x, fake, drawn)
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
-        """The share of images whose class the discriminator names, of those whose class is known."""
+        """Accuracy of the classifier on images whose class is known."""
         rows = (batch.y >= 0).sum()
         right = (self.classify(batch.x).argmax(1) == batch.y).sum()  # no class is -1
         self.record(rows=rows, accuracy=right / rows.clamp(min=1))
 
     def on_train_epoch_end(self) -> None:
-        self.labels.refuse()
+        self.labels.check()
 
-    def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor, drawn: Tensor) -> Tensor:  # type: ignore[override]
+    def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor, drawn: Tensor) -> Tensor:
         real, fake = self.augmentation(real), self.augmentation(fake)
-        (score_real, named_real), (score_fake, named_fake) = ask(self.discriminator, real, fake, self.separate_batches)
-        loss = self.objective.discriminator(score_real, score_fake)
-        unnamed = cross_entropy(named_real, y) + self.fake_class_weight * cross_entropy(
-            named_fake, drawn
-        )  # -L_C, in nats
-        with eager(self.discriminator):
-            penalty = self.penalty(lambda x: self.discriminator(x)[0], real, fake)
-        self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
-        self.record(
-            discriminator_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean()
+        (score_real, logits_real), (score_fake, logits_fake) = scores_and_answers(
+            self.discriminator, real, fake, self.separate_batches
         )
-        self.record(class_loss=unnamed, accuracy=(named_real.argmax(1) == y).float().mean())
-        return loss + self.weight * unnamed + penalty
+        loss_real, loss_fake = cross_entropy(logits_real, y), cross_entropy(logits_fake, drawn)
+        class_loss = loss_real + self.fake_class_weight * loss_fake  # -L_C, in nats
+        loss = self.penalized_loss((score_real, score_fake), lambda x: self.discriminator(x)[0], real, fake)
+        self.record(class_loss=class_loss, accuracy=(logits_real.argmax(1) == y).float().mean())
+        return loss + self.weight * class_loss
 
-    def generator_loss(self, real: Tensor, fake: Tensor, drawn: Tensor) -> Tensor:  # type: ignore[override]
-        score, named = self.discriminator(self.augmentation(fake))
-        loss, unnamed = self.objective.generator(score.float()), cross_entropy(named.float(), drawn)
-        self.record(generator_loss=loss, generator_class_loss=unnamed)
-        return loss + self.weight * unnamed
+    def generator_loss(self, real: Tensor, fake: Tensor, drawn: Tensor) -> Tensor:
+        score, logits = self.discriminator(self.augmentation(fake))
+        loss, class_loss = self.objective.generator(score.float()), cross_entropy(logits.float(), drawn)
+        self.record(generator_loss=loss, generator_class_loss=class_loss)
+        return loss + self.weight * class_loss

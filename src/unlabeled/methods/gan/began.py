@@ -2,18 +2,17 @@
 
 Berthelot, Schumm & Metz 2017, https://arxiv.org/abs/1703.10717, section 3.4:
 
-    discriminator:     minimise L(x) - k_t L(G(z))
-    generator:  minimise L(G(z))
-    balance:    k_{t+1} = k_t + lambda (gamma L(x) - L(G(z))), within [0, 1]
+    discriminator:  minimise L(x) - k_t L(G(z))
+    generator:      minimise L(G(z))
+    balance:        k_{t+1} = k_t + lambda (gamma L(x) - L(G(z))), within [0, 1]
 
 L is the loss of an autoencoder, which is the discriminator; gamma = E L(G(z)) / E L(x) at equilibrium: lower is less
 diverse. The measure of convergence M = L(x) + |gamma L(x) - L(G(z))| (equation 7) is recorded, and the checkpoint where
-it is lowest is kept. One forward of the generator serves both turns; the balance takes L(x) of the discriminator's and
-L(G(z)) of the generator's.
+it is lowest is kept. One forward of the generator serves both turns; the balance takes L(x) from the discriminator's
+and L(G(z)) from the generator's.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ from unlabeled.methods.method import Adversarial
 
 
 class BEGAN(Adversarial):
-    monitor = "val/convergence"  # type: ignore[assignment]
+    monitor = "val/convergence"
 
     k: Tensor
     loss_real: Tensor
@@ -33,17 +32,19 @@ class BEGAN(Adversarial):
     def __init__(
         self,
         generator: nn.Module,  # z (B, Z) -> x (B, C, H, W) in [-1, 1]
-        discriminator: nn.Module,  # nn.autoencoder_discriminator: x -> -L(x) (B,)
+        discriminator: nn.Module,  # nn.gan.autoencoder_discriminator: x -> -L(x) (B,)
         latent_dim: int,  # Z
-        gamma: float,  # gamma
-        lambda_k: float,  # lambda_k
+        gamma: float,  # diversity ratio
+        lambda_k: float,  # step size of k
         generator_optimizer: Callable[..., Optimizer],
         discriminator_optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],  # share of the run -> factor of the learning rates
     ):
         super().__init__()
         if not 0 <= gamma <= 1 or lambda_k < 0:
-            raise UserError(f"model.gamma={gamma}, model.lambda_k={lambda_k}: from 0 to 1, and not negative")
+            raise UserError(
+                f"model.gamma={gamma}, model.lambda_k={lambda_k}: gamma is from 0 to 1, lambda_k not negative"
+            )
         self.generator = generator
         self.discriminator = discriminator
         self.latent_dim = latent_dim
@@ -65,8 +66,7 @@ class BEGAN(Adversarial):
         return self.decode(self.sample_prior(n))
 
     def training_step(self, batch: Images, batch_idx: int) -> None:
-        players: Any = self.optimizers()
-        generator, discriminator = players
+        generator, discriminator = self.players()
         fake = self.sample(len(batch.x))
         self.update(discriminator, self.discriminator_loss, batch.x, fake.detach())
         self.update(generator, self.generator_loss, fake)
@@ -83,7 +83,7 @@ class BEGAN(Adversarial):
         return loss_fake
 
     def balance(self, loss_real: Tensor, loss_fake: Tensor) -> None:
-        """Steps k, and records where the game stands."""
+        """Update k, and record the measure of convergence."""
         self.k = (self.k + self.lambda_k * (self.gamma * loss_real - loss_fake)).clamp(0, 1)
         convergence = self.convergence(loss_real, loss_fake)
         self.record(loss_real=loss_real, loss_fake=loss_fake, k=self.k, convergence=convergence)
@@ -92,7 +92,7 @@ class BEGAN(Adversarial):
         return loss_real + (self.gamma * loss_real - loss_fake).abs()
 
     def over_ranks(self, *values: Tensor) -> list[Tensor]:
-        """Means, so that all ranks have one k."""
+        """Means over ranks, so that all have one k."""
         return [self.trainer.strategy.reduce(value, reduce_op="mean") for value in values]
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:

@@ -5,9 +5,9 @@ https://arxiv.org/abs/1606.00704, whose encoder is stochastic:
 
     min_{G, E} max_D  E log D(x, E(x)) + E log(1 - D(G(z), z))
 
-Where no discriminator can tell the two kinds of pairs, E inverts G (theorem 2): images were never compared with their
-reconstructions. G and E play for the discriminator's own objective with real and fake exchanged (section 3.5), not for
-minus its value. Paper: z uniform in [-1, 1]; here Gaussian, as everywhere in this drawer.
+At the optimum E inverts G (theorem 2), although images are never compared with their reconstructions. G and E minimise
+the discriminator's objective with real and fake exchanged (section 3.5), not minus its value. Paper: z uniform in
+[-1, 1]; here Gaussian, as in the other GANs.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -19,19 +19,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
-from unlabeled.losses.penalty import eager
-from unlabeled.methods.gan.gan import GAN
+from unlabeled.methods.gan.two_player import TwoPlayerGAN
 from unlabeled.nn.layers.batch_statistics import freeze_batch_norm_stats
 
 
-class BiGAN(GAN):
-    # Of GAN's parts: discriminator: x (B, C, H, W), z (B, Z) -> score (B,)
-    batch = Images
+class BiGAN(TwoPlayerGAN):
+    # discriminator: x (B, C, H, W), z (B, Z) -> score (B,)
 
     def __init__(
         self,
         encoder: nn.Module,  # x (B, C, H, W) -> z (B, Z)
-        **named: Any,  # of GAN; generator_optimizer is the encoder's too
+        **named: Any,  # of TwoPlayerGAN; generator_optimizer is the encoder's too
     ):
         super().__init__(**named)
         self.encoder = encoder
@@ -45,9 +43,8 @@ class BiGAN(GAN):
     def statistics(self, last: bool) -> AbstractContextManager[None]:
         return nullcontext() if last else freeze_batch_norm_stats(nn.ModuleList([self.generator, self.encoder]))
 
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        players: Any = self.optimizers()
-        both, discriminator = players
+    def training_step(self, batch: Images, batch_idx: int) -> None:
+        both, discriminator = self.players()
         last = self.is_update_batch(self.discriminator_steps)
         z = self.sample_prior(len(batch.x))
         with torch.set_grad_enabled(last), self.statistics(last):
@@ -59,33 +56,17 @@ class BiGAN(GAN):
     def validation_step(self, batch: Images, batch_idx: int) -> None:
         self.record(mean_squared_error=(self.reconstruct(batch.x) - batch.x).square().mean())
 
-    def scores(self, real: Tensor, fake: Tensor, found: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """Of images and the codes found for them, of codes and the images made of them; (B,) each."""
-        if self.separate_batches:
-            return self.discriminator(real, found).float(), self.discriminator(fake, z).float()
-        both = self.discriminator(torch.cat([real, fake]), torch.cat([found, z])).float()
-        score_real, score_fake = both.split([len(real), len(fake)])
-        return score_real, score_fake
-
-    def discriminator_loss(self, real: Tensor, fake: Tensor, found: Tensor, z: Tensor) -> Tensor:  # type: ignore[override]
+    def discriminator_loss(self, real: Tensor, fake: Tensor, found: Tensor, z: Tensor) -> Tensor:
         real, fake = self.augmentation(real), self.augmentation(fake)
-        score_real, score_fake = self.scores(real, fake, found, z)
-        loss = self.objective.discriminator(score_real, score_fake)
-        pixels = prod(real.shape[1:])  # a penalty sees each pair as one vector, image and code
+        pixels = prod(real.shape[1:])  # for a penalty each pair is one vector, image and code
 
         def score(pair: Tensor) -> Tensor:
             return self.discriminator(pair[:, :pixels].unflatten(1, real.shape[1:]), pair[:, pixels:])
 
-        with eager(self.discriminator):
-            pairs = (torch.cat([x.flatten(1), code], 1) for x, code in ((real, found), (fake, z)))
-            penalty = self.penalty(score, *pairs)
-        self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
-        self.record(
-            discriminator_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean()
-        )
-        return loss + penalty
+        pair_real, pair_fake = (torch.cat([x.flatten(1), code], 1) for x, code in ((real, found), (fake, z)))
+        return self.penalized_loss(self.scores(real, fake, found, z), score, pair_real, pair_fake)
 
-    def generator_loss(self, real: Tensor, fake: Tensor, found: Tensor, z: Tensor) -> Tensor:  # type: ignore[override]
+    def generator_loss(self, real: Tensor, fake: Tensor, found: Tensor, z: Tensor) -> Tensor:
         score_real, score_fake = self.scores(self.augmentation(real), self.augmentation(fake), found, z)
         loss = self.objective.discriminator(score_fake, score_real)
         self.record(generator_loss=loss)

@@ -1,16 +1,15 @@
-"""Conditional GAN: generator and discriminator both read the class.
+"""Conditional GAN: the class is an input of generator and discriminator.
 
 Mirza & Osindero 2014, https://arxiv.org/abs/1411.1784, equation 2, with p(y) uniform for fakes over the
 classes that training images have:
 
     min_G max_D  E log D(x, y) + E log(1 - D(G(z, y'), y'))
 
-Real images come with their classes y; the classes y' of fakes are drawn anew, and are not the batch's. How a network
-reads the class is its own business: with a discriminator that projects and a generator whose batch norm the class
-scales, this is the GAN of Miyato & Koyama 2018, https://arxiv.org/abs/1802.05637, equation 3 and section 5.
+Real images come with their classes y; the classes y' of fakes are drawn anew. With a projection
+discriminator and class-conditional batch norm this is the GAN of Miyato & Koyama 2018,
+https://arxiv.org/abs/1802.05637, equation 3 and section 5.
 
-Penalties see the discriminator with the classes of the real images. A code is a class, one-hot, and z behind it: (B, K
-+ Z).
+Penalties are taken with the classes of the real images. A code is a one-hot class followed by z: (B, K + Z).
 """
 
 from typing import Any
@@ -19,38 +18,35 @@ import torch
 from torch import Tensor
 
 from unlabeled.batches import Images
-from unlabeled.losses.penalty import eager
-from unlabeled.methods.gan.gan import GAN
+from unlabeled.methods.gan.two_player import TwoPlayerGAN
 from unlabeled.nn.layers.labels import Labels
 
 
-class ConditionalGAN(GAN):
-    # Of GAN's parts: generator: z (B, Z), y (B, K) -> x (B, C, H, W); discriminator: x, y (B, K) -> score (B,)
-    batch = Images
+class ConditionalGAN(TwoPlayerGAN):
+    # generator: z (B, Z), y (B, K) -> x (B, C, H, W); discriminator: x, y (B, K) -> score (B,)
 
     def __init__(
         self,
         classes: int | None,  # K
-        **named: Any,  # of GAN
+        **named: Any,  # of TwoPlayerGAN
     ):
         super().__init__(**named)
         self.labels = Labels("a conditional GAN", classes)
         self.classes = self.labels.classes
 
     def sample_prior(self, n: int) -> Tensor:
-        return torch.cat([self.labels.draw(n), super().sample_prior(n)], 1)
+        return torch.cat([self.labels.one_hot(self.labels.pick(n)), super().sample_prior(n)], 1)
 
     def decode(self, z: Tensor) -> Tensor:
         return self.generator(z[:, self.classes :], z[:, : self.classes]).float()
 
     def sample_class(self, y: Tensor) -> Tensor:
-        return self.decode(torch.cat([self.labels.of(y), super().sample_prior(len(y))], 1))
+        return self.decode(torch.cat([self.labels.one_hot(y), super().sample_prior(len(y))], 1))
 
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        players: Any = self.optimizers()
-        generator, discriminator = players
+    def training_step(self, batch: Images, batch_idx: int) -> None:
+        generator, discriminator = self.players()
         last = self.is_update_batch(self.discriminator_steps)
-        y = self.labels(batch.y)
+        y = self.labels.one_hot(self.labels(batch.y))
         codes = self.sample_prior(len(y))
         drawn = codes[:, : self.classes]
         with torch.set_grad_enabled(last), self.statistics(last):
@@ -60,28 +56,13 @@ class ConditionalGAN(GAN):
             self.update(generator, self.generator_loss, batch.x, fake, drawn)
 
     def on_train_epoch_end(self) -> None:
-        self.labels.refuse()
+        self.labels.check()
 
-    def scores(self, real: Tensor, fake: Tensor, y: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        if self.separate_batches:
-            return self.discriminator(real, y).float(), self.discriminator(fake, drawn).float()
-        both = self.discriminator(torch.cat([real, fake]), torch.cat([y, drawn])).float()
-        score_real, score_fake = both.split([len(real), len(fake)])
-        return score_real, score_fake
-
-    def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor, drawn: Tensor) -> Tensor:  # type: ignore[override]
+    def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor, drawn: Tensor) -> Tensor:
         real, fake = self.augmentation(real), self.augmentation(fake)
-        score_real, score_fake = self.scores(real, fake, y, drawn)
-        loss = self.objective.discriminator(score_real, score_fake)
-        with eager(self.discriminator):
-            penalty = self.penalty(lambda x: self.discriminator(x, y), real, fake)
-        self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
-        self.record(
-            discriminator_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean()
-        )
-        return loss + penalty
+        return self.penalized_loss(self.scores(real, fake, y, drawn), lambda x: self.discriminator(x, y), real, fake)
 
-    def generator_loss(self, real: Tensor, fake: Tensor, drawn: Tensor) -> Tensor:  # type: ignore[override]
+    def generator_loss(self, real: Tensor, fake: Tensor, drawn: Tensor) -> Tensor:
         loss = self.objective.generator(self.discriminator(self.augmentation(fake), drawn).float())
         self.record(generator_loss=loss)
         return loss

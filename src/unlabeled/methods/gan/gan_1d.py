@@ -1,7 +1,7 @@
-"""GAN whose discriminator is shown: on a line, figure 1 of the paper comes out of it.
+"""GAN with access to the discriminator's scores, for figure 1 of the paper on one-dimensional data.
 
-Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, figure 1 and proposition 1: the best discriminator's score is
-log p_data(x) - log p_g(x), 0 where both are equal. Otherwise as GAN.
+Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, figure 1 and proposition 1: the optimal discriminator's score
+is log p_data(x) - log p_g(x), 0 where both are equal. Otherwise as GAN.
 """
 
 from torch import Tensor

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unlabeled.batches import Images, Points
 from unlabeled.methods.gan.gan import GAN
 from unlabeled.nn.gan.progressive import Discriminator, Generator, resized
 
-SIZE = 1_000_000  # from one size to the next: growth is counted in whole numbers, so that it survives a checkpoint
+SIZE = 1_000_000  # units of growth from one size to the next: an integer buffer is exact in a checkpoint
 
 
 class ProgressiveGAN(GAN):
@@ -22,9 +23,9 @@ class ProgressiveGAN(GAN):
     generator: Generator
     discriminator: Discriminator
 
-    def __init__(self, **named: Any):  # of GAN; both networks can grow
+    def __init__(self, **named: Any):  # of GAN
         super().__init__(**named)
-        self.reached = 0  # the same on the host
+        self.reached = 0  # `grown` on the host
         self.register_buffer("grown", torch.zeros((), dtype=torch.int64))
         self.register_load_state_dict_post_hook(lambda method, _: method.grow(int(method.grown)))
         self.grow(0)
@@ -36,14 +37,14 @@ class ProgressiveGAN(GAN):
             network.grow(reached / SIZE)
 
     def decode(self, z: Tensor) -> Tensor:
-        """At full size, whatever the stage."""
+        """Images at full size, at any stage."""
         return resized(self.generator(z).float(), self.generator.pyramid[-1]).clamp(-1, 1)
 
     def draw(self, n: int, last: bool) -> Tensor:
-        """Of training: at the stage's size."""
+        """Fakes of training, at the stage's size."""
         return self.generator(self.sample_prior(n)).float()
 
-    def training_step(self, batch: Any, batch_idx: int) -> None:
+    def training_step(self, batch: Images | Points, batch_idx: int) -> None:
         before = self.generator.stage
         # a run whose budget is made longer does not shrink
         self.grow(max(self.reached, round(SIZE * level(self.progress, len(self.generator.pyramid)))))
@@ -55,6 +56,6 @@ class ProgressiveGAN(GAN):
 
 
 def level(progress: float, sizes: int) -> float:
-    """How far both have grown at a share of the run: 0 at the first size, 1.3 when the third has an alpha of 0.3."""
+    """Growth of both networks at a share of the run: 0 at the first size, 1.3 when the third has an alpha of 0.3."""
     phase, within = divmod(progress * (2 * sizes - 1), 1)
     return (phase + 1) // 2 - (1 - within) * (phase % 2)

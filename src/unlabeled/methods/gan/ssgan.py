@@ -1,13 +1,13 @@
-"""Self-supervised GAN: the discriminator also says which way up an image is.
+"""Self-supervised GAN: the discriminator also predicts the rotation of images.
 
-Chen et al. 2019, https://arxiv.org/abs/1811.11212, equations 2 and 3. x^r: x turned by r of 0, 90, 180, 270 degrees:
+Chen et al. 2019, https://arxiv.org/abs/1811.11212, equations 2 and 3. x^r: x rotated by r of 0, 90, 180, 270 degrees:
 
     L_G = -V(G, D) - alpha E log Q_D(R = r | G(z)^r)
     L_D =  V(G, D) - beta  E log Q_D(R = r | x^r)
 
-So discriminator and generator work together on turns: the discriminator learns them from real images alone and cannot
-forget what it has learned of images, and the generator wants its own to be told. Scores are of images that are not
-turned; a quarter of a batch appears in its four turns.
+The discriminator learns rotations from real images only, which stabilises its features; the generator makes images
+whose rotation it recognises. Scores are of images that are not rotated; a quarter of a batch is used in its four
+rotations.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,13 @@ from torch.nn.functional import cross_entropy
 
 from unlabeled.batches import Images
 from unlabeled.errors import UserError
-from unlabeled.losses.penalty import eager
 from unlabeled.methods.gan.gan import GAN
 from unlabeled.methods.pretext.rotation import rotate4
-from unlabeled.nn.gan.discriminators import ask
+from unlabeled.nn.gan.discriminators import scores_and_answers
 
 
 class SSGAN(GAN):
-    # Of GAN's parts: discriminator: x (B, C, S, S) -> score (B,), logits of the turn (B, 4)
+    # discriminator: x (B, C, S, S) -> score (B,), logits of the rotation (B, 4)
     batch = Images
 
     def __init__(
@@ -38,7 +37,7 @@ class SSGAN(GAN):
         super().__init__(**named)
         if shape[1] != shape[2]:
             raise UserError(
-                f"model=ssgan turns images by 90 degrees, which {shape[1]}x{shape[2]} ones cannot be: "
+                f"model=ssgan rotates images by 90 degrees and needs square ones, not {shape[1]}x{shape[2]}: "
                 f"say data.shape=[{shape[0]},{min(shape[1:])},{min(shape[1:])}]"
             )
         if generator_weight < 0 or discriminator_weight < 0:
@@ -49,25 +48,21 @@ class SSGAN(GAN):
         self.generator_weight, self.discriminator_weight = generator_weight, discriminator_weight
 
     def rotation_loss(self, x: Tensor) -> Tensor:
-        """-log Q_D(r | x^r) in nats, of the first quarter of a batch in all four turns. Batches come shuffled."""
-        turns, truth = rotate4(x[: -(-len(x) // 4)])
-        return cross_entropy(self.discriminator(turns)[1].float(), truth)
+        """-log Q_D(r | x^r) in nats, of the first quarter of a (shuffled) batch in all four rotations."""
+        rotated, truth = rotate4(x[: -(-len(x) // 4)])
+        return cross_entropy(self.discriminator(rotated)[1].float(), truth)
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         real, fake = self.augmentation(real), self.augmentation(fake)
-        (score_real, _), (score_fake, _) = ask(self.discriminator, real, fake, self.separate_batches)
-        loss, lost = self.objective.discriminator(score_real, score_fake), self.rotation_loss(real)
-        with eager(self.discriminator):
-            penalty = self.penalty(lambda x: self.discriminator(x)[0], real, fake)
-        self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
-        self.record(
-            discriminator_loss=loss, penalty=penalty, score_real=score_real.mean(), score_fake=score_fake.mean()
-        )
-        self.record(rotation_loss_real=lost)
-        return loss + self.discriminator_weight * lost + penalty
+        (score_real, _), (score_fake, _) = scores_and_answers(self.discriminator, real, fake, self.separate_batches)
+        rotation_loss = self.rotation_loss(real)
+        loss = self.penalized_loss((score_real, score_fake), lambda x: self.discriminator(x)[0], real, fake)
+        self.record(rotation_loss_real=rotation_loss)
+        return loss + self.discriminator_weight * rotation_loss
 
     def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         fake = self.augmentation(fake)
-        loss, lost = self.objective.generator(self.discriminator(fake)[0].float()), self.rotation_loss(fake)
-        self.record(generator_loss=loss, rotation_loss_fake=lost)
-        return loss + self.generator_weight * lost
+        loss = self.objective.generator(self.discriminator(fake)[0].float())
+        rotation_loss = self.rotation_loss(fake)
+        self.record(generator_loss=loss, rotation_loss_fake=rotation_loss)
+        return loss + self.generator_weight * rotation_loss

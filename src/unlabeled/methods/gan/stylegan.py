@@ -1,9 +1,9 @@
-"""StyleGAN: a mapping network, whose styles each layer of the generator follows.
+"""StyleGAN: a mapping network, and a generator with styles at each layer.
 
-Karras et al. 2019, https://arxiv.org/abs/1812.04948, sections 2 and 3.1. Training is as in GAN but for fakes: w = f(z),
-and of most images the styles from some layer on are another code's. R1 is taken at every step.
+Karras et al. 2019, https://arxiv.org/abs/1812.04948, sections 2 and 3.1. Training is as in GAN except for the fakes:
+w = f(z), and in most images the styles from some layer on are another code's. R1 is taken at every step.
 
-The paper grows both networks as progressive_gan does. Here they are of full size from the start, as its successor's.
+The paper grows both networks as progressive_gan does. Here they are of full size from the start, as in StyleGAN2.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,8 @@ class StyleGAN(GAN):
     def __init__(
         self,
         mapping: Mapping,  # z (B, Z) -> w (B, W)
-        style_mixing_prob: float,  # share of images whose styles cross over to another's
-        truncation: float,  # psi of whatever is drawn after training, in every layer; training has none
+        style_mixing_prob: float,  # share of images with two codes' styles
+        truncation: float,  # psi of images drawn after training, in every layer
         **named: Any,  # of GAN; the generator takes styles (B, layers, W), fresh noise or not
     ):
         super().__init__(**named)
@@ -50,7 +50,7 @@ class StyleGAN(GAN):
         }
 
     def styles(self, n: int) -> Tensor:
-        """Of training: (n, layers, W), some mix_styles, none truncated."""
+        """Styles of training (n, layers, W), some mixed, none truncated."""
         w, other = self.mapping(self.sample_prior(2 * n)).chunk(2)
         self.mapping.follow(w)
         return mix_styles(w, other, self.layers, self.style_mixing_prob)

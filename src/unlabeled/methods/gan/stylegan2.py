@@ -1,8 +1,8 @@
-"""StyleGAN2: styles modulate weights, and both regularisers are lazy.
+"""StyleGAN2: styles modulate weights, and both regularizers are lazy.
 
-Karras et al. 2020, https://arxiv.org/abs/1912.04958, sections 3.1 and 3.2. Both players follow the logistic objective.
-R1 has a turn of the discriminator of its own on every k-th batch, path length one of the generator, each times k;
-Adam's learning rates and betas are lr k / (k + 1) and beta^(k / (k + 1)), as if the k + 1 steps were k (appendix B).
+Karras et al. 2020, https://arxiv.org/abs/1912.04958, sections 3.1 and 3.2. Both players have the logistic objective.
+On every k-th batch the discriminator takes one more step on R1, the generator one on path length, each times k; Adam's
+learning rates and betas are lr k / (k + 1) and beta^(k / (k + 1)), as if the k + 1 steps were k (appendix B).
 
 The running mean of the path lengths is a constant to the gradient; in the authors' code 1% of it is not.
 """
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from unlabeled.batches import Images, Points
 from unlabeled.errors import UserError
 from unlabeled.losses.path_length import PathLength
 from unlabeled.losses.penalty import eager
@@ -31,7 +32,9 @@ class StyleGAN2(StyleGAN):
     ):
         super().__init__(**named)
         if not getattr(self.penalty, "needs_double_backward", False):
-            raise UserError("the penalty has a turn of its own here, with a gradient to follow: say penalty=r1")
+            raise UserError(
+                "model=stylegan2 takes steps on the penalty alone, which then needs a gradient: say penalty=r1"
+            )
         if min(penalty_every, path_length_every) < 1:
             raise UserError(f"penalty_every={penalty_every}, path_length_every={path_length_every}: at least 1 each")
         self.path_length = path_length
@@ -41,13 +44,12 @@ class StyleGAN2(StyleGAN):
     def on_fit_start(self) -> None:
         if self.accumulate > 1:
             raise UserError(
-                f"accumulate={self.accumulate}: StyleGAN2's regularisers take steps between the players', which would "
-                "take half of their gradients along: say accumulate=1"
+                f"accumulate={self.accumulate}: StyleGAN2's steps on its regularizers would use the players' "
+                "unfinished gradients: say accumulate=1"
             )
 
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        players: Any = self.optimizers()
-        generator, discriminator = players
+    def training_step(self, batch: Images | Points, batch_idx: int) -> None:
+        generator, discriminator = self.players()
         fake = self.draw(len(batch.x), last=True)
         self.update(discriminator, self.discriminator_loss, batch.x, fake.detach())
         if self.is_update_batch(self.penalty_every):
@@ -59,8 +61,7 @@ class StyleGAN2(StyleGAN):
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         score_real, score_fake = self.scores(self.augmentation(real), self.augmentation(fake))
         loss = self.objective.discriminator(score_real, score_fake)
-        self.record(**self.augmentation.observe(score_real.detach()))  # type: ignore[operator]
-        self.record(discriminator_loss=loss, score_real=score_real.mean(), score_fake=score_fake.mean())
+        self.record_scores(loss, score_real, score_fake)
         return loss
 
     def penalty_loss(self, real: Tensor, fake: Tensor) -> Tensor:

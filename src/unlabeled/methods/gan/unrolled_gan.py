@@ -1,16 +1,16 @@
-"""Unrolled GAN: the generator plays against the discriminator as it will have answered.
+"""Unrolled GAN: the generator's loss is that against the discriminator after K more steps.
 
-Metz et al. 2017, https://arxiv.org/abs/1611.02163, equations 4 to 7. With f the value that both play for, and
+Metz et al. 2017, https://arxiv.org/abs/1611.02163, equations 4 to 7. With f the value of the game, and
 f_K(theta_G, theta_D) = f(theta_G, theta_D^K) its value after K more steps of the discriminator, each on this batch,
-by its own optimizer from where that is:
+by its own optimizer from its current state:
 
     theta_G <- theta_G - eta d f_K(theta_G, theta_D) / d theta_G, through the K steps
     theta_D <- theta_D + eta d f(theta_G, theta_D) / d theta_D: it moves one step only
 
-Both from the weights before the batch, so the generator's turn comes first; K = 0 is a GAN whose players move at once.
+Both from the weights before the batch, so the generator's turn comes first; K = 0 is a GAN with simultaneous steps.
 
 f is minus the objective's loss of the discriminator, of real and fake scores, as in the authors' code; the penalty is
-no part of it and moves the discriminator only. The term of real images counts: theta_D^K depends on the fakes. So the
+not part of it and is the discriminator's only. The term of real images counts: theta_D^K depends on the fakes. So the
 game is zero-sum whatever the objective, and the objective's loss of the generator is not used: minimax and
 non_saturating, whose discriminators are the same, are the same here.
 """
@@ -42,8 +42,7 @@ class UnrolledGAN(GAN):
         self.unrolled_steps = unrolled_steps
 
     def training_step(self, batch: Images | Points, batch_idx: int) -> None:
-        players: Any = self.optimizers()
-        generator, discriminator = players
+        generator, discriminator = self.players()
         last = self.is_update_batch(self.discriminator_steps)
         with torch.set_grad_enabled(last):
             fake = self.draw(len(batch.x), last)
@@ -52,32 +51,30 @@ class UnrolledGAN(GAN):
         self.update(discriminator, self.discriminator_loss, batch.x, fake.detach())
 
     def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        players: Any = self.optimizers()
         real, fake = self.augmentation(real), self.augmentation(fake)
         with eager(self.discriminator):
-            loss = -self.objective.discriminator(*self.ahead(players[1].optimizer, real, fake))
+            loss = -self.objective.discriminator(*self.unrolled_scores(self.trainer.optimizers[1], real, fake))
         self.record(generator_loss=loss)
         return loss
 
-    def ahead(self, optimizer: Optimizer, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (B,) of both by the discriminator K steps on, with a graph back to `fake` through the steps too."""
+    def unrolled_scores(self, optimizer: Optimizer, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (B,) of both by the discriminator after K steps, with a graph to `fake` through the steps."""
         names = [name for name, _ in self.discriminator.named_parameters()]
 
-        def judge(weights: Sequence[Tensor], x: Tensor) -> Tensor:
-            still = {
-                name: buffer.clone() for name, buffer in self.discriminator.named_buffers()
-            }  # the discriminator's own stay
-            return functional_call(self.discriminator, still | dict(zip(names, weights, strict=True)), (x,)).float()
+        def score(weights: Sequence[Tensor], x: Tensor) -> Tensor:
+            # copies, as the discriminator's own must not change
+            buffers = {name: buffer.clone() for name, buffer in self.discriminator.named_buffers()}
+            return functional_call(self.discriminator, buffers | dict(zip(names, weights, strict=True)), (x,)).float()
 
         def scores(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
             if self.separate_batches:
-                return judge(weights, real), judge(weights, fake)
-            score_real, score_fake = judge(weights, torch.cat([real, fake])).split([len(real), len(fake)])
+                return score(weights, real), score(weights, fake)
+            score_real, score_fake = score(weights, torch.cat([real, fake])).split([len(real), len(fake)])
             return score_real, score_fake
 
         def loss(weights: Sequence[Tensor]) -> Tensor:
             return self.objective.discriminator(*scores(weights)) + self.penalty(
-                lambda x: judge(weights, x), real, fake
+                lambda x: score(weights, x), real, fake
             )
 
         return scores(unrolled(optimizer, loss, self.unrolled_steps))

@@ -1,7 +1,7 @@
 """Wasserstein GAN.
 
-Arjovsky, Chintala & Bottou 2017, https://arxiv.org/abs/1701.07875, algorithm 1: after each step of the discriminator,
-each of its weights is clipped to [-c, c].
+Arjovsky, Chintala & Bottou 2017, https://arxiv.org/abs/1701.07875, algorithm 1: after each step of the critic (here
+`discriminator`) each of its weights is clipped to [-c, c].
 """
 
 import sys
@@ -28,11 +28,9 @@ class WGAN(GAN):
 
     def on_fit_start(self) -> None:
         if has_batch_norm(self.discriminator) and self.trainer.is_global_zero:
-            line = (
-                f"weights clipped to {self.clip_value} and batch norm, whose scales are clipped too and undo the bound"
-            )
             print(
-                f"note: {line}: model.discriminator.batch_norm=false is the discriminator of theory",
+                f"note: the critic's weights are clipped to {self.clip_value}, and its batch norm undoes the Lipschitz "
+                "bound: model.discriminator.batch_norm=false keeps it",
                 file=sys.stderr,
                 flush=True,
             )

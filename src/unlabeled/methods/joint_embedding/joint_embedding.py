@@ -1,7 +1,7 @@
-"""Two views of an image, one encoder, one objective on the pair of projections.
+"""Joint embedding: one encoder, and an objective on the projections of two views of each image.
 
 SimCLR, Chen, Kornblith, Norouzi & Hinton 2020, https://arxiv.org/abs/2002.05709, algorithm 1. Other methods
-are the same lines with another objective: see conf/model/.
+differ in the objective only: see conf/model/.
 """
 
 from collections.abc import Callable
@@ -13,13 +13,14 @@ from torch.optim import Optimizer
 
 from unlabeled.batches import Images
 from unlabeled.methods.method import Method
+from unlabeled.nn.backbones.backbone import Backbone
 from unlabeled.optim.weight_decay import parameter_groups
 
 
 class JointEmbedding(Method):
     def __init__(
         self,
-        encoder: nn.Module,  # f: x (B, C, H, W) -> h (B, D), D = encoder.dim; stages(x): after each stage
+        encoder: Backbone,  # f: x -> h (B, D), D = encoder.dim
         projector: Callable[[int], nn.Module],  # D -> g: h (B, D) -> z (B, P)
         views: Callable[[Tensor], Tensor],  # t ~ T: x (B, C, H, W) -> the same shape, its own draw for each row
         objective: Callable[[Tensor, Tensor], Tensor],  # za, zb (B, P) -> loss ()
@@ -28,18 +29,18 @@ class JointEmbedding(Method):
     ):
         super().__init__()
         self.encoder = encoder
-        self.projector = projector(encoder.dim)  # type: ignore[arg-type]
+        self.projector = projector(encoder.dim)
         self.views = views
         self.objective = objective
         self.optimizer = optimizer
         self.schedule = schedule
 
     def encode(self, x: Tensor) -> Tensor:
-        """h, not z: section 4.2, the layer before the projection keeps more."""
+        """h, not z: section 4.2, the layer before the projection keeps more information."""
         return self.encoder(x)
 
     def intermediate_features(self, x: Tensor) -> dict[str, Tensor]:
-        return {f"stage{i}": h for i, h in enumerate(self.encoder.stages(x), 1)}  # type: ignore[operator]
+        return {f"stage{i}": h for i, h in enumerate(self.encoder.stages(x), 1)}
 
     def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         """Eight images, under each its two views."""

@@ -1,4 +1,4 @@
-"""A classifier, learned from labels: what evaluation sees images through where no published network fits them.
+"""Supervised classifier, whose features evaluation uses where no published network fits the data.
 
 Minimises -log p(y | x), the softmax of a linear layer on an encoder's features, as in VGG, Simonyan & Zisserman 2015,
 https://arxiv.org/abs/1409.1556, section 3.1 (there with dropout and crops; here the features stay those of one image).
@@ -6,42 +6,36 @@ https://arxiv.org/abs/1409.1556, section 3.1 (there with dropout and crops; here
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
-from unlabeled.errors import UserError
 from unlabeled.methods.method import Method
+from unlabeled.nn.backbones.backbone import Backbone
+from unlabeled.nn.layers.labels import PartialLabels
 
 
 class Classifier(Method):
     def __init__(
         self,
-        encoder: nn.Module,  # x (B, C, H, W) -> h (B, D), D = encoder.dim; stages(x): after each stage
+        encoder: Backbone,  # x -> h (B, D), D = encoder.dim
         classes: int | None,  # K
         optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],  # share of the run -> factor of the learning rate
     ):
         super().__init__()
-        if not classes:
-            raise UserError(
-                "model=classifier learns from class labels, and this data has none: put its "
-                "images into a folder for each class, or take data=digits"
-            )
+        self.labels = PartialLabels("model=classifier", classes)
         self.encoder = encoder
-        self.head = nn.Linear(encoder.dim, classes)  # type: ignore[arg-type]
+        self.head = nn.Linear(encoder.dim, self.labels.classes)
         self.optimizer = optimizer
         self.schedule = schedule
-        self.register_buffer("labelled", torch.zeros((), dtype=torch.int64))  # images with a label, so far
-        self.labelled: Tensor
 
     def encode(self, x: Tensor) -> Tensor:
         return self.encoder(x)
 
     def intermediate_features(self, x: Tensor) -> dict[str, Tensor]:
-        return {f"stage{i}": h for i, h in enumerate(self.encoder.stages(x), 1)}  # type: ignore[operator]
+        return {f"stage{i}": h for i, h in enumerate(self.encoder.stages(x), 1)}
 
     def classify_codes(self, h: Tensor) -> Tensor:
         return self.head(h)
@@ -50,18 +44,15 @@ class Classifier(Method):
         return self.classify_codes(self.encode(x))
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
-        count = (batch.y >= 0).sum()
-        self.labelled += count
-        # ranks may hold unequally many labels: the mean over ranks is that of the joined batch
+        count = self.labels.known(batch.y).sum()
+        # ranks may have different numbers of labels: the mean over ranks is that of the joined batch
         return self.loss(batch, self.trainer.strategy.reduce(count.float(), reduce_op="mean"))
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
-        self.loss(batch, (batch.y >= 0).sum())
+        self.loss(batch, self.labels.known(batch.y).sum())
 
     def loss(self, batch: Images, count: Tensor) -> Tensor:
         """-log p(y | x) in nats, mean over `count` images with a label (0 without any). Records accuracy in [0, 1]."""
-        if batch.y.ndim != 1:
-            raise UserError("model=classifier learns from one class an image, and this data has attributes")
         logits = self.classify(batch.x)  # (B, K)
         known = batch.y >= 0
         rows = known.sum()
@@ -71,11 +62,7 @@ class Classifier(Method):
         return total / count.masked_fill(count == 0, 1)
 
     def on_train_epoch_end(self) -> None:
-        if not self.trainer.strategy.reduce(self.labelled.clone(), reduce_op="sum"):
-            raise UserError(
-                "model=classifier learns from class labels, and no training image has one: put images into a folder "
-                "for each class"
-            )
+        self.labels.check()
 
     def configure_optimizers(self) -> Optimizer:
         return self.optimizer(self.parameters())

@@ -7,13 +7,12 @@ Zhu, Park, Isola & Efros 2017, https://arxiv.org/abs/1703.10593. Translators G: 
                    + lambda_identity (|G(b) - b| + |F(a) - a|)                        section 5.2
     D_b minimises  ((D_b(b) - 1)^2 + D_b(pool(G(a)))^2) / 2, and D_a alike            appendix 7.1
 
-each square and absolute value a mean over patches or pixels and channels. The translators move first, then
+each square and absolute value averaged over patches or pixels and channels. The translators move first, then
 the discriminators, each pair with one optimizer, as in the authors' released code. The squares of the first line
 carry no 1/2, unlike LSGAN's (losses.adversarial.LeastSquares): lambda is measured against them.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,11 +56,10 @@ class CycleGAN(Adversarial):
         return self.to_a(b)
 
     def training_step(self, batch: Unpaired, batch_idx: int) -> None:
-        players: Any = self.optimizers()
-        translators, discriminators = players
+        translators, discriminators = self.players()
         a, b = batch
-        # The authors' code calls each translator three times a step. Instance norm keeps the rows of a batch
-        # apart, so that G(a) and G(b) are one call, and the result is the same.
+        # The authors' code calls each translator three times a step. With instance norm rows do not affect each
+        # other, so that G(a) and G(b) are one call with the same result.
         fake_b, same_b = self.to_b(torch.cat([a, b])).chunk(2)
         fake_a, same_a = self.to_a(torch.cat([b, a])).chunk(2)
         self.update(translators, self.translator_loss, a, b, fake_a, fake_b, same_a, same_b)
@@ -89,7 +87,7 @@ class CycleGAN(Adversarial):
     def discriminator_loss(self, a: Tensor, b: Tensor, fake_a: Tensor, fake_b: Tensor) -> Tensor:
         loss_a = ((self.discriminator_a(a) - 1).square().mean() + self.discriminator_a(fake_a).square().mean()) / 2
         loss_b = ((self.discriminator_b(b) - 1).square().mean() + self.discriminator_b(fake_b).square().mean()) / 2
-        self.record(discriminator_a=loss_a, discriminator_b=loss_b)
+        self.record(discriminator_loss_a=loss_a, discriminator_loss_b=loss_b)
         return loss_a + loss_b
 
     def configure_optimizers(self) -> list[Optimizer]:

@@ -1,25 +1,26 @@
-"""Conditional VAE: images of a class that is given.
+"""Conditional VAE: a VAE of images given their class.
 
 Sohn et al. 2015, https://proceedings.neurips.cc/paper/2015/hash/8d55a249e6baa5c06772297520da2051-Abstract.html,
-equation 4, for images x given classes y, with encoder and decoder that both read y:
+equation 4, for images x given classes y, which encoder and decoder both read:
 
     log p(x|y) >= E log p(x|y, z) - KL(q(z|x, y) || p(z)),  z ~ q(z|x, y)
 
-The paper's prior depends on what is given; here z is independent of y (their section 4.1 allows it), so that a code is
-what an image has beside its class. Images without a class are not encoded. The logged ELBO bounds log p(x|y).
+The paper's prior depends on y; here z is independent of y (their section 4.1 allows it), so that a code describes an
+image apart from its class. Images without a class are refused. The logged ELBO bounds log p(x|y).
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
+from unlabeled.distributions.kl import KL
+from unlabeled.distributions.likelihood import Likelihood
+from unlabeled.distributions.posterior import Posterior
 from unlabeled.distributions.prior import StandardNormal
-from unlabeled.errors import UserError
 from unlabeled.methods.method import Method
-from unlabeled.nn.layers.labels import Classes
+from unlabeled.nn.layers.labels import Labels
 
 
 class ConditionalVAE(Method):
@@ -27,24 +28,19 @@ class ConditionalVAE(Method):
 
     def __init__(
         self,
-        encoder: nn.Module,  # x (B, C, H, W), y (B,) -> h (B, heads * Z), as the posterior reads it
-        decoder: nn.Module,  # z (B, Z), y (B,) -> output (B, outputs * C, H, W), as the likelihood reads it
-        likelihood: Any,  # losses.likelihood
-        posterior: Any,  # losses.posterior
-        kl: Callable[[Tensor, float], Tensor],  # losses.kl
+        encoder: nn.Module,  # x (B, C, H, W), y (B,) -> h (B, num_params * Z), the posterior's parameters
+        decoder: nn.Module,  # z (B, Z), y (B,) -> output (B, outputs * C, H, W), the likelihood's parameters
+        likelihood: Likelihood,
+        posterior: Posterior,
+        kl: KL,
         classes: int | None,  # K
         latent_dim: int,  # Z
         optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],  # share of the run -> factor of the learning rate
     ):
         super().__init__()
-        if not classes:
-            raise UserError(
-                "model=conditional_vae draws images of a class, and this data has none: put its "
-                "images into a folder for each class, or take data=digits"
-            )
-        self.classes = classes
-        self.labels = Classes(classes)
+        self.labels = Labels("model=conditional_vae", classes)
+        self.classes = self.labels.classes
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
@@ -67,19 +63,17 @@ class ConditionalVAE(Method):
         self.loss(batch)
 
     def loss(self, batch: Images) -> Tensor:
-        """What training pays for the bound on log p(x|y), in nats, mean over the batch."""
-        if batch.y.ndim != 1 or bool((batch.y < 0).any()):
-            raise UserError(
-                "model=conditional_vae learns from images that have one class each, and some here have none: leave "
-                "them out, and data.num_labels too"
-            )
-        x = self.likelihood.observe(batch.x)
-        drawn = self.posterior.draw(self.encoder(x, batch.y))
-        log_px_yz = self.likelihood.log_prob(self.decoder(drawn.z, batch.y).float(), x)
+        """The negative bound on log p(x|y), its KL weighted, in nats, mean over the batch."""
+        x, y = self.likelihood.observe(batch.x), self.labels(batch.y)
+        drawn = self.posterior.draw(self.encoder(x, y))
+        log_px_yz = self.likelihood.log_prob(self.decoder(drawn.z, y).float(), x)
         kl = self.prior.kl(drawn)
         total = kl.sum(1).mean()
         self.record(negative_elbo=total - log_px_yz.mean(), kl=total, reconstruction_loss=-log_px_yz.mean())
         return self.kl(kl, self.progress) - log_px_yz.mean()
+
+    def on_train_epoch_end(self) -> None:
+        self.labels.check()
 
     def configure_optimizers(self) -> Optimizer:
         return self.optimizer(p for p in self.parameters() if p.requires_grad)

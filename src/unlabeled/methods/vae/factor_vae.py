@@ -5,8 +5,8 @@ Kim & Mnih 2018, https://arxiv.org/abs/1802.05983, algorithm 2. A batch is two h
     -ELBO + gamma E [log D(z) - log(1 - D(z))],  z ~ q(z|x)
 
 whose last term estimates the total correlation KL(q(z) || prod_d q(z_d)) by the density ratio (equation 3). The
-discriminator D then learns to tell these z from codes of the other half, each dimension of which is permuted by itself
-across the batch (algorithm 1): draws of prod_d q(z_d).
+discriminator D then learns to distinguish these z from codes of the other half, each dimension of which is permuted
+separately across the batch (algorithm 1): draws of prod_d q(z_d).
 """
 
 from collections.abc import Callable
@@ -30,11 +30,11 @@ def permute_dimensions(z: Tensor) -> Tensor:
 
 
 class FactorVAE(VAE, Adversarial):
-    monitor = VAE.monitor  # type: ignore[assignment]
+    monitor = VAE.monitor
 
     def __init__(
         self,
-        discriminator: nn.Module,  # z (B, Z) -> logit of D (B,): of one of q(z)
+        discriminator: nn.Module,  # z (B, Z) -> logit (B,) of z being a draw of q(z)
         gamma: float,
         discriminator_optimizer: Callable[..., Optimizer],
         **named: Any,  # of VAE
@@ -46,11 +46,10 @@ class FactorVAE(VAE, Adversarial):
         self.gamma = gamma
         self.discriminator_optimizer = discriminator_optimizer
 
-    def training_step(self, batch: Images, batch_idx: int) -> None:  # type: ignore[override]
+    def training_step(self, batch: Images, batch_idx: int) -> None:
         if len(batch.x) < 2:
-            raise UserError("model=factor_vae takes its batches in two halves: data.batch_size=2 or more")
-        players: Any = self.optimizers()
-        vae, discriminator = players
+            raise UserError("model=factor_vae splits its batches in two halves: data.batch_size=2 or more")
+        vae, discriminator = self.players()
         with torch.no_grad():  # q as it is before either moves
             z, z_other = self.sample_posterior(batch.x).tensor_split(2)
         self.update(vae, self.vae_loss, batch.x[: len(z)])
@@ -71,7 +70,7 @@ class FactorVAE(VAE, Adversarial):
         self.record(discriminator_loss=loss, discriminator_accuracy=right)
         return loss
 
-    def configure_optimizers(self) -> list[Optimizer]:  # type: ignore[override]
+    def configure_optimizers(self) -> list[Optimizer]:
         own = set(self.discriminator.parameters())
         return [
             self.optimizer(p for p in self.parameters() if p.requires_grad and p not in own),

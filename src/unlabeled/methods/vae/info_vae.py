@@ -4,7 +4,8 @@ Zhao et al. 2019, https://arxiv.org/abs/1706.02262, equation 6, with MMD for the
 
     E log p(x|z) - (1 - alpha) E KL(q(z|x) || p(z)) - (alpha + lambda - 1) MMD(q(z), p(z))
 
-alpha = 0, lambda = 1 is the VAE; alpha = 1, lambda = 1 an autoencoder with noise, whose codes together look like p(z).
+alpha = 0, lambda = 1 is the VAE; alpha = 1, lambda = 1 an autoencoder with noise whose codes together are distributed
+like p(z).
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from unlabeled.batches import Images
+from unlabeled.distributions.kl import Weighted
 from unlabeled.errors import UserError
 from unlabeled.methods.vae.vae import VAE
 
@@ -22,10 +24,10 @@ class InfoVAE(VAE):
         self,
         divergence: Callable[[Tensor, Tensor], Tensor],  # losses.mmd: codes (B, Z), draws of p(z) (B, Z) -> scalar
         alpha: float,  # weight of the mutual information of x and z, at most 1
-        scale: float,  # lambda; images are sums over pixels, so that it is large
-        **named: Any,  # of VAE; `kl` is not used: its weight is 1 - alpha
+        scale: float,  # lambda; large, as log p(x|z) is a sum over pixels
+        **named: Any,  # of VAE
     ):
-        super().__init__(**named)
+        super().__init__(kl=Weighted(), **named)  # not used: its weight is 1 - alpha
         if alpha > 1 or alpha + scale < 1:
             raise UserError(
                 f"model: alpha={alpha} must be 1 at most, and alpha + scale (here {alpha + scale}) 1 or more"

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from unlabeled.batches import Images
+from unlabeled.distributions.kl import Weighted
 from unlabeled.distributions.posterior import log_mean_exp
 from unlabeled.errors import UserError
 from unlabeled.methods.vae.vae import VAE
@@ -23,9 +24,9 @@ class IWAE(VAE):
     def __init__(
         self,
         num_samples: int,  # k
-        **named: Any,  # of VAE; `kl` is not used: the bound has no KL of its own
+        **named: Any,  # of VAE
     ):
-        super().__init__(**named)
+        super().__init__(kl=Weighted(), **named)  # not used: the bound has no KL of its own
         if num_samples < 1:
             raise UserError(f"model.num_samples={num_samples}: at least 1")
         self.num_samples = num_samples

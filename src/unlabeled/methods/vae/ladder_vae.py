@@ -1,4 +1,4 @@
-"""Ladder variational autoencoder: several layers of codes, inferred from below and from above.
+"""Ladder variational autoencoder: several layers of codes, inferred bottom-up and top-down.
 
 Sønderby et al. 2016, https://arxiv.org/abs/1602.02282. With p(z) = p(z_L) prod_i p(z_i|z_(i+1)), p(x|z) = p(x|z_1) and
 variances v:
@@ -8,8 +8,8 @@ variances v:
                q(z_i|z_(i+1), x) = N(v_q (mu^_i / v^_i + mu_p / v_p), v_q),  1 / v_q = 1 / v^_i + 1 / v_p  (11 to 13)
     ELBO = log p(x|z_1) - sum_i KL(q(z_i|z_(i+1), x) || p(z_i|z_(i+1)))
 
-The KL is warmed up from 0 (section 2.3): see conf/model/ladder_vae.yaml. A code is all layers side by side, the lowest
-first; `decode` reads z_1, which is all that p(x|z) depends on.
+The KL is warmed up from 0 (section 2.3): see conf/model/ladder_vae.yaml. A code is the concatenation of all layers, the
+lowest first; `decode` reads z_1, which is all that p(x|z) depends on.
 """
 
 from collections.abc import Callable
@@ -32,6 +32,8 @@ class Layer(NamedTuple):
 
 
 class LadderVAE(VAE):
+    posterior: DiagonalGaussian
+
     def __init__(
         self,
         ladder: Ladder,  # between the encoder, x -> d_1 (B, features), and the decoder, z_1 (B, Z_1) -> output
@@ -52,7 +54,7 @@ class LadderVAE(VAE):
         """Each layer's mean, given the mean of the one above."""
         numbers = self.ladder.up(self.encoder(x))
         top = self.posterior.mean(numbers[-1])
-        return side_by_side(top, self.below(numbers, top, torch.zeros_like))
+        return concatenated(top, self.below(numbers, top, torch.zeros_like))
 
     def decode(self, z: Tensor) -> Tensor:
         return super().decode(z[:, : self.ladder.dims[0]])
@@ -67,7 +69,7 @@ class LadderVAE(VAE):
     def sample_posterior(self, x: Tensor) -> Tensor:
         numbers = self.ladder.up(self.encoder(self.observe(x)))
         top = self.posterior.draw(numbers[-1]).z
-        return side_by_side(top, self.below(numbers, top))
+        return concatenated(top, self.below(numbers, top))
 
     def log_weights(self, x: Tensor, k: int) -> Tensor:
         """log p(x, z_1, ..., z_L) - log q(z_1, ..., z_L|x) for k draws, (k, B), in nats."""
@@ -118,6 +120,6 @@ def combined(own: tuple[Tensor, Tensor], prior: tuple[Tensor, Tensor]) -> tuple[
     return share * mu + (1 - share) * mu_p, -torch.logaddexp(-log_var, -log_var_p)
 
 
-def side_by_side(top: Tensor, layers: list[Layer]) -> Tensor:
+def concatenated(top: Tensor, layers: list[Layer]) -> Tensor:
     """The codes of all layers (B, sum of Z_i), the lowest first."""
     return torch.cat([*(layer.z for layer in reversed(layers)), top], 1)

@@ -1,13 +1,13 @@
-"""Semi-supervised VAE: M1+M2, a few labels and many images without.
+"""Semi-supervised VAE (M1+M2), from a few labelled and many unlabelled images.
 
 Kingma et al. 2014, https://arxiv.org/abs/1406.5298. M1 is a VAE of images, z1 its code. M2 is a generative model of z1
-with a class, which makes it a prior of M1's (losses.m2: -L bounds log p(z1, y), -U bounds log p(z1), and q(y|z1) is a
+and its class, so a prior of M1 (distributions.m2: -L bounds log p(z1, y), -U bounds log p(z1), and q(y|z1) is a
 classifier). It minimises
 
     J^alpha / N,  J^alpha = sum_labelled L + sum_unlabelled U + alpha N mean_labelled -log q(y|z1)     (equation 9)
 
 As in the paper (section 2.3) M1 is trained first, with N(0, I) as its prior, for the share `pretraining` of the run;
-then M2, on draws of q(z1|x), while M1 stands still. The logged and evaluated ELBO, and samples, are the stack's.
+then M2, on draws of q(z1|x), with M1 fixed. The logged and evaluated ELBO, and samples, are of both together.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ from unlabeled.distributions.m2 import M2
 from unlabeled.distributions.prior import StandardNormal
 from unlabeled.errors import UserError
 from unlabeled.methods.vae.vae import VAE
-from unlabeled.nn.layers.labels import Classes
+from unlabeled.nn.layers.labels import PartialLabels
 
 
 class SemiSupervisedVAE(VAE):
@@ -30,9 +30,9 @@ class SemiSupervisedVAE(VAE):
     def __init__(
         self,
         pretraining: float,  # share of the run that M1 learns in
-        alpha: float,  # weight of the classifier's error
-        labelled_weight: float,  # weight of L beside U: the labelled share of all images, though batches hold more
-        **named: Any,  # of VAE; `prior` is M2, `kl` what M1 pays for its own
+        alpha: float,  # weight of the classifier's cross-entropy
+        labelled_weight: float,  # of L, 1 minus that of U: the labelled share of all images, not of batches
+        **named: Any,  # of VAE; `prior` is M2, `kl` weighs M1's KL
     ):
         super().__init__(**named)
         if not 0 < pretraining < 1 or alpha < 0 or not 0 <= labelled_weight <= 1:
@@ -42,10 +42,13 @@ class SemiSupervisedVAE(VAE):
             )
         self.pretraining, self.alpha, self.labelled_weight = pretraining, alpha, labelled_weight
         self.classes = self.prior.classes
-        self.labels = Classes(self.classes)
+        self.labels = PartialLabels("model=semi_supervised_vae", self.classes)
         self.first_prior = StandardNormal(self.latent_dim)  # of M1 alone
-        self.register_buffer("labelled", torch.zeros((), dtype=torch.int64))  # images with a label, so far
-        self.labelled: Tensor
+
+    @property
+    def stage(self) -> int:
+        """1 while M1 learns, then 2."""
+        return 1 if self.progress < self.pretraining else 2
 
     def classify(self, x: Tensor) -> Tensor:
         return self.classify_codes(self.encode(x))
@@ -54,19 +57,17 @@ class SemiSupervisedVAE(VAE):
         return self.prior.classifier(h).float()
 
     def sample_prior(self, n: int) -> Tensor:
-        """Of classes that training images have."""
+        """Codes of classes that training images have."""
         return self.prior.sample_class(self.labels.pick(n))
 
     def sample_class(self, y: Tensor) -> Tensor:
         return self.decode(self.prior.sample_class(y))
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
-        if batch.y.ndim != 1:
-            raise UserError("model=semi_supervised_vae learns from one class an image, and this data has attributes")
-        self.labelled += (batch.y >= 0).sum()
-        if self.progress >= self.pretraining:
+        known = self.labels.known(batch.y)
+        if self.stage == 2:
             return self.second_loss(batch)
-        unlabelled = batch.x[batch.y < 0]  # labelled images come too often to learn pixels from
+        unlabelled = batch.x[~known]  # labelled images come too often to learn pixels from
         return self.first_loss(unlabelled if len(unlabelled) else batch.x)
 
     def first_loss(self, x: Tensor) -> Tensor:
@@ -97,16 +98,11 @@ class SemiSupervisedVAE(VAE):
         super().validation_step(batch, batch_idx)
         known = batch.y >= 0
         wrong = self.classify(batch.x).argmax(1) != batch.y
-        self.record(
-            rows=known.sum(), error_rate=average(wrong[known].float())
-        )  # for the curves: best.ckpt is chosen without labels
+        # for the curves: best.ckpt is chosen without labels
+        self.record(rows=known.sum(), error_rate=average(wrong[known].float()))
 
     def on_train_epoch_end(self) -> None:
-        if not self.labelled:
-            raise UserError(
-                "model=semi_supervised_vae learns from some class labels, and no training image has one: put images "
-                "into a folder for each class"
-            )
+        self.labels.check()
 
 
 def average(values: Tensor) -> Tensor:

@@ -4,20 +4,23 @@ Kingma & Welling 2014, https://arxiv.org/abs/1312.6114, algorithm 1 with the est
 
     ELBO = log p(x|z) - KL(q(z|x) || p(z)),  z ~ q(z|x)
 
-What differs from it in likelihood, prior, posterior or in what training pays for the KL only, is this algorithm: see
-conf/model/. The logged and the evaluated ELBO is the ELBO whatever training pays.
+Methods that differ from it in likelihood, prior, posterior or the KL's weight only are this algorithm: see conf/model/.
+The logged and the evaluated ELBO has no such weight.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
-from unlabeled.distributions.posterior import Drawn
+from unlabeled.distributions.kl import KL
+from unlabeled.distributions.likelihood import InvertsMean, Likelihood
+from unlabeled.distributions.posterior import Drawn, Posterior
+from unlabeled.distributions.prior import Prior
 from unlabeled.methods.method import Method
+from unlabeled.nn.autoencoders.fully_connected import StartsAt
 
 
 class VAE(Method):
@@ -25,12 +28,12 @@ class VAE(Method):
 
     def __init__(
         self,
-        encoder: nn.Module,  # x (B, C, H, W) -> h (B, heads * Z), as the posterior reads it
-        decoder: nn.Module,  # z (B, Z) -> output (B, outputs * C, H, W), as the likelihood reads it
-        likelihood: Any,  # losses.likelihood
-        prior: Any,  # losses.prior
-        posterior: Any,  # losses.posterior
-        kl: Any,  # losses.kl
+        encoder: nn.Module,  # x (B, C, H, W) -> h (B, num_params * Z), the posterior's parameters
+        decoder: nn.Module,  # z (B, Z) -> output (B, outputs * C, H, W), the likelihood's parameters
+        likelihood: Likelihood,
+        prior: Prior,
+        posterior: Posterior,
+        kl: KL,
         latent_dim: int,  # Z
         optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],  # share of the run -> factor of the learning rate
@@ -48,17 +51,16 @@ class VAE(Method):
         self.schedule = schedule
 
     def setup(self, stage: str) -> None:
-        """Where decoder and likelihood allow it, what is decoded first is the mean of the training images.
+        """Where decoder and likelihood allow it, the first decoded image is the mean of the training images.
 
-        It comes before a checkpoint's weights, which take its place.
+        A checkpoint's weights are loaded later and replace it.
         """
-        start, output_of = getattr(self.decoder, "start_at", None), getattr(self.likelihood, "output_of", None)
-        if stage == "fit" and start and output_of:
+        if stage == "fit" and isinstance(self.decoder, StartsAt) and isinstance(self.likelihood, InvertsMean):
             data = self.trainer.datamodule  # type: ignore[attr-defined]
             table, total = data.table("train"), torch.zeros((), dtype=torch.float64)
             for rows in torch.arange(len(table)).split(1000):
                 total = total + table.batch(rows).x.double().sum(0)
-            start(output_of((total / len(table)).float()))
+            self.decoder.start_at(self.likelihood.output_of((total / len(table)).float()))
 
     def infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """mu and log_var (B, Z) of q(z|x), or of the Gaussian that its flow starts from."""
@@ -107,7 +109,7 @@ class VAE(Method):
         drawn = self.posterior.draw(self.encoder(x))
         return self.likelihood.log_prob(self.decoder(drawn.z).float(), x), self.prior.kl(drawn, self.infer), drawn
 
-    def training_step(self, batch: Images, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Images, batch_idx: int) -> Tensor | None:
         log_px_z, kl, _ = self.terms(batch.x)
         self.log_elbo(log_px_z, kl)
         return self.kl(kl, self.progress) - log_px_z.mean()
@@ -121,5 +123,5 @@ class VAE(Method):
         kl = kl.sum(1).mean()
         self.record(negative_elbo=kl - log_px_z.mean(), kl=kl, reconstruction_loss=-log_px_z.mean())
 
-    def configure_optimizers(self) -> Optimizer:
+    def configure_optimizers(self) -> Optimizer | list[Optimizer]:
         return self.optimizer(p for p in self.parameters() if p.requires_grad)

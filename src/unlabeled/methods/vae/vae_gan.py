@@ -1,4 +1,4 @@
-"""VAE/GAN: a VAE whose decoder is a GAN's generator, and which compares images in the GAN's discriminator.
+"""VAE/GAN: a VAE whose decoder is a GAN's generator, with a reconstruction loss of the discriminator's features.
 
 Larsen et al. 2016, https://arxiv.org/abs/1512.09300, algorithm 1. x~ = Dec(z), z ~ q(z|x); x_p = Dec(z_p), z_p ~ p(z):
 
@@ -6,16 +6,15 @@ Larsen et al. 2016, https://arxiv.org/abs/1512.09300, algorithm 1. x~ = Dec(z), 
     L_like  = -log N(Dis_l(x); Dis_l(x~), I)                          Dis_l: a layer of the discriminator
     L_GAN   = log Dis(x) + log(1 - Dis(x~)) + log(1 - Dis(x_p))
 
-    encoder:        falls along  L_prior + L_like
-    decoder:        falls along  gamma L_like - L_GAN
-    discriminator:  rises along  L_GAN
+    encoder:        minimises  L_prior + L_like
+    decoder:        minimises  gamma L_like - L_GAN
+    discriminator:  maximises  L_GAN
 
 The decoder minimises -log Dis of both fakes in place of log(1 - Dis), as Goodfellow et al. 2014, section 3, advise. The
-paper takes the three gradients at one point; here the players take turns, each with its own draw.
+paper takes the three gradients at one point; here the players take turns, each with new draws.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,19 +22,22 @@ from torch.nn.functional import softplus
 from torch.optim import Optimizer
 
 from unlabeled.batches import Images
+from unlabeled.distributions.posterior import Posterior
+from unlabeled.distributions.prior import Prior
 from unlabeled.errors import UserError
 from unlabeled.methods.method import Adversarial
+from unlabeled.nn.gan.discriminators import FeatureDiscriminator
 
 
 class VAEGAN(Adversarial):
     def __init__(
         self,
-        encoder: nn.Module,  # x (B, C, H, W) -> h (B, heads * Z), as the posterior reads it
+        encoder: nn.Module,  # x (B, C, H, W) -> h (B, num_params * Z), the posterior's parameters
         generator: nn.Module,  # the decoder: z (B, Z) -> x (B, C, H, W) in [-1, 1]
-        discriminator: Any,  # the discriminator: x -> logit (B,), in two halves: features(x), score(features)
-        posterior: Any,  # losses.posterior
-        prior: Any,  # losses.prior
-        gamma: float,  # what the decoder pays for L_like
+        discriminator: FeatureDiscriminator,  # x -> logit (B,), by features(x) and score(features)
+        posterior: Posterior,
+        prior: Prior,
+        gamma: float,  # weight of L_like for the decoder
         latent_dim: int,  # Z
         encoder_optimizer: Callable[..., Optimizer],
         generator_optimizer: Callable[..., Optimizer],
@@ -78,8 +80,7 @@ class VAEGAN(Adversarial):
         return self.decode(self.sample_prior(n))
 
     def training_step(self, batch: Images, batch_idx: int) -> None:
-        players: Any = self.optimizers()
-        encoder, generator, discriminator = players
+        encoder, generator, discriminator = self.players()
         self.update(encoder, self.encoder_loss, batch.x)
         self.update(generator, self.generator_loss, batch.x)
         self.update(discriminator, self.discriminator_loss, batch.x)
@@ -87,30 +88,31 @@ class VAEGAN(Adversarial):
     def validation_step(self, batch: Images, batch_idx: int) -> None:
         self.record(mean_squared_error=(self.reconstruct(batch.x) - batch.x).square().mean())
 
-    def likeness(self, features: Tensor, features_again: Tensor) -> Tensor:
+    def feature_loss(self, features: Tensor, features_again: Tensor) -> Tensor:
         """L_like in nats without its constant, summed over the layer, mean over the batch."""
         return 0.5 * (features.float() - features_again.float()).square().flatten(1).sum(1).mean()
 
     def encoder_loss(self, x: Tensor) -> Tensor:
         drawn = self.posterior.draw(self.encoder(x))
         kl = self.prior.kl(drawn, self.infer).sum(1).mean()
-        likeness = self.likeness(self.discriminator.features(x), self.discriminator.features(self.decode(drawn.z)))
-        self.record(kl=kl, feature_error=likeness)
-        return kl + likeness
+        features, again = self.discriminator.features(x), self.discriminator.features(self.decode(drawn.z))
+        feature_loss = self.feature_loss(features, again)
+        self.record(kl=kl, feature_error=feature_loss)
+        return kl + feature_loss
 
     def generator_loss(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             z = self.sample_posterior(x)
-        # each kind by itself through batch norm, which then sees one kind of statistics
+        # three passes, so that batch norm has one kind of images at a time
         features, again, drawn = (
             self.discriminator.features(image) for image in (x, self.decode(z), self.sample(len(x)))
         )
-        fooled = (
+        loss = (
             softplus(-self.discriminator.score(again).float()).mean()
             + softplus(-self.discriminator.score(drawn).float()).mean()
         )
-        self.record(generator_loss=fooled)
-        return self.gamma * self.likeness(features, again) + fooled
+        self.record(generator_loss=loss)
+        return self.gamma * self.feature_loss(features, again) + loss
 
     def discriminator_loss(self, x: Tensor) -> Tensor:
         """-L_GAN in nats."""

@@ -1,4 +1,4 @@
-"""Adaptive augmentation of what a discriminator sees: as much as keeps it from knowing its real images by heart.
+"""Adaptive discriminator augmentation (ADA), whose strength follows the discriminator's overfitting.
 
 Karras et al. 2020, https://arxiv.org/abs/2006.06676, section 3 and appendix B: pixel blitting, geometry and colour, the
 part of the pipeline that the paper trains with. Deviations: the geometry is resampled bilinearly, where the paper
@@ -8,24 +8,25 @@ filters with a wavelet; images of other than three channels have no luma flip, h
 import math
 
 import torch
-import torch.distributed
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from unlabeled.errors import UserError
-from unlabeled.nn.augment.diff_augment import expect_images
+from unlabeled.nn.augment.augmentation import Augmentation
+from unlabeled.nn.augment.diff_augment import check_images
 from unlabeled.nn.augment.views import span, turn
+from unlabeled.nn.layers.ranks import sum_over_ranks
 
 
-class AdaptiveAugmentation(nn.Module):
-    """x (B, C, H, W) -> x' of the same shape: each transformation with probability p, for each image by itself.
+class AdaptiveAugmentation(Augmentation):
+    """x (B, C, H, W) -> x' of the same shape: each transformation with probability p, drawn for each image.
 
-    Every `interval` batches p moves by the share of `ramp` images that were seen meanwhile: up if r_t = E sign(D(x))
+    Every `interval` batches p moves by the number of images since over `ramp`: up if r_t = E sign(D(x))
     over them is above `target`, else down, within [0, 1]. Scores must be logits about 0: of the objectives
     non_saturating, logistic, minimax or hinge.
     """
 
-    reads_signs = True  # of scores: see losses.adversarial
+    reads_signs = True  # of scores, see has_signed_score in losses.adversarial
     p: Tensor
     signs: Tensor
     seen: Tensor
@@ -36,7 +37,7 @@ class AdaptiveAugmentation(nn.Module):
         p: float = 0.0,  # at the start
         target: float = 0.6,  # of r_t
         interval: int = 4,  # batches between two adjustments
-        ramp: float = 500_000,  # images in which p could go from 0 to 1; inf: p stays
+        ramp: float = 500_000,  # images in which p can go from 0 to 1; inf: p is fixed
     ):
         super().__init__()
         if not 0 <= p <= 1 or interval < 1 or ramp <= 0:
@@ -50,16 +51,15 @@ class AdaptiveAugmentation(nn.Module):
         self.register_buffer("calls", torch.zeros(()))  # batches since
 
     def forward(self, x: Tensor) -> Tensor:
-        expect_images(x)
-        with torch.autocast(x.device.type, enabled=False):  # places in half precision would be off by pixels
+        check_images(x)
+        with torch.autocast(x.device.type, enabled=False):  # coordinates in half precision would be off by pixels
             return self.coloured(self.moved(x.float())).to(x.dtype)
 
     @torch.no_grad()
     def observe(self, score_real: Tensor) -> dict[str, Tensor]:
-        """The discriminator's scores of real images (B,) -> p, to be recorded. Nothing here waits for the device."""
+        """The discriminator's scores of real images (B,) -> p, to be recorded. Does not wait for the device."""
         batch = torch.stack([score_real.float().sign().sum(), score_real.new_full((), len(score_real)).float()])
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(batch)  # all ranks have one p
+        batch = sum_over_ranks(batch)  # all ranks have one p
         self.signs += batch[0]
         self.seen += batch[1]
         self.calls += 1
@@ -71,16 +71,16 @@ class AdaptiveAugmentation(nn.Module):
         return {"augmentation_probability": self.p.clone()}
 
     def chance(self, x: Tensor, p: Tensor | None = None) -> Tensor:
-        """Whether a transformation happens to each image, (B,)."""
+        """Whether each image gets a transformation, (B,)."""
         return torch.rand(len(x), device=x.device) < (self.p if p is None else p)
 
     def geometry(self, x: Tensor) -> Tensor:
-        """(B, 3, 3): places of x' -> places of x, in pixels about the image's centre."""
+        """(B, 3, 3): coordinates in x' -> coordinates in x, in pixels from the image's centre."""
         b, _, height, width = x.shape
         one = torch.ones(b, device=x.device)
         uniform = lambda: torch.rand(b, device=x.device)
         normal = lambda: torch.randn(b, device=x.device)
-        p_rotate = 1 - (1 - self.p).sqrt()  # that either of two rotations happens then has p
+        p_rotate = 1 - (1 - self.p).sqrt()  # so that p is the probability of at least one of two rotations
         some_turn = lambda: (2 * uniform() - 1) * math.pi * self.chance(x, p_rotate)
 
         on = self.chance(x) & (uniform() < 0.5)
@@ -128,7 +128,7 @@ class AdaptiveAugmentation(nn.Module):
 
 
 def warp(x: Tensor, g: Tensor) -> Tensor:
-    """x (B, C, H, W) seen through g (B, 3, 3), places of x' -> places of x in pixels; outside it is mirrored."""
+    """x (B, C, H, W) resampled by g (B, 3, 3), coordinates in x' -> in x, in pixels; reflected at the border."""
     height, width = x.shape[2:]
     half = torch.tensor([width / 2, height / 2, 1.0], device=x.device)
     theta = g / half[:, None] * half  # in halves of the sides, as grid_sample has it
@@ -139,7 +139,7 @@ def warp(x: Tensor, g: Tensor) -> Tensor:
 
 
 def affine(a: Tensor, b: Tensor, c: Tensor, d: Tensor, t_x: Tensor, t_y: Tensor) -> Tensor:
-    """[[a, b, t_x], [c, d, t_y], [0, 0, 1]] of numbers (B,): (B, 3, 3)."""
+    """[[a, b, t_x], [c, d, t_y], [0, 0, 1]] with entries (B,): (B, 3, 3)."""
     zero, one = torch.zeros_like(a), torch.ones_like(a)
     return torch.stack([a, b, t_x, c, d, t_y, zero, zero, one], 1).unflatten(1, (3, 3))
 

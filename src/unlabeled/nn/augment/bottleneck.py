@@ -1,4 +1,4 @@
-"""What a code goes through on its way to the decoder, (B, D) -> (B, D). Without noise in evaluation."""
+"""Bottlenecks between encoder and decoder, codes (B, D) -> (B, D). Without noise in evaluation."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from unlabeled.errors import UserError
 
 
 class KSparse(nn.Module):
-    """The k largest numbers of each code stay, all others become 0; in evaluation alpha k stay.
+    """The k largest values of each code are kept, all others become 0; in evaluation alpha k are kept.
 
     Makhzani & Frey 2014, https://arxiv.org/abs/1312.5663, algorithm 1.
     """
@@ -15,7 +15,7 @@ class KSparse(nn.Module):
     def __init__(self, k: int = 25, alpha: float = 2.0):
         super().__init__()
         if k < 1 or alpha < 1:
-            raise UserError(f"bottleneck=k_sparse: k={k}, alpha={alpha}: both are 1 or more")
+            raise UserError(f"bottleneck=k_sparse: k={k}, alpha={alpha}: both must be 1 or more")
         self.k, self.alpha = k, alpha
 
     def forward(self, z: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Corruptions of images, C(x~ | x): what a denoising autoencoder has to undo. They act in evaluation too.
+"""Corruptions of images, C(x~ | x), for denoising autoencoders. They act in evaluation too.
 
 Vincent et al. 2010, https://jmlr.org/papers/v11/vincent10a.html, section 3.3; masking as in Vincent et al. 2008. A
-component is one number of x, so that a colour's three channels are hit apart. Black, the papers' 0, is -1 here, and
-white, their 1, is 1.
+component is one channel of one pixel. Black, 0 in the papers, is -1 here, and
+white is 1 in both.
 """
 
 import torch
@@ -12,7 +12,7 @@ from unlabeled.errors import UserError
 
 
 class Gaussian(nn.Module):
-    """x + 2 sigma e, e ~ N(0, I): sigma is of grey levels in [0, 1], as published. It may leave [-1, 1]."""
+    """x + 2 sigma e, e ~ N(0, I): sigma is for grey levels in [0, 1], as published. Values may leave [-1, 1]."""
 
     def __init__(self, scale: float = 0.3):
         super().__init__()
@@ -26,7 +26,7 @@ class Gaussian(nn.Module):
 
 
 class Masking(nn.Module):
-    """A share of each image's components, drawn at random, becomes black: always equally many of them."""
+    """A random share of each image's components, the same number in each image, becomes black."""
 
     def __init__(self, share: float = 0.25):
         super().__init__()
@@ -39,7 +39,7 @@ class Masking(nn.Module):
 
 
 class SaltAndPepper(nn.Module):
-    """A share of each image's components, drawn at random, becomes black or white by a fair coin."""
+    """A random share of each image's components becomes black or white with equal probability."""
 
     def __init__(self, share: float = 0.25):
         super().__init__()
@@ -53,7 +53,7 @@ class SaltAndPepper(nn.Module):
 
 
 def drawn(x: Tensor, share: float) -> Tensor:
-    """Of each row of x (B, ...) the indices (B, n) of a share of its components, without repetition."""
+    """Indices (B, n) of a random share of the components of each row of x (B, ...), without repetition."""
     noise = torch.rand(len(x), x[0].numel(), device=x.device)
     return noise.topk(round(share * noise.shape[1]), dim=1, sorted=False).indices
 

@@ -1,17 +1,18 @@
-"""Differentiable augmentation of what a discriminator sees: colour, translation, cutout.
+"""Differentiable augmentation (DiffAugment): colour, translation, cutout.
 
-Zhao et al. 2020, https://arxiv.org/abs/2006.10738, section 3.2; strengths of the authors' code. Each image has draws of
-its own, real or fake; colours may leave [-1, 1], as theirs do.
+Zhao et al. 2020, https://arxiv.org/abs/2006.10738, section 3.2; strengths of the authors' code. Each image, real or
+fake, has its own draws; colours may leave [-1, 1], as in that code.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 
 from unlabeled.errors import UserError
+from unlabeled.nn.augment.augmentation import Augmentation
 
 
-class DiffAugment(nn.Module):
+class DiffAugment(Augmentation):
     """x (B, C, H, W) -> x' of the same shape. A strength of 0 leaves its part out."""
 
     def __init__(
@@ -19,7 +20,7 @@ class DiffAugment(nn.Module):
         brightness: float = 0.5,  # added, from [-brightness, brightness], to an image of [-1, 1]
         saturation: float = 1.0,  # factor from 1 +- saturation, about the mean of each pixel's channels
         contrast: float = 0.5,  # factor from 1 +- contrast, about the mean of the image
-        translation: float = 0.125,  # by whole pixels, up to this share of each side; zeros come in
+        translation: float = 0.125,  # by whole pixels, up to this share of each side; padded with zeros
         cutout: float = 0.5,  # sides of a rectangle of zeros, as a share of the image's
     ):
         super().__init__()
@@ -31,12 +32,8 @@ class DiffAugment(nn.Module):
         self.translation, self.cutout = translation, cutout
 
     def forward(self, x: Tensor) -> Tensor:
-        expect_images(x)
+        check_images(x)
         return self.cut(self.moved(self.coloured(x)))
-
-    def observe(self, score_real: Tensor) -> dict[str, Tensor]:
-        """Nothing adapts."""
-        return {}
 
     def coloured(self, x: Tensor) -> Tensor:
         x = x + self.brightness * spread(x)
@@ -62,7 +59,7 @@ class DiffAugment(nn.Module):
         inside = []
         for size in x.shape[2:]:
             length = int(size * self.cutout + 0.5)
-            # as many centres as leave each pixel as likely to be cut as its mirror image
+            # centres such that a pixel and its mirror image are equally likely to be cut
             centre = torch.randint(0, size + 1 - length % 2, (len(x), 1), device=x.device)
             place = torch.arange(size, device=x.device) - centre + length // 2  # (B, size), 0 at the rectangle's start
             inside.append((place >= 0) & (place < length))
@@ -71,10 +68,10 @@ class DiffAugment(nn.Module):
 
 
 def spread(x: Tensor) -> Tensor:
-    """A number from [-1, 1) for each of a batch, (B, 1, 1, 1)."""
+    """A random number in [-1, 1) for each image, (B, 1, 1, 1)."""
     return 2 * torch.rand(len(x), 1, 1, 1, device=x.device) - 1
 
 
-def expect_images(x: Tensor) -> None:
+def check_images(x: Tensor) -> None:
     if x.ndim != 4:
-        raise UserError("augmentations are of images, and these data are points: say augmentation=none")
+        raise UserError("augmentations are for images, and this data is points: say augmentation=none")

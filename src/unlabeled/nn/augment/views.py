@@ -1,14 +1,14 @@
-"""Random views of images: batched, on the device where the images are, with one draw for each image.
+"""Random views of a batch of images, computed on their device, with a draw for each image.
 
 The augmentations of SimCLR, Chen et al. 2020, https://arxiv.org/abs/2002.05709, appendix A. What differs from
 the usual pipeline of one image at a time:
 
-- the crop has real-valued corners, and a pixel at its rim is interpolated with its neighbor outside. As many
-  pixels come out as went in: a crop is only ever enlarged, and antialiasing has nothing to do;
-- brightness, contrast, saturation and hue come in this order, not in a random one, and are clamped once, at
+- the crop has real-valued corners, and a pixel at its rim is interpolated with its neighbour outside. The size
+  stays the same, so that crops are only enlarged and need no antialiasing;
+- brightness, contrast, saturation and hue are in this order, not in a random one, and clamped once, at
   the end: they are one affine map of the colours of each image;
-- hue is a turn about the grey axis: the hue of HSV moves by the same angle to within 2.5 degrees, but what
-  stays is the sum of red, green and blue, not the largest of them.
+- hue is a rotation about the grey axis: the hue of HSV moves by the same angle to within 2.5 degrees, but the
+  sum of red, green and blue is kept, not the largest of them.
 """
 
 import math
@@ -24,8 +24,8 @@ LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey, ITU-R BT
 class Views(nn.Module):
     """x (B, C, H, W) in [-1, 1] -> one random view of each, same shape, range and type.
 
-    Crop and flip, then jitter and grey, then blur. Colour means three channels; of the jitter, brightness and
-    contrast work on any number of channels, and the rest leaves images without colour alone.
+    Crop and flip, then jitter and grey, then blur. Colour means three channels; brightness and
+    contrast are applied to any number of channels, saturation, hue and grey to three only.
     """
 
     def __init__(
@@ -35,9 +35,9 @@ class Views(nn.Module):
         flip: float = 0.5,  # probability of a left-right flip
         jitter: float = 0.8,  # probability of the next four together
         brightness: float = 0.4,  # factor from [1 - brightness, 1 + brightness]
-        contrast: float = 0.4,  # the like, about the mean grey
-        saturation: float = 0.4,  # the like, about each pixel's grey
-        hue: float = 0.1,  # turn from [-hue, hue], in turns
+        contrast: float = 0.4,  # likewise, about the mean grey
+        saturation: float = 0.4,  # likewise, about each pixel's grey
+        hue: float = 0.1,  # rotation from [-hue, hue], in turns
         grey: float = 0.2,  # probability of dropping the colours
         blur: float = 0.0,  # probability of a Gaussian blur, its kernel a tenth of the height
         sigma: Sequence[float] = (0.1, 2.0),  # standard deviation of the blur, in pixels
@@ -59,7 +59,7 @@ class Views(nn.Module):
     def cropped(self, x: Tensor) -> Tensor:
         """Inception's: a random share of the area at a random ratio, scaled up to the whole; and the flip."""
         b, _, height, width = x.shape
-        tries = 10  # as many as the usual implementation; after that the last is cut to the image
+        tries = 10  # as in the usual implementation; if none fits, the last is cut to the image
         area = height * width * uniform((b, tries), self.scale[0], self.scale[1], x)
         ratio = uniform((b, tries), math.log(self.ratio[0]), math.log(self.ratio[1]), x).exp()
         wide, high = (area * ratio).sqrt(), (area / ratio).sqrt()
@@ -70,7 +70,7 @@ class Views(nn.Module):
         share_y = (high.gather(1, first)[:, 0] / height).clamp(max=1)
         sign = 1 - 2 * (torch.rand(b, device=x.device) < self.flip).float()
         move_x, move_y = ((1 - share) * uniform((b,), -1, 1, x) for share in (share_x, share_y))
-        # Output pixel -> place in the input, both in [-1, 1]. Axis by axis: affine_grid takes twice as long.
+        # Output pixel -> input coordinates, both in [-1, 1]. By axis, as affine_grid takes twice as long.
         across = span(width, x) * (share_x * sign)[:, None] + move_x[:, None]  # (B, W)
         down = span(height, x) * share_y[:, None] + move_y[:, None]  # (B, H)
         size = (b, height, width)
@@ -95,7 +95,7 @@ class Views(nn.Module):
         shift = gain - 1 + (1 - contrast) * brightness * (mean + 1)
         if channels != 3:
             return (x * gain[:, None, None, None] + shift[:, None, None, None]).clamp_(-1, 1)
-        # All of these keep grey as it is, so that the shift passes through them.
+        # All of these map grey to itself, so that they commute with the shift.
         grey = luma.expand(3, 3)
         a = torch.lerp(grey, torch.eye(3, device=x.device), saturation[:, None, None])
         a = torch.where(drop[:, None, None], grey, turn(angle) @ a) * gain[:, None, None]
@@ -104,7 +104,7 @@ class Views(nn.Module):
 
     def blurred(self, x: Tensor) -> Tensor:
         """A separable Gaussian on a random subset."""
-        # How many is drawn on the CPU, which ones on the device: independent draws that wait for nothing.
+        # The number is drawn on the CPU, the images on the device, so that nothing waits for the device.
         count = int((torch.rand(len(x)) < self.blur).sum())
         if not count:
             return x

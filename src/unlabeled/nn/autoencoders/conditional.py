@@ -1,4 +1,4 @@
-"""Networks that read a class beside an image or a code. Classes are int64 (B,), and stand there as one-hot vectors."""
+"""Networks with a class as a second input. Classes are int64 (B,), read as one-hot vectors."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,13 +9,13 @@ from torch.nn.functional import one_hot
 from unlabeled.nn.layers.mlp import layers
 
 
-def beside(h: Tensor, y: Tensor, classes: int) -> Tensor:
+def with_class(h: Tensor, y: Tensor, classes: int) -> Tensor:
     """h (B, D) and the classes y (B,) -> (B, D + classes)."""
     return torch.cat([h, one_hot(y, classes).to(h.dtype)], 1)
 
 
 class ConditionalPerceptron(nn.Module):
-    """h (B, dim), y (B,) -> (B, heads * outputs)."""
+    """h (B, dim), y (B,) -> (B, num_params * outputs)."""
 
     def __init__(
         self,
@@ -31,11 +31,11 @@ class ConditionalPerceptron(nn.Module):
         self.layers = nn.Sequential(*layers([dim + self.classes, *hidden, num_params * outputs], activation))
 
     def forward(self, h: Tensor, y: Tensor) -> Tensor:
-        return self.layers(beside(h, y, self.classes))
+        return self.layers(with_class(h, y, self.classes))
 
 
 class ConditionalEncoder(nn.Module):
-    """x (B, C, H, W), y (B,) -> (B, heads * dim): the class stands beside the features that a network finds in x."""
+    """x (B, C, H, W), y (B,) -> (B, num_params * dim): of the class and a network's features of x."""
 
     def __init__(self, features: nn.Module, width: int, dim: int, classes: int | None, num_params: int = 2):
         super().__init__()
@@ -47,7 +47,7 @@ class ConditionalEncoder(nn.Module):
 
 
 class ConditionalDecoder(nn.Module):
-    """z (B, dim), y (B,) -> what a network makes of the two, (B, C, H, W)."""
+    """z (B, dim), y (B,) -> (B, C, H, W), by a network of both."""
 
     def __init__(self, image: Callable[..., nn.Module], dim: int, classes: int | None):
         super().__init__()
@@ -55,4 +55,4 @@ class ConditionalDecoder(nn.Module):
         self.image = image(dim=dim + self.classes)  # (B, dim + classes) -> (B, C, H, W)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        return self.image(beside(z, y, self.classes))
+        return self.image(with_class(z, y, self.classes))

@@ -1,4 +1,4 @@
-"""A pyramid of strided convolutions, and its mirror, for any size."""
+"""Encoder of strided convolutions, and the mirrored decoder, for any image size."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from unlabeled.nn.layers.upsampling import Up
 
 
 class ConvEncoder(nn.Sequential):
-    """Image (B, C, H, W) -> features (B, heads * dim): 4x4 strides of 2, doubling from `width`; two linear layers."""
+    """Image (B, C, H, W) -> features (B, num_params * dim): 4x4 strides of 2, then two linear layers."""
 
     def __init__(self, shape: tuple[int, int, int], dim: int, num_params: int = 1, width: int = 32, hidden: int = 256):
         channels, height, breadth = shape

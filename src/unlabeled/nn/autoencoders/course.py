@@ -1,9 +1,9 @@
-"""The convolutional autoencoder of a course: five convolutions down to a code, five transposed ones back.
+"""Convolutional autoencoder of the course EE-559: five convolutions to a code, five transposed ones back.
 
 Fleuret, EE-559 Deep Learning (EPFL), lecture "Autoencoders", https://fleuret.org/dlc/: on 28x28 images 5x5, 5x5, 4x4
 stride 2, 3x3 stride 2 and a last 4x4 that leaves one pixel: sides 28, 24, 20, 9, 4, 1, and 32 channels between.
 Here for any size: further 4x4 strides where the image is larger, smaller kernels where it is under 16 pixels, and a
-last kernel of what is left.
+last kernel of the remaining size.
 """
 
 from torch import nn
@@ -12,7 +12,7 @@ from unlabeled.errors import UserError
 
 
 def plan(height: int, width: int) -> list[tuple[int, int, tuple[int, int]]]:
-    """Kernel, stride and the sides before it of each convolution but the last; the sides left stand at the end."""
+    """Kernel, stride and input sides of each convolution but the last; at the end the remaining sides."""
     smallest = min(height, width)
     if smallest < 8:
         raise UserError(f"images of {height}x{width} are too small for five convolutions: at least 8x8")

@@ -2,13 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from math import prod
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from unlabeled.errors import UserError
-from unlabeled.nn.layers.mlp import glorot, layers
+from unlabeled.nn.layers.mlp import glorot_for_tanh, layers
+
+
+@runtime_checkable
+class StartsAt(Protocol):
+    def start_at(self, output: Tensor) -> None:
+        """Make the first output near this one, (outputs * C, H, W), whatever the code."""
 
 
 class ZeroToOne(nn.Module):
@@ -19,7 +26,7 @@ class ZeroToOne(nn.Module):
 
 
 class FullyConnectedEncoder(nn.Sequential):
-    """Image (B, C, H, W) in [-1, 1] -> features (B, heads * dim)."""
+    """Image (B, C, H, W) in [-1, 1] -> features (B, num_params * dim)."""
 
     def __init__(
         self,
@@ -28,10 +35,10 @@ class FullyConnectedEncoder(nn.Sequential):
         num_params: int = 1,
         hidden: Sequence[int] = (200, 200),  # widths, from the image to the code
         activation: Callable[[], nn.Module] = nn.Tanh,
-        code: Callable[[], nn.Module] = nn.Identity,  # what the code itself goes through
+        code: Callable[[], nn.Module] = nn.Identity,  # of the code
     ):
         widths = [prod(shape), *hidden, num_params * dim]
-        super().__init__(ZeroToOne(), nn.Flatten(), *glorot(layers(widths, activation)), code())
+        super().__init__(ZeroToOne(), nn.Flatten(), *glorot_for_tanh(layers(widths, activation)), code())
 
 
 class FullyConnectedDecoder(nn.Sequential):
@@ -47,11 +54,11 @@ class FullyConnectedDecoder(nn.Sequential):
     ):
         channels, height, width = shape
         wide = (outputs * channels, height, width)
-        super().__init__(*glorot(layers([dim, *hidden, prod(wide)], activation)), nn.Unflatten(1, wide))
+        super().__init__(*glorot_for_tanh(layers([dim, *hidden, prod(wide)], activation)), nn.Unflatten(1, wide))
 
     @torch.no_grad()
     def start_at(self, output: Tensor) -> None:
-        """Let the first output be near this, (outputs * C, H, W), whatever the code: the last layer's bias."""
+        """By the last layer's bias."""
         last = self[-2]
         assert isinstance(last, nn.Linear)
         last.bias.copy_(output.flatten())

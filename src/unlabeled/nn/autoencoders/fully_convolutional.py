@@ -1,4 +1,4 @@
-"""Convolutions only, from an image to a map of codes and back: nothing but the code's length depends on the size."""
+"""Networks of convolutions only, between images and maps of codes."""
 
 from torch import nn
 
@@ -8,7 +8,7 @@ from unlabeled.nn.layers.upsampling import Up
 
 
 def channels_of(dim: int, sides: tuple[int, int]) -> int:
-    """Channels of a map of codes with so many numbers in all."""
+    """Channels of a map of codes with `dim` numbers in all."""
     pixels = sides[0] * sides[1]
     if dim % pixels:
         raise UserError(
@@ -19,7 +19,7 @@ def channels_of(dim: int, sides: tuple[int, int]) -> int:
 
 
 class FullyConvolutionalEncoder(nn.Sequential):
-    """Image (B, C, H, W) -> features (B, heads * dim): strides of 2, doubling from `width`; then a 3x3 convolution."""
+    """Image (B, C, H, W) -> features (B, num_params * dim): strides of 2, then a 3x3 convolution."""
 
     def __init__(self, shape: tuple[int, int, int], dim: int, num_params: int = 1, width: int = 32, halvings: int = 2):
         channels, height, breadth = shape

@@ -1,4 +1,4 @@
-"""The rungs between the stochastic layers of a ladder VAE."""
+"""Networks between the stochastic layers of a ladder VAE."""
 
 from collections.abc import Sequence
 from itertools import pairwise

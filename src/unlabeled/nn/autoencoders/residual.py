@@ -1,4 +1,4 @@
-"""Networks between images and maps a quarter as high and wide, of any size.
+"""Residual networks between images and feature maps of a quarter of their sides, for any size.
 
 van den Oord et al. 2017, https://arxiv.org/abs/1711.00937, section 4.1: two strided convolutions of 4x4, then two
 residual blocks of 3x3 and 1x1 with ReLU before each; the decoder mirrored.
@@ -21,7 +21,7 @@ class Block(nn.Sequential):
 
 
 class ResidualEncoder(nn.Sequential):
-    """Image (B, C, H, W) -> map (B, dim, h, w), each side halved (rounding up) as often as said."""
+    """Image (B, C, H, W) -> map (B, dim, h, w), each side halved (rounding up) `halvings` times."""
 
     def __init__(
         self,

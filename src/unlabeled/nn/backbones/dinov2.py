@@ -1,4 +1,4 @@
-"""DINOv2's vision transformers, from their published weights. Oquab et al. 2023, https://arxiv.org/abs/2304.07193.
+"""DINOv2's vision transformers, with their published weights. Oquab et al. 2023, https://arxiv.org/abs/2304.07193.
 
 ViT of Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929 (equations 1 to 4, exact GELU), with a learned scale on
 each residual, Touvron et al. 2021, https://arxiv.org/abs/2103.17239 (equation 5). Patches of 14x14, heads of 64.
@@ -35,15 +35,15 @@ class VisionTransformer:
         return self
 
     def scaled(self, positions: Tensor) -> Tensor:
-        """Positions (1, 1 + M M, dim) for as many patches as 224 pixels have, the class token's left alone.
+        """Positions (1, 1 + M M, dim) resized to the patches of 224 pixels, except the class token's.
 
         The authors' code scales by (16 + 0.1) / M, not by 16 / M, and the weights are used with it.
         """
-        wanted, given = SIDE // PATCH, round((positions.shape[1] - 1) ** 0.5)
-        if wanted == given:
+        target, given = SIDE // PATCH, round((positions.shape[1] - 1) ** 0.5)
+        if target == given:
             return positions
         grid = positions[:, 1:].transpose(1, 2).unflatten(2, (given, given))
-        grid = interpolate(grid, scale_factor=(wanted + 0.1) / given, mode="bicubic")
+        grid = interpolate(grid, scale_factor=(target + 0.1) / given, mode="bicubic")
         return torch.cat([positions[:, :1], grid.flatten(2).transpose(1, 2)], 1)
 
     def norm(self, x: Tensor, name: str) -> Tensor:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from unlabeled.nn.backbones.backbone import Backbone
+
 
 class Block(nn.Module):
     """Two 3x3 convolutions and a shortcut: figure 2; a 1x1 projection where the size changes (option B)."""
@@ -29,12 +31,12 @@ class Block(nn.Module):
         return relu(residual + self.shortcut(x))
 
 
-class ResNet18(nn.Module):
+class ResNet18(Backbone):
     """x (B, C, H, W) -> globally pooled features (B, dim), dim = 8 width."""
 
     def __init__(
         self,
-        shape: Sequence[int],  # (C, H, W) of the images; any H and W pass at run time, they only choose the stem
+        shape: Sequence[int],  # (C, H, W) of the images; H and W choose the stem, any are accepted later
         width: int = 64,  # channels of the first stage; each further stage doubles them
     ):
         super().__init__()
@@ -59,7 +61,7 @@ class ResNet18(nn.Module):
         """He et al. 2015 for convolutions; the last scale of each residual starts at 0.
 
         Paper: all scales start at 1. Here as Goyal et al. 2017, https://arxiv.org/abs/1706.02677, section
-        5.1: every block starts as its shortcut, which steadies the first steps at high learning rates.
+        5.1: every block starts as its shortcut, which stabilises the first steps at high learning rates.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -67,15 +69,8 @@ class ResNet18(nn.Module):
             if isinstance(module, Block):
                 nn.init.zeros_(module.norm2.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.stages(x)[-1]
-
-    def stages(self, x: Tensor) -> list[Tensor]:
-        """Globally pooled features after each of the four stages: (B, w), (B, 2w), (B, 4w), (B, 8w)."""
-        return [x.mean((2, 3)) for x in self.maps(x)]
-
     def maps(self, x: Tensor) -> list[Tensor]:
-        """Features after each of the four stages: (B, w, H, W), (B, 2w, H / 2, W / 2), ..., a stem's stride aside."""
+        """Features after each of the four stages: (B, w, H, W), (B, 2w, H / 2, W / 2), ..., up to the stem's stride."""
         x = self.stem(x)
         found = []
         for layer in self.layers:

@@ -1,8 +1,8 @@
-"""A plain convolutional network for any size. Simonyan & Zisserman 2015, https://arxiv.org/abs/1409.1556.
+"""VGG for any image size. Simonyan & Zisserman 2015, https://arxiv.org/abs/1409.1556.
 
 Stages of 3x3 convolutions; between two of them the sides are halved by max pooling and the channels doubled. Here
-with batch norm (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167), and with one global mean in place of the
-fully connected layers, so that any size passes.
+with batch norm (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167), and with a global mean instead of the
+fully connected layers.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
+from unlabeled.nn.backbones.backbone import Backbone
 
-class VGG(nn.Module):
+
+class VGG(Backbone):
     """x (B, C, H, W) -> globally pooled features (B, dim), dim = width * 2 ** (number of stages - 1)."""
 
     def __init__(
         self,
-        shape: Sequence[int],  # (C, H, W) of the images; any H and W pass
+        shape: Sequence[int],  # (C, H, W) of the images; any H and W
         width: int = 16,  # channels of the first stage
         depths: Sequence[int] = (1, 2, 2, 2),  # convolutions of each stage
     ):
@@ -33,13 +35,6 @@ class VGG(nn.Module):
                 channels = out
             self.layers.append(nn.Sequential(*modules))
         self.to(memory_format=torch.channels_last)  # a quarter faster on CPUs
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.stages(x)[-1]
-
-    def stages(self, x: Tensor) -> list[Tensor]:
-        """Globally pooled features after each stage: (B, width), (B, 2 width), ..."""
-        return [x.mean((2, 3)) for x in self.maps(x)]
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """Features after each stage: (B, width, H, W), (B, 2 width, H / 2, W / 2), ..."""

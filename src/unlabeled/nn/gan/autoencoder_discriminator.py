@@ -1,4 +1,4 @@
-"""A discriminator that is an autoencoder: what it reconstructs well is real. And BEGAN's networks.
+"""Autoencoders as discriminators, and the networks of BEGAN.
 
 Zhao et al. 2017, https://arxiv.org/abs/1609.03126, section 2.3; Berthelot et al. 2017, https://arxiv.org/abs/1703.10717,
 section 3.5 and figure 1.
@@ -8,27 +8,27 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from unlabeled.nn.gan.resnet import glorot
+from unlabeled.nn.layers.init import glorot
 from unlabeled.nn.layers.sizes import sides
 from unlabeled.nn.layers.upsampling import Enlarge
 
 
 class Euclidean:
-    """The length of an error, of each of (B, ...): EBGAN's energy, equation 13."""
+    """The norm of an error (B, ...) -> (B,): EBGAN's energy, equation 13."""
 
     def __call__(self, error: Tensor) -> Tensor:
         return error.square().flatten(1).sum(1).clamp(min=1e-12).sqrt()
 
 
 class MeanAbsolute:
-    """Its mean size over pixels and channels, of each of (B, ...): BEGAN's L(v), equation 1 with eta = 1."""
+    """The mean absolute error over pixels and channels, (B, ...) -> (B,): BEGAN's L(v), equation 1 with eta = 1."""
 
     def __call__(self, error: Tensor) -> Tensor:
         return error.abs().flatten(1).mean(1)
 
 
 class AutoencoderDiscriminator(nn.Module):
-    """Image (B, C, H, W) -> score (B,): minus the energy of what is lost by reconstructing it, so that real is high."""
+    """Image (B, C, H, W) -> score (B,): minus the energy of its reconstruction error."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Encoder(nn.Sequential):
             layers += [x for _ in range(2) for x in (nn.Conv2d((i + 1) * width, (i + 1) * width, 3, 1, 1), nn.ELU())]
         h, w = pyramid[-1]
         super().__init__(*layers, nn.Flatten(), nn.Linear(len(pyramid) * width * h * w, dim))
-        self.apply(initialise)
+        self.apply(initialize)
 
 
 class Decoder(nn.Sequential):
@@ -81,10 +81,10 @@ class Decoder(nn.Sequential):
         for to in reversed(larger):
             layers += [Enlarge(width, width, to), nn.ELU(), nn.Conv2d(width, width, 3, 1, 1), nn.ELU()]
         super().__init__(*layers, nn.Conv2d(width, channels, 3, 1, 1), *([nn.Tanh()] if bound else []))
-        self.apply(initialise)
+        self.apply(initialize)
 
 
-def initialise(module: nn.Module) -> None:
-    """Glorot's: with PyTorch's own a signal fades in so many layers without norm, and all images get one code."""
+def initialize(module: nn.Module) -> None:
+    """Glorot's: with PyTorch's own a signal vanishes in so many layers without norm, and all images get one code."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         glorot(module)

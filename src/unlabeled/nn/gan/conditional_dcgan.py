@@ -1,8 +1,8 @@
-"""DCGAN's networks with a class beside what they read. Mirza & Osindero 2014, https://arxiv.org/abs/1411.1784.
+"""DCGAN's networks with a class as a second input. Mirza & Osindero 2014, https://arxiv.org/abs/1411.1784.
 
-Section 3.2: an embedding of the class joins that of the code, or of the image; there the networks are perceptrons. Here
-it stands beside the code, and as planes of one value each beside the image's channels. Classes come as shares (B, K),
-one-hot in training; between two classes an image may be of both.
+Section 3.2: an embedding of the class is concatenated with the code's, or the image's; there the networks are
+perceptrons. Here it is concatenated with the code, and as constant channels with the image. Classes are (B, K), one-hot
+in training; mixtures of classes are possible.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.nn.gan import dcgan
-from unlabeled.nn.layers.minibatch import NoMinibatch
+from unlabeled.nn.layers.minibatch import MinibatchLayer, NoMinibatch
 
 
 class ClassEmbedding(nn.Linear):
-    """y (B, K) -> (B, D): of one-hot y, a row of a table, whose entries begin as draws from N(0, 1)."""
+    """y (B, K) -> (B, D): for one-hot y a row of a table, initialised from N(0, 1)."""
 
     def __init__(self, classes: int | None, dim: int):
         super().__init__(classes or 1, dim, bias=False)
@@ -39,10 +39,9 @@ class Generator(nn.Module):
 
 
 class ProductGenerator(nn.Module):
-    """z (B, latent_dim), y (B, K) -> image (B, C, H, W) in [-1, 1], of the embedding times the code.
+    """z (B, latent_dim), y (B, K) -> image (B, C, H, W) in [-1, 1], from the embedding times the code.
 
-    No class can be drawn without its code. With the embedding beside it, ACGAN's generator leaves the code unread, and
-    on MNIST draws one image of each class.
+    With the two concatenated ACGAN's generator ignores the code, and on MNIST draws one image of each class.
     """
 
     def __init__(self, latent_dim: int, classes: int | None, shape: tuple[int, int, int], width: int = 64):
@@ -64,7 +63,7 @@ class Discriminator(nn.Module):
         embedding: int = 16,
         width: int = 64,
         batch_norm: bool = True,
-        minibatch: Callable[..., nn.Module] = NoMinibatch,  # nn.minibatch, before the score
+        minibatch: Callable[..., MinibatchLayer] = NoMinibatch,  # before the score
     ):
         super().__init__()
         channels, height, breadth = shape

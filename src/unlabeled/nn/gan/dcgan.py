@@ -9,7 +9,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from unlabeled.nn.gan.discriminators import FeatureDiscriminator
-from unlabeled.nn.layers.minibatch import NoMinibatch
+from unlabeled.nn.layers.init import normal
+from unlabeled.nn.layers.minibatch import MinibatchLayer, NoMinibatch
 from unlabeled.nn.layers.sizes import sides
 from unlabeled.nn.layers.upsampling import Up
 
@@ -31,7 +32,7 @@ class Generator(nn.Module):
         for i in reversed(range(1, len(pyramid) - 1)):
             layers += [Up(widths[i + 1], widths[i], pyramid[i], bias=False), nn.BatchNorm2d(widths[i]), nn.ReLU()]
         self.net = nn.Sequential(*layers, Up(widths[1], channels, pyramid[0]), nn.Tanh())
-        self.apply(initialise)
+        self.apply(initialize)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.net(z[:, :, None, None])
@@ -45,7 +46,7 @@ class Discriminator(FeatureDiscriminator):
         shape: tuple[int, int, int],
         width: int = 64,
         batch_norm: bool = True,
-        minibatch: Callable[..., nn.Module] = NoMinibatch,  # nn.minibatch, before the score
+        minibatch: Callable[..., MinibatchLayer] = NoMinibatch,  # before the score
     ):
         super().__init__()
         channels, height, breadth = shape
@@ -57,20 +58,17 @@ class Discriminator(FeatureDiscriminator):
             odd = [side % 2 for side in pyramid[i]]
             layers += [nn.ZeroPad2d((0, odd[1], 0, odd[0]))] if any(odd) else []
             layers += [nn.Conv2d(a, b, 4, 2, 1, bias=not norm)] + [nn.BatchNorm2d(b)] * norm + [nn.LeakyReLU(0.2)]
-        batch: nn.Module = minibatch((widths[-1], *pyramid[-1]))
-        added = int(batch.added)  # type: ignore[arg-type]
-        layers += [batch] if added else []
+        batch = minibatch((widths[-1], *pyramid[-1]))
+        layers += [batch] if batch.added else []
         self.body = nn.Sequential(*layers)
-        self.head = nn.Conv2d(widths[-1] + added, 1, pyramid[-1])
-        self.apply(initialise)
+        self.head = nn.Conv2d(widths[-1] + batch.added, 1, pyramid[-1])
+        self.apply(initialize)
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Weights from N(0, 0.02) (section 4); batch norm's scale from N(1, 0.02), as in the authors' code."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        nn.init.normal_(module.weight, 0.0, 0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+        normal(module)
     elif isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)
         nn.init.zeros_(module.bias)

@@ -1,4 +1,4 @@
-"""Discriminators built around the features of another, and discriminators of codes."""
+"""Base class of discriminators, discriminators with auxiliary outputs, and discriminators of codes."""
 
 from collections.abc import Sequence
 
@@ -31,12 +31,12 @@ class FeatureDiscriminator(nn.Module):
 
 
 class AuxiliaryDiscriminator(nn.Module):
-    """A discriminator that also predicts something of the image from its features: its class, or its rotation.
+    """A discriminator that also predicts a property of the image from its features: its class, or its rotation.
 
     x (B, ...) -> score (B,), unbounded, and answer (B, outputs).
     """
 
-    any_shape = True  # its body says what it takes
+    any_shape = True  # its body's shapes are checked
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class AuxiliaryDiscriminator(nn.Module):
         return self.body.score(features), self.answer(features)
 
 
-def ask(
+def scores_and_answers(
     discriminator: nn.Module, real: Tensor, fake: Tensor, separate_batches: bool
 ) -> tuple[ScoreAndAnswer, ScoreAndAnswer]:
     """Scores and answers of real images and of fakes, in one pass unless they must be separate batches."""
@@ -81,11 +81,11 @@ class JointDiscriminator(nn.Module):
     x (B, ...), z (B, latent_dim) -> score (B,), unbounded.
     """
 
-    any_shape = True  # its body says what it takes
+    any_shape = True  # its body's shapes are checked
 
     def __init__(
         self,
-        body: nn.Module,  # D_x: a discriminator that gives features(x); its own score has no part
+        body: FeatureDiscriminator,  # D_x is its features(x); its score is not used
         shape: Sequence[int],  # of x
         latent_dim: int,
         hidden: int = 512,  # width of the layers of z and of both
@@ -93,14 +93,14 @@ class JointDiscriminator(nn.Module):
         super().__init__()
         training = body.training
         with torch.no_grad():
-            width = body.eval().features(torch.zeros(1, *shape)).numel()  # type: ignore[operator]
+            width = body.eval().features(torch.zeros(1, *shape)).numel()
         self.body = body.train(training)
         activation = lambda: nn.LeakyReLU(0.2)
         self.code = nn.Sequential(*layers([latent_dim, hidden, hidden], activation), activation())
         self.both = nn.Sequential(*layers([width + hidden, hidden, hidden, 1], activation))
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        features = self.body.features(x).flatten(1)  # type: ignore[operator]
+        features = self.body.features(x).flatten(1)
         return self.both(torch.cat([features, self.code(z).to(features.dtype)], 1))[:, 0]
 
 
@@ -121,7 +121,7 @@ class CodeDiscriminator(nn.Module):
 class LabelledCodeDiscriminator(CodeDiscriminator):
     """Code (B, dim) and class (B,), -1 where unknown -> score (B,).
 
-    The class stands beside the code as a one-hot vector of `classes` + 1, whose last entry is for the unknown.
+    The class is concatenated with the code, one-hot of `classes` + 1, whose last entry is for unknown ones.
     """
 
     def __init__(self, dim: int, classes: int | None, hidden: Sequence[int] = (1000, 1000)):

@@ -1,4 +1,4 @@
-"""InfoGAN's networks: few convolutions, and one wide layer that sees all of the image.
+"""InfoGAN's generator and discriminator: two convolutions and a wide fully connected layer.
 
 Chen et al. 2016, https://arxiv.org/abs/1606.03657, appendix C.1, table 1: there of 28 pixels, `width` 64 and `hidden`
 1024. Here of any size that can be halved twice.
@@ -10,12 +10,13 @@ from torch import nn
 
 from unlabeled.errors import UserError
 from unlabeled.nn.gan.discriminators import FeatureDiscriminator
+from unlabeled.nn.layers.init import normal
 from unlabeled.nn.layers.sizes import sides
 from unlabeled.nn.layers.upsampling import Up
 
 
-def pyramid_of(height: int, breadth: int) -> list[tuple[int, int]]:
-    """Of the image, of half of it and of a quarter."""
+def sizes(height: int, breadth: int) -> list[tuple[int, int]]:
+    """The image's sides, their halves and their quarters."""
     if min(height, breadth) < 5:
         raise UserError(f"images of {height}x{breadth} are too small to be halved twice: at least 5 pixels a side")
     return sides(height, breadth, 2)[:3]
@@ -26,7 +27,7 @@ class Generator(nn.Sequential):
 
     def __init__(self, latent_dim: int, shape: tuple[int, int, int], width: int = 64, hidden: int = 1024):
         channels, height, breadth = shape
-        full, half, small = pyramid_of(height, breadth)
+        full, half, small = sizes(height, breadth)
         inside = (2 * width, *small)
         super().__init__(
             nn.Linear(latent_dim, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(),
@@ -35,7 +36,7 @@ class Generator(nn.Sequential):
             Up(2 * width, width, half, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
             Up(width, channels, full), nn.Tanh(),
         )  # fmt: skip
-        self.apply(initialise)
+        self.apply(initialize)
 
 
 class Discriminator(FeatureDiscriminator):
@@ -44,7 +45,7 @@ class Discriminator(FeatureDiscriminator):
     def __init__(self, shape: tuple[int, int, int], width: int = 64, hidden: int = 1024):
         super().__init__()
         channels, height, breadth = shape
-        pyramid = pyramid_of(height, breadth)
+        pyramid = sizes(height, breadth)
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(((channels, width), (width, 2 * width))):
             odd = [side % 2 for side in pyramid[i]]
@@ -53,12 +54,10 @@ class Discriminator(FeatureDiscriminator):
         wide = nn.Linear(2 * width * prod(pyramid[-1]), hidden, bias=False)
         self.body = nn.Sequential(*layers, nn.Flatten(), wide, nn.BatchNorm1d(hidden), nn.LeakyReLU(0.1))
         self.head = nn.Linear(hidden, 1)
-        self.apply(initialise)
+        self.apply(initialize)
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Weights from N(0, 0.02), as in the authors' code."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-        nn.init.normal_(module.weight, 0.0, 0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+        normal(module)

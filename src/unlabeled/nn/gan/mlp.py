@@ -1,8 +1,7 @@
 """Fully connected generator and discriminator, of images or of points of any shape.
 
-Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, section 5. There the generator's units are rectifiers and
-sigmoids and the discriminator's are maxout with dropout; here rectifiers and tanh, and leaky rectifiers, as it is done
-since.
+Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, section 5. There the generator has rectifiers and sigmoids,
+the discriminator maxout with dropout; here rectifiers and tanh, and leaky rectifiers.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from math import prod
 from torch import nn
 
 from unlabeled.nn.gan.discriminators import FeatureDiscriminator
-from unlabeled.nn.layers.minibatch import NoMinibatch
+from unlabeled.nn.layers.minibatch import MinibatchLayer, NoMinibatch
 from unlabeled.nn.layers.mlp import layers
 
 
@@ -43,7 +42,7 @@ class Discriminator(FeatureDiscriminator):
         hidden: Sequence[int] = (256, 256),
         activation: Callable[[], nn.Module] = nn.LeakyReLU,
         batch_norm: bool = False,
-        minibatch: Callable[..., nn.Module] = NoMinibatch,  # nn.minibatch, before the score
+        minibatch: Callable[..., MinibatchLayer] = NoMinibatch,  # before the score
     ):
         super().__init__()
         parts: list[nn.Module] = [nn.Flatten()]
@@ -51,6 +50,6 @@ class Discriminator(FeatureDiscriminator):
             norm = batch_norm and i > 0  # none at the discriminator's input
             parts += [nn.Linear(a, b, bias=not norm), *[nn.BatchNorm1d(b)] * norm, activation()]
         width = hidden[-1] if hidden else prod(shape)
-        batch: nn.Module = minibatch((width,))
+        batch = minibatch((width,))
         self.body = nn.Sequential(*parts, batch)
-        self.head = nn.Linear(width + int(batch.added), 1)  # type: ignore[arg-type]
+        self.head = nn.Linear(width + batch.added, 1)

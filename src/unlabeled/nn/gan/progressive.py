@@ -1,4 +1,4 @@
-"""Generator and discriminator that grow. Karras et al. 2018, https://arxiv.org/abs/1710.10196, section 2 and table 2.
+"""Growing generator and discriminator. Karras et al. 2018, https://arxiv.org/abs/1710.10196, section 2 and table 2.
 
 Any size: the sides are halved for as long as they stay at 4 or more; training begins at the smallest.
 """
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from unlabeled.nn.gan.stylegan2 import channels_of
-from unlabeled.nn.layers.equalized import EqualisedConv2d, EqualisedLinear, Leaky, PixelNorm
+from unlabeled.nn.layers.equalized import EqualizedConv2d, EqualizedLinear, Leaky, PixelNorm
 from unlabeled.nn.layers.minibatch import MinibatchStandardDeviation
 from unlabeled.nn.layers.sizes import sides
 
@@ -19,14 +19,14 @@ Sides = tuple[int, int]
 
 
 def resized(x: Tensor, to: Sides) -> Tensor:
-    """x (B, C, H, W) at other sides: means of pixels where that is smaller, pixels repeated where it is larger."""
+    """x (B, C, H, W) at other sides: by means of pixels to smaller ones, by repeated pixels to larger ones."""
     if tuple(x.shape[2:]) == tuple(to):
         return x
     return interpolate(x, to, mode="area" if to[0] < x.shape[2] or to[1] < x.shape[3] else "nearest")
 
 
 class Growing(nn.Module):
-    """How far a network has grown: to `stage`, 0 the smallest; while that fades in, by alpha from the one before."""
+    """Base of networks grown to `stage`, 0 the smallest; while a stage fades in, it is blended by alpha."""
 
     alpha: Tensor
 
@@ -37,7 +37,7 @@ class Growing(nn.Module):
         self.register_buffer("alpha", torch.ones(()), persistent=False)
 
     def grow(self, level: float) -> None:
-        """At 1 the second size is whole; on the way there, at 0.3, it has an alpha of 0.3."""
+        """Set the growth: at 1 the second size is reached, at 0.3 it is fading in with an alpha of 0.3."""
         self.stage = ceil(level)
         self.fading = level < self.stage
         self.alpha.fill_(1 - (self.stage - level))
@@ -46,7 +46,7 @@ class Growing(nn.Module):
         return old + (new - old) * self.alpha
 
     def shrunk(self, x: Tensor) -> Tensor:
-        """Images as the stage has them: smaller, and while it fades in blended with what the stage before had."""
+        """Images at the stage's size, blended with those of the stage before while it fades in."""
         x = resized(x, self.pyramid[self.stage])
         if not self.fading:
             return x
@@ -61,12 +61,12 @@ class Generator(Growing):
         super().__init__(sides(height, breadth)[::-1])
         widths = channels_of(len(self.pyramid), width, maximum)[::-1]
         h, w = self.pyramid[0]
-        layer = lambda a, b: [EqualisedConv2d(a, b), Leaky(), PixelNorm()]
-        start = [EqualisedLinear(latent_dim, widths[0] * h * w), nn.Unflatten(1, (widths[0], h, w)), Leaky()]
+        layer = lambda a, b: [EqualizedConv2d(a, b), Leaky(), PixelNorm()]
+        start = [EqualizedLinear(latent_dim, widths[0] * h * w), nn.Unflatten(1, (widths[0], h, w)), Leaky()]
         blocks: list[nn.Module] = [nn.Sequential(PixelNorm(), *start, PixelNorm(), *layer(widths[0], widths[0]))]
         blocks += [nn.Sequential(*layer(a, b), *layer(b, b)) for a, b in pairwise(widths)]
         self.blocks = nn.ModuleList(blocks)
-        self.to_image = nn.ModuleList(EqualisedConv2d(a, channels, 1, padding=0) for a in widths)
+        self.to_image = nn.ModuleList(EqualizedConv2d(a, channels, 1, padding=0) for a in widths)
 
     def forward(self, z: Tensor) -> Tensor:
         before = x = self.blocks[0](z)
@@ -79,7 +79,7 @@ class Generator(Growing):
 
 
 class Discriminator(Growing):
-    """Image (B, C, H, W), of the stage's size or made so, -> score (B,), unbounded. It sees how much images differ."""
+    """Image (B, C, H, W), resized to the stage's, -> score (B,), unbounded."""
 
     def __init__(
         self,
@@ -93,13 +93,13 @@ class Discriminator(Growing):
         widths = channels_of(len(self.pyramid), width, maximum)[::-1]
         h, w = self.pyramid[0]
         spread = MinibatchStandardDeviation((widths[0], h, w), group)
-        score = [EqualisedLinear(widths[0] * h * w, widths[0]), Leaky(), EqualisedLinear(widths[0], 1)]
-        last = [spread, EqualisedConv2d(widths[0] + spread.added, widths[0]), Leaky(), nn.Flatten(), *score]
-        layer = lambda a, b: [EqualisedConv2d(a, b), Leaky()]
+        score = [EqualizedLinear(widths[0] * h * w, widths[0]), Leaky(), EqualizedLinear(widths[0], 1)]
+        last = [spread, EqualizedConv2d(widths[0] + spread.added, widths[0]), Leaky(), nn.Flatten(), *score]
+        layer = lambda a, b: [EqualizedConv2d(a, b), Leaky()]
         steps = [nn.Sequential(*layer(b, b), *layer(b, a)) for a, b in pairwise(widths)]
         self.blocks = nn.ModuleList([nn.Sequential(*last), *steps])
         self.from_image = nn.ModuleList(
-            nn.Sequential(EqualisedConv2d(channels, a, 1, padding=0), Leaky()) for a in widths
+            nn.Sequential(EqualizedConv2d(channels, a, 1, padding=0), Leaky()) for a in widths
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Residual networks that read a class: batch norm that it scales, and a discriminator that projects on it.
+"""Class-conditional residual networks: conditional batch norm, and the projection discriminator.
 
-Miyato & Koyama 2018, https://arxiv.org/abs/1802.05637, section 5; the blocks are SNGAN's, see resnet_gan.py.
-Classes come as shares (B, K), one-hot in training; between two classes an image may be of both.
+Miyato & Koyama 2018, https://arxiv.org/abs/1802.05637, section 5; the blocks are SNGAN's, see resnet.py.
+Classes are (B, K), one-hot in training; mixtures of classes are possible.
 """
 
 from typing import Any
@@ -9,15 +9,16 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
-from unlabeled.nn.gan.resnet import SMALL, Discriminator, GeneratorBlock, glorot, width_at
+from unlabeled.nn.gan.resnet import SMALL, Discriminator, GeneratorBlock, width_at
+from unlabeled.nn.layers.init import glorot
 from unlabeled.nn.layers.sizes import sides
 from unlabeled.nn.layers.spectral import spectral_norm
 
 
 class ClassBatchNorm2d(nn.Module):
-    """Batch norm whose scale and shift are the class's own: x (B, C, H, W), y (B, K) -> (B, C, H, W).
+    """Batch norm with a scale and a shift for each class: x (B, C, H, W), y (B, K) -> (B, C, H, W).
 
-    Dumoulin et al. 2017, https://arxiv.org/abs/1610.07629, equation 5; of batches, not of images.
+    Dumoulin et al. 2017, https://arxiv.org/abs/1610.07629, equation 5; there of instance norm.
     """
 
     def __init__(self, channels: int, classes: int | None):
@@ -33,7 +34,7 @@ class ClassBatchNorm2d(nn.Module):
 
 
 class ClassGeneratorBlock(GeneratorBlock):
-    """(B, in, h, w), y (B, K) -> (B, out, H, W), the sides wanted."""
+    """(B, in, h, w), y (B, K) -> (B, out, H, W), the given sides."""
 
     def __init__(self, channels: int, out: int, to: tuple[int, int], classes: int | None):
         super().__init__(channels, out, to)
@@ -46,7 +47,7 @@ class ClassGeneratorBlock(GeneratorBlock):
 
 
 class ClassGenerator(nn.Module):
-    """z (B, latent_dim), y (B, K) -> image (B, C, H, W) in [-1, 1]. Channels as in resnet_gan's."""
+    """z (B, latent_dim), y (B, K) -> image (B, C, H, W) in [-1, 1]. Channels as in resnet.Generator."""
 
     def __init__(self, latent_dim: int, classes: int | None, shape: tuple[int, int, int], width: int = 64):
         super().__init__()
@@ -85,5 +86,5 @@ class ProjectionDiscriminator(Discriminator):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
         features = self.features(x)
-        alike = self.embedding(features)  # (B, K)
-        return self.score(features) + (y.to(alike.dtype) * alike).sum(1)
+        products = self.embedding(features)  # (B, K)
+        return self.score(features) + (y.to(products.dtype) * products).sum(1)

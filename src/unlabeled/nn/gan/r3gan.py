@@ -1,11 +1,9 @@
-"""R3GAN's generator and discriminator: a modern residual network without any normalisation.
+"""R3GAN's generator and discriminator: residual networks without normalisation.
 
 Huang et al. 2024, https://arxiv.org/abs/2501.05441, section 4, config E. Any size: `width` channels at sides up to 32,
-half as many with each doubling above, two blocks a stage. The generator's images go through tanh, which the paper's do
+half as many with each doubling above, two blocks a stage. The generator ends with tanh, which the paper's does
 not.
 """
-
-import itertools
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +11,11 @@ from torch.nn.functional import interpolate, leaky_relu
 
 from unlabeled.errors import UserError
 from unlabeled.nn.gan.discriminators import FeatureDiscriminator
+from unlabeled.nn.layers.init import Layer
 from unlabeled.nn.layers.sizes import sides
 
 SLOPE = 0.2  # of leaky ReLU
-GAIN = (2 / (1 + SLOPE**2)) ** 0.5  # which keeps its variance
+GAIN = (2 / (1 + SLOPE**2)) ** 0.5  # keeps the variance through it
 
 
 class Block(nn.Module):
@@ -30,7 +29,7 @@ class Block(nn.Module):
         super().__init__()
         wide, gain = 2 * channels, GAIN * blocks**-0.25
         if wide % group:
-            raise UserError(f"{channels} channels, twice, do not divide into groups of {group}: take another width")
+            raise UserError(f"{wide} channels do not divide into groups of {group}: take another width")
         self.conv1 = scaled(nn.Conv2d(channels, wide, 1), gain)
         self.conv2 = scaled(nn.Conv2d(wide, wide, 3, 1, 1, groups=wide // group), gain)
         self.conv3 = scaled(nn.Conv2d(wide, channels, 1, bias=False), 0.0)
@@ -72,9 +71,7 @@ class Generator(nn.Module):
         self.latent_dim = latent_dim
         self.basis = nn.Parameter(torch.randn(widths[0], *pyramid[0]))
         self.mix = scaled(nn.Linear(latent_dim, widths[0], bias=False))
-        layers: list[nn.Module] = stage(widths[0], group, blocks, len(pyramid))
-        for (a, b), to in zip(itertools.pairwise(widths), pyramid[1:], strict=True):
-            layers += [Resample(a, b, to), *stage(b, group, blocks, len(pyramid))]
+        layers = trunk(pyramid, widths, group, blocks)
         self.net = nn.Sequential(*layers, scaled(nn.Conv2d(widths[-1], channels, 1, bias=False)), nn.Tanh())
 
     def forward(self, z: Tensor) -> Tensor:
@@ -96,9 +93,7 @@ class Discriminator(FeatureDiscriminator):
         pyramid = sides(height, breadth)
         widths = narrowing(pyramid, width)
         layers: list[nn.Module] = [scaled(nn.Conv2d(channels, widths[0], 1, bias=False))]
-        layers += stage(widths[0], group, blocks, len(pyramid))
-        for (a, b), to in zip(itertools.pairwise(widths), pyramid[1:], strict=True):
-            layers += [Resample(a, b, to), *stage(b, group, blocks, len(pyramid))]
+        layers += trunk(pyramid, widths, group, blocks)
         layers += [scaled(nn.Conv2d(widths[-1], widths[-1], pyramid[-1], groups=widths[-1], bias=False)), nn.Flatten()]
         self.body = nn.Sequential(*layers)
         self.head = scaled(nn.Linear(widths[-1], 1, bias=False))
@@ -109,15 +104,20 @@ def narrowing(pyramid: list[tuple[int, int]], width: int) -> list[int]:
     return [width // max(1, 2 ** ((max(side) - 1) // 32).bit_length()) for side in pyramid]
 
 
-def stage(channels: int, group: int, blocks: int, stages: int) -> list[nn.Module]:
-    return [Block(channels, group, blocks * stages) for _ in range(blocks)]
+def trunk(pyramid: list[tuple[int, int]], widths: list[int], group: int, blocks: int) -> list[nn.Module]:
+    """From the first of the sides to the last: blocks at each, resampled in between."""
+    layers: list[nn.Module] = []
+    for i, (width, to) in enumerate(zip(widths, pyramid, strict=True)):
+        layers += [Resample(widths[i - 1], width, to)] if i else []
+        layers += [Block(width, group, blocks * len(pyramid)) for _ in range(blocks)]
+    return layers
 
 
-def scaled(layer: nn.Module, gain: float = 1.0) -> nn.Module:
+def scaled(layer: Layer, gain: float = 1.0) -> Layer:
     """Normal weights of variance gain^2 / inputs; biases of 0."""
-    nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")  # type: ignore[arg-type]
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
     with torch.no_grad():
-        layer.weight.mul_(gain)  # type: ignore[operator]
+        layer.weight.mul_(gain)
         if layer.bias is not None:
-            layer.bias.zero_()  # type: ignore[operator]
+            layer.bias.zero_()
     return layer

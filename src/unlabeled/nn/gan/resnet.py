@@ -1,15 +1,14 @@
-"""Residual generator and discriminator of SNGAN, and with self-attention of SAGAN.
+"""Residual generator and discriminator of SNGAN, and of SAGAN, with self-attention.
 
 Miyato et al. 2018, https://arxiv.org/abs/1802.05957, appendix B.4, tables 3 to 5 and figure 8; Zhang et al. 2019,
 https://arxiv.org/abs/1805.08318. Any size: the tables are those of 32, 48 and 128 pixels a side. `width` is 64 in all
 of them, and everything else follows from the size:
 
-- up to 32 pixels (table 3), all of the generator has 4 width channels and all of the discriminator 2 width, in four
-blocks; - above (tables 4 and 5), channels double from width at the image up to 16 width, for as many stages as the size
-takes.
+- up to 32 pixels (table 3), the generator has 4 width channels throughout, the discriminator 2 width, in four blocks;
+- above (tables 4 and 5), channels double from width at the image up to 16 width, with as many stages as the size needs.
 
-Convolutions of 1x1 before enlarging and after shrinking are what the paper has the other way round, at a quarter of the
-cost: they commute with repeating and averaging pixels.
+Convolutions of 1x1 before enlarging and after shrinking are in the other order in the paper; they commute with
+repeating and averaging pixels, and cost a quarter.
 """
 
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from torch.nn.functional import interpolate, relu
 from unlabeled.errors import UserError
 from unlabeled.nn.gan.discriminators import FeatureDiscriminator
 from unlabeled.nn.layers.attention import SelfAttention, plain
+from unlabeled.nn.layers.init import glorot
 from unlabeled.nn.layers.sizes import sides
 from unlabeled.nn.layers.spectral import spectral_norm
 
@@ -32,7 +32,7 @@ def width_at(stage: int, width: int) -> int:
 
 
 class GeneratorBlock(nn.Module):
-    """(B, in, h, w) -> (B, out, H, W), the sides wanted."""
+    """(B, in, h, w) -> (B, out, H, W), the given sides."""
 
     def __init__(self, channels: int, out: int, to: tuple[int, int], wrap: Callable[[nn.Module], nn.Module] = plain):
         super().__init__()
@@ -61,7 +61,7 @@ class DiscriminatorBlock(nn.Module):
     ):
         super().__init__()
         inner = out if first else channels
-        self.enter = nn.Identity() if first else nn.ReLU()  # negative pixels count as well
+        self.enter = nn.Identity() if first else nn.ReLU()  # keeps negative pixels
         self.conv1 = wrap(glorot(nn.Conv2d(channels, inner, 3, 1, 1), 2**0.5))
         self.conv2 = wrap(glorot(nn.Conv2d(inner, out, 3, 1, 1), 2**0.5))
         same = channels == out and not down
@@ -81,7 +81,7 @@ class Generator(nn.Module):
         shape: tuple[int, int, int],
         width: int = 64,
         spectral_norm: bool = False,  # SAGAN's generator has it too
-        attention: int | None = None,  # after so many halvings of the image; null: nowhere
+        attention: int | None = None,  # after this many halvings of the image; null: none
     ):
         super().__init__()
         channels, height, breadth = shape
@@ -106,14 +106,14 @@ class Generator(nn.Module):
 
 
 class Discriminator(FeatureDiscriminator):
-    """Image (B, C, H, W) -> score (B,), unbounded. No batch norm: with or without spectral norm it sees one image."""
+    """Image (B, C, H, W) -> score (B,), unbounded. Without batch norm: each score depends on one image."""
 
     def __init__(
         self,
         shape: tuple[int, int, int],
         width: int = 64,
         spectral_norm: bool = True,
-        attention: int | None = None,  # after so many halvings of the image; null: nowhere
+        attention: int | None = None,  # after this many halvings of the image; null: none
     ):
         super().__init__()
         channels, height, breadth = shape
@@ -146,10 +146,3 @@ def choose(spectral: bool) -> Callable[[nn.Module], nn.Module]:
 def expect(attention: int | None, stages: range) -> None:
     if attention is not None and attention not in stages:
         raise UserError(f"attention={attention}: for this size it is null or one of {', '.join(map(str, stages))}")
-
-
-def glorot(layer: nn.Module, gain: float = 1.0) -> nn.Module:
-    """Glorot's uniform weights, as in the authors' code; biases of 0."""
-    nn.init.xavier_uniform_(layer.weight, gain)  # type: ignore[arg-type]
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    return layer

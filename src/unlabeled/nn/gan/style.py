@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.errors import UserError
-from unlabeled.nn.layers.equalized import EqualisedLinear, Leaky, PixelNorm
+from unlabeled.nn.layers.equalized import EqualizedLinear, Leaky, PixelNorm
 
 
 class Mapping(nn.Module):
     """z (B, latent_dim) -> w (B, dim), and the running mean of w, towards which it is truncated.
 
-    z is scaled to the sphere first. Its layers learn at `rate` times the generator's speed (appendix C). In float32.
+    z is scaled to the sphere first. Its layers have `rate` times the generator's learning rate (appendix C). In
+    float32.
     """
 
     average: Tensor
@@ -26,7 +27,7 @@ class Mapping(nn.Module):
             raise UserError(f"model.mapping.layers={layers}: at least 1")
         self.dim, self.decay = dim, decay
         widths = [latent_dim] + [dim] * layers
-        parts = [[EqualisedLinear(a, b, rate=rate), Leaky()] for a, b in pairwise(widths)]
+        parts = [[EqualizedLinear(a, b, rate=rate), Leaky()] for a, b in pairwise(widths)]
         self.net = nn.Sequential(PixelNorm(), *(part for pair in parts for part in pair))
         self.register_buffer("average", torch.zeros(dim))
 
@@ -45,7 +46,7 @@ class Mapping(nn.Module):
 
 
 def mix_styles(w: Tensor, other: Tensor, layers: int, share: float) -> Tensor:
-    """Styles (B, layers, W) from w (B, W); of a share of the images those from some layer on are of `other` (B, W).
+    """Styles (B, layers, W) from w (B, W); for a share of the images from some layer on of `other` (B, W).
 
     Style mixing, section 3.1. Each image has its own layer, from the second to the last.
     """

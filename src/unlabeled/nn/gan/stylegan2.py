@@ -1,6 +1,6 @@
 """Generator and discriminator of StyleGAN2. Karras et al. 2020, https://arxiv.org/abs/1912.04958, sections 2 and 4.
 
-Any size: the sides are halved for as long as they stay at 4 or more. In plain PyTorch: no operator is compiled.
+Any size: the sides are halved for as long as they stay at 4 or more. In plain PyTorch, without compiled operators.
 """
 
 from itertools import pairwise
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 
 from unlabeled.nn.gan.discriminators import FeatureDiscriminator
-from unlabeled.nn.layers.equalized import EqualisedConv2d, EqualisedLinear, Leaky
+from unlabeled.nn.layers.equalized import EqualizedConv2d, EqualizedLinear, Leaky
 from unlabeled.nn.layers.filtered import Double, Filter, Halve, even
 from unlabeled.nn.layers.minibatch import MinibatchStandardDeviation
 from unlabeled.nn.layers.sizes import sides
@@ -25,14 +25,14 @@ def channels_of(levels: int, width: int, maximum: int) -> list[int]:
 class ModulatedConv(nn.Module):
     """(B, channels, H, W) and w (B, W) -> (B, out, H, W): a convolution whose weights depend on each image's style.
 
-    w'_ijk = s_i w_ijk (equation 1), with s an affine map of w, of which s = 1 is the origin;
-    w''_ijk = w'_ijk / sqrt(sum_ik w'_ijk^2 + eps) (equation 3). s_i may as well scale the i-th channel of the input,
-    and the root the j-th of the output: then one convolution serves all images, and no image needs its own weights.
+    w'_ijk = s_i w_ijk (equation 1), with s an affine map of w, relative to s = 1;
+    w''_ijk = w'_ijk / sqrt(sum_ik w'_ijk^2 + eps) (equation 3). Here s_i scales the
+    i-th channel of the input and the root the j-th of the output, so that all images share one convolution.
     """
 
     def __init__(self, channels: int, out: int, dim: int, kernel: int = 3, demodulate: bool = True):
         super().__init__()
-        self.style = EqualisedLinear(dim, channels, bias=1.0)
+        self.style = EqualizedLinear(dim, channels, bias=1.0)
         self.weight = nn.Parameter(torch.randn(out, channels, kernel, kernel))
         self.scale = 1 / sqrt(channels * kernel**2)
         self.demodulate = demodulate
@@ -54,7 +54,7 @@ class ModulatedConv(nn.Module):
 
 
 class ModulatedUp(ModulatedConv):
-    """Twice the size, filtered, and cropped to the sides wanted: (B, channels, h, w) -> (B, out, H, W)."""
+    """Twice the size, filtered, and cropped to the given sides: (B, channels, h, w) -> (B, out, H, W)."""
 
     def __init__(self, channels: int, out: int, dim: int, to: tuple[int, int]):
         super().__init__(channels, out, dim)
@@ -77,7 +77,7 @@ class StyledLayer(nn.Module):
         self.strength = nn.Parameter(torch.zeros(1))
         self.bias = nn.Parameter(torch.zeros(len(convolution.weight)))
         self.activation = Leaky()
-        self.register_buffer("noise", torch.randn(1, 1, *to))  # of pictures that are to be compared
+        self.register_buffer("noise", torch.randn(1, 1, *to))  # for comparable images
 
     def forward(self, x: Tensor, w: Tensor, fresh: bool) -> Tensor:
         x = self.convolution(x, w)
@@ -89,7 +89,7 @@ class Generator(nn.Module):
     """Styles w (B, layers, dim) -> image (B, C, H, W), in about [-1, 1]: a constant, modulated at each layer.
 
     Each size adds to the image that the smaller one has made (skip connections, figure 7b). `fresh`: new noise for each
-    image; otherwise always the same.
+    image; otherwise the fixed one.
     """
 
     def __init__(self, shape: tuple[int, int, int], dim: int, width: int = 64, maximum: int = 512):
@@ -118,7 +118,7 @@ class Generator(nn.Module):
             if i:
                 x = self.ups[i - 1](x, w[:, 2 * i - 1], fresh)
             x = convolution(x, w[:, 2 * i], fresh)
-            new = to_image(x, w[:, 2 * i + 1]) + self.biases[i]  # this style is the next size's first, too
+            new = to_image(x, w[:, 2 * i + 1]) + self.biases[i]  # this style is also the next size's first
             image = new if image is None else self.doubles[i - 1](image) + new
         assert image is not None
         return image
@@ -129,10 +129,10 @@ class Down(nn.Module):
 
     def __init__(self, channels: int, out: int):
         super().__init__()
-        self.first = nn.Sequential(EqualisedConv2d(channels, channels), Leaky())
+        self.first = nn.Sequential(EqualizedConv2d(channels, channels), Leaky())
         self.smooth = Filter(padding=2)
-        self.second = nn.Sequential(EqualisedConv2d(channels, out, stride=2, padding=0), Leaky())
-        self.skip = nn.Sequential(Halve(), EqualisedConv2d(channels, out, 1, padding=0, bias=False))
+        self.second = nn.Sequential(EqualizedConv2d(channels, out, stride=2, padding=0), Leaky())
+        self.skip = nn.Sequential(Halve(), EqualizedConv2d(channels, out, 1, padding=0, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         deep = self.second(self.smooth(even(self.first(x))))
@@ -140,7 +140,7 @@ class Down(nn.Module):
 
 
 class Discriminator(FeatureDiscriminator):
-    """Image (B, C, H, W) -> score (B,), unbounded. It sees how much the images of a group differ."""
+    """Image (B, C, H, W) -> score (B,), unbounded. With minibatch standard deviation."""
 
     def __init__(
         self,
@@ -155,17 +155,17 @@ class Discriminator(FeatureDiscriminator):
         widths = channels_of(len(pyramid), width, maximum)
         spread = MinibatchStandardDeviation((widths[-1], *pyramid[-1]), group)
         self.body = nn.Sequential(
-            EqualisedConv2d(channels, widths[0], 1, padding=0),
+            EqualizedConv2d(channels, widths[0], 1, padding=0),
             Leaky(),
             *self.stages(widths),
             spread,
-            EqualisedConv2d(widths[-1] + spread.added, widths[-1]),
+            EqualizedConv2d(widths[-1] + spread.added, widths[-1]),
             Leaky(),
             nn.Flatten(),
-            EqualisedLinear(widths[-1] * pyramid[-1][0] * pyramid[-1][1], widths[-1]),
+            EqualizedLinear(widths[-1] * pyramid[-1][0] * pyramid[-1][1], widths[-1]),
             Leaky(),
         )
-        self.head = EqualisedLinear(widths[-1], 1)
+        self.head = EqualizedLinear(widths[-1], 1)
 
     def stages(self, widths: list[int]) -> list[nn.Module]:
         """From each size to half of it."""

@@ -1,4 +1,4 @@
-"""Self-attention over the places of a feature map.
+"""Self-attention over the positions of a feature map.
 
 Zhang et al. 2019, https://arxiv.org/abs/1805.08318, section 3.
 """
@@ -15,7 +15,7 @@ def plain(layer: nn.Module) -> nn.Module:
 
 
 class SelfAttention(nn.Module):
-    """x (B, C, H, W) -> gamma o + x, the same shape; gamma starts at 0, so that it starts as the identity.
+    """x (B, C, H, W) -> gamma o + x, the same shape; gamma starts at 0, the identity.
 
     Equations 1 to 3: beta_ji = softmax over i of f(x_i)^T g(x_j); o_j = v(sum over i of beta_ji h(x_i)), with f, g, h
     1x1 convolutions to C / 8 channels and v one back to C.
@@ -30,6 +30,6 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         f, g, h = (layer(x).flatten(2) for layer in (self.f, self.g, self.h))  # (B, C / 8, N), N = H W
-        beta = (g.transpose(1, 2) @ f).softmax(2)  # (B, N, N): row j attends to places i
+        beta = (g.transpose(1, 2) @ f).softmax(2)  # (B, N, N): row j attends to positions i
         o = self.v((h @ beta.transpose(1, 2)).unflatten(2, x.shape[2:]))
         return self.gamma * o + x

@@ -1,4 +1,4 @@
-"""Networks that see a batch as a whole: what they make of one image depends on the others."""
+"""Networks whose output for one image depends on the others of its batch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ def has_batch_norm(network: nn.Module) -> bool:
 
 
 def uses_batch_statistics(network: nn.Module) -> bool:
-    """Whether real and fake images must go through it apart: batch norm, and modules that say `couples = True`."""
+    """Whether real and fake images must be separate batches: batch norm, or a module with `uses_batch_statistics`."""
     return has_batch_norm(network) or any(
         getattr(module, "uses_batch_statistics", False) for module in network.modules()
     )
@@ -20,7 +20,7 @@ def uses_batch_statistics(network: nn.Module) -> bool:
 
 @contextmanager
 def freeze_batch_norm_stats(network: nn.Module) -> Iterator[None]:
-    """Batch norm takes the batch's own statistics, as in training, and leaves its running ones as they are."""
+    """Batch norm uses the batch's statistics, as in training, and does not update its running ones."""
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     momenta = [module.momentum for module in norms]
     for module in norms:

@@ -1,7 +1,7 @@
-"""Layers with an equalised learning rate, and the normalisation that goes with them.
+"""Layers with an equalized learning rate, pixel normalisation, and a scaled leaky rectifier.
 
 Karras et al. 2018, https://arxiv.org/abs/1710.10196, section 4.1: weights are drawn from N(0, 1) and scaled by He's
-constant where they are used, so that under Adam every weight learns at the same speed whatever its layer's width.
+constant in the forward pass, so that with Adam all weights learn at the same speed at any width.
 """
 
 from math import sqrt
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, leaky_relu, linear
 
 
-class EqualisedLinear(nn.Module):
+class EqualizedLinear(nn.Module):
     """(B, features) -> (B, out): x W^T / sqrt(features) + b.
 
-    `rate` is a factor of the layer's learning rate: its weights are so much larger, and so much smaller where used.
+    `rate` is a factor of the layer's learning rate: its weights are larger by 1 / rate, and scaled by rate when used.
     """
 
     def __init__(self, features: int, out: int, bias: float = 0.0, rate: float = 1.0):
@@ -28,7 +28,7 @@ class EqualisedLinear(nn.Module):
         return linear(x, self.weight * self.scale, self.bias * self.rate)
 
 
-class EqualisedConv2d(nn.Module):
+class EqualizedConv2d(nn.Module):
     """(B, channels, H, W) -> (B, out, H', W'): a convolution by W / sqrt(channels * kernel^2), and b."""
 
     def __init__(self, channels: int, out: int, kernel: int = 3, stride: int = 1, padding: int = 1, bias: bool = True):
@@ -43,7 +43,7 @@ class EqualisedConv2d(nn.Module):
 
 
 class PixelNorm(nn.Module):
-    """Each pixel's features (B, C, ...) made of mean square 1: section 4.2."""
+    """Each pixel's features (B, C, ...) scaled to mean square 1: section 4.2."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.float()

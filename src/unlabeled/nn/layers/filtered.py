@@ -1,4 +1,4 @@
-"""Resampling by the filter [1, 3, 3, 1] of images and features, each channel alone; beyond the border there is 0.
+"""Resampling of images and features by the filter [1, 3, 3, 1], by channel, padded with 0.
 
 Zhang 2019, https://arxiv.org/abs/1904.11486; Karras et al. 2020, https://arxiv.org/abs/1912.04958, appendix B.
 """
@@ -34,10 +34,10 @@ class Halve(Filter):
 
 
 class Double(Filter):
-    """(B, C, h, w) -> (B, C, 2h, 2w), filtered and cropped to the sides wanted."""
+    """(B, C, h, w) -> (B, C, 2h, 2w), filtered and cropped to the given sides."""
 
     def __init__(self, to: tuple[int, int]):
-        super().__init__(gain=4.0)  # of four pixels one is not 0
+        super().__init__(gain=4.0)  # one of four pixels is not 0
         self.to_sides = to
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,6 +46,6 @@ class Double(Filter):
 
 
 def even(x: Tensor) -> Tensor:
-    """Odd sides with a row or column of 0 more."""
+    """x with odd sides padded by a row or column of 0."""
     odd = [side % 2 for side in x.shape[2:]]
     return pad(x, (0, odd[1], 0, odd[0])) if any(odd) else x

@@ -1,4 +1,4 @@
-"""Invertible maps whose log-determinant is cheap."""
+"""Normalizing flows: invertible maps with a cheap log-determinant."""
 
 import math
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from unlabeled.nn.layers.mlp import layers
 class Planar(nn.Module):
     """f(z) = z + u tanh(w z + b), `steps` times. Rezende & Mohamed 2015, https://arxiv.org/abs/1505.05770, section 4.1.
 
-    u, w and b of each step come from a linear map of the context (equation 18 and after). That f can be inverted, its
-    appendix A.1 has by moving u along w to w u' = -1 + log(1 + exp(w u)) > -1.
+    u, w and b of each step come from a linear map of the context (equation 18 and after). f is invertible by the u' of
+    appendix A.1, moved along w to w u' = -1 + log(1 + exp(w u)) > -1.
     """
 
     def __init__(
         self,
         dim: int,  # Z
-        context: int,  # numbers of h, what is known of the image
+        context: int,  # dimensions of h, the encoder's context
         steps: int = 10,
     ):
         super().__init__()
@@ -59,10 +59,10 @@ class Masked(nn.Linear):
 
 
 class MADE(nn.Module):
-    """m and s (N, Z) of which number d depends on z_1 .. z_(d-1) and on h alone.
+    """m and s (N, Z), whose dimension d depends on z_1 .. z_(d-1) and h only.
 
-    Germain et al. 2015, https://arxiv.org/abs/1502.03509, section 3: a hidden unit of degree k sees units of degree k
-    or less. Paper: degrees from 1 on; here from 0, so that the first number has units that read h.
+    Germain et al. 2015, https://arxiv.org/abs/1502.03509, section 3: a hidden unit of degree k depends on units of
+    degree k or less. Paper: degrees from 1 on; here from 0, so that the first dimension has units that read h.
     """
 
     def __init__(self, dim: int, context: int, hidden: Sequence[int]):
@@ -85,19 +85,19 @@ class InverseAutoregressive(nn.Module):
     """z <- sigmoid(s) z + (1 - sigmoid(s)) m, `steps` times. Kingma et al. 2016, https://arxiv.org/abs/1606.04934.
 
     Algorithm 1 with equations 13 and 14: (m, s) = MADE(z, h), and log |det| is the sum of log sigmoid(s). The order of
-    the numbers is reversed after each step.
+    the dimensions is reversed after each step.
     """
 
     def __init__(
         self,
         dim: int,  # Z
-        context: int,  # numbers of h, what is known of the image
+        context: int,  # dimensions of h, the encoder's context
         steps: int = 2,
         hidden: Sequence[int] = (128,),  # widths of each step's network
     ):
         super().__init__()
         if steps < 1 or not hidden:
-            raise UserError(f"model.posterior.flow: steps={steps}, hidden={list(hidden)}: one or more of each")
+            raise UserError(f"model.posterior.flow: steps={steps}, hidden={list(hidden)}: at least one of each")
         self.steps = nn.ModuleList(MADE(dim, context, hidden) for _ in range(steps))
         for step in self.steps:
             assert isinstance(step, MADE)
@@ -115,16 +115,18 @@ class InverseAutoregressive(nn.Module):
 
 
 class RealNVP(nn.Module):
-    """Affine couplings in turn. Dinh et al. 2017, https://arxiv.org/abs/1605.08803, equations 7 and 8.
+    """Affine coupling layers. Dinh et al. 2017, https://arxiv.org/abs/1605.08803, equations 7 and 8.
 
-    Of the numbers one half is scaled and shifted as the other says, then they change places. The scale's logarithm is
-    kept within -2 and 2.
+    One half of the dimensions is scaled and shifted by functions of the other, then they are exchanged. The log scale
+    lies between -2 and 2.
     """
 
     def __init__(self, dim: int, steps: int = 8, hidden: int = 128):
         super().__init__()
         if dim < 2:
-            raise UserError("a flow of couplings moves codes of 2 numbers or more: take another sampler, as gmm")
+            raise UserError(
+                "a flow of couplings needs codes of at least 2 dimensions: take another sampler, such as gmm"
+            )
         self.part = dim // 2
         rest = dim - self.part
         wide = [(self.part, rest) if step % 2 == 0 else (rest, self.part) for step in range(steps)]

@@ -1,4 +1,4 @@
-"""The classes of images as conditional methods read them: one-hot, without a wait for the device."""
+"""Class labels of images, and checks of them that do not wait for the device in every batch."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from unlabeled.errors import UserError
+from unlabeled.nn.layers.ranks import sum_over_ranks
 
 
 class Classes(nn.Module):
@@ -14,8 +15,18 @@ class Classes(nn.Module):
 
     present: Tensor  # (K,) bool
 
-    def __init__(self, classes: int):  # K
+    def __init__(
+        self,
+        model: str,  # for error messages
+        classes: int | None,  # K
+    ):
         super().__init__()
+        if not classes:
+            raise UserError(
+                f"{model} learns from class labels, and this data has none: put its images into a folder for each "
+                "class, or take data=digits"
+            )
+        self.model = model
         self.classes = classes
         self.register_buffer("present", torch.ones(classes, dtype=torch.bool))
         self._seen: Tensor | None = None
@@ -38,6 +49,15 @@ class Classes(nn.Module):
         seen = self.seen
         return seen[torch.randint(len(seen), (n,), device=seen.device)]
 
+    def one_hot(self, y: Tensor) -> Tensor:
+        """Known classes (n,) -> (n, K), float32."""
+        return one_hot(y, self.classes).float()
+
+    def check_single(self, y: Tensor) -> None:
+        """Refuse attributes, of which an image has several."""
+        if y.ndim != 1:
+            raise UserError(f"{self.model} learns from one class an image, and this data has attributes")
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         self._seen = None
         state_dict.setdefault(f"{prefix}present", self.present)  # checkpoints of earlier versions have none
@@ -45,46 +65,54 @@ class Classes(nn.Module):
 
 
 class Labels(Classes):
-    """Classes y (B,) -> one-hot (B, K), float32. Classes that are unknown, -1, are refused: see `refuse`."""
+    """Classes y (B,) of images that all have one -> the same; -1, unknown, is refused in time: see `check`."""
 
-    unknown: Tensor
+    unknown: Tensor  # (), images without a class, so far
 
-    def __init__(
-        self,
-        who: str,  # learns from them: the first words of a complaint
-        classes: int | None,  # K
-    ):
-        if not classes:
-            raise UserError(
-                f"{who} learns from class labels, and this data has none: put its images into "
-                "a folder for each class, or take data=digits or model=dcgan"
-            )
-        super().__init__(classes)
-        self.who = who
+    def __init__(self, model: str, classes: int | None):
+        super().__init__(model, classes)
         self.first = True
-        self.register_buffer("unknown", torch.zeros((), dtype=torch.int64), persistent=False)  # images, so far
+        self.register_buffer("unknown", torch.zeros((), dtype=torch.int64), persistent=False)
 
     def forward(self, y: Tensor) -> Tensor:
-        """Looks at once at the first batch only; after that who calls says when, `refuse`, may wait for the device."""
-        if y.ndim != 1:
-            raise UserError(f"{self.who} learns from one class an image, and this data has attributes")
+        """Checks the first batch at once. Later ones are checked when `check` is called, since that waits."""
+        self.check_single(y)
         self.unknown += (y < 0).sum()
         if self.first:
-            self.refuse()
+            self.check()
         self.first = False
-        return self.of(y.clamp(min=0))
+        return y.clamp(min=0)
 
-    def refuse(self) -> None:
-        if self.unknown:
+    def check(self) -> None:
+        """Raise UserError, on all processes together, if an image had no class. Waits for the device."""
+        if sum_over_ranks(self.unknown):
             raise UserError(
-                f"{self.who} learns from images that have one class each, and some here have none: leave them out, "
+                f"{self.model} learns from images that have one class each, and some here have none: leave them out, "
                 "and data.num_labels too"
             )
 
-    def of(self, y: Tensor) -> Tensor:
-        """Known classes (n,) -> (n, K)."""
-        return one_hot(y, self.classes).float()
 
-    def draw(self, n: int) -> Tensor:
-        """n classes that training images have, each as likely as another: (n, K)."""
-        return self.of(self.pick(n))
+class PartialLabels(Classes):
+    """Classes of images of which some have none, -1."""
+
+    labelled: Tensor  # (), training images with a class, so far
+
+    def __init__(self, model: str, classes: int | None):
+        super().__init__(model, classes)
+        self.register_buffer("labelled", torch.zeros((), dtype=torch.int64))
+
+    def known(self, y: Tensor) -> Tensor:
+        """Which of the classes y (B,) are known, (B,) bool; counts them in training."""
+        self.check_single(y)
+        known = y >= 0
+        if self.training:
+            self.labelled += known.sum()
+        return known
+
+    def check(self) -> None:
+        """Raise UserError, on all processes together, if no training image had a class. Waits for the device."""
+        if not sum_over_ranks(self.labelled):
+            raise UserError(
+                f"{self.model} learns from class labels, and no training image has one: put images into a folder for "
+                "each class"
+            )

@@ -1,7 +1,7 @@
-"""What a discriminator may see of a batch as a whole, so that a generator whose samples are all alike is found out.
+"""Layers by which a discriminator compares the images of a batch, against a generator whose samples are all alike.
 
-A part of a discriminator, between its features and its score: built from the features' shape (C, h, w) or (F,), it
-appends `added` channels to them.
+They stand between its features and its score: built from the features' shape (C, h, w) or (F,), they append `added`
+channels to them.
 """
 
 from collections.abc import Sequence
@@ -10,24 +10,31 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from unlabeled.errors import UserError, several
+from unlabeled.errors import UserError, require_several
 
 
-class NoMinibatch(nn.Identity):
-    """Nothing: each score is of one image alone."""
+class MinibatchLayer(nn.Module):
+    added: int
+
+
+class NoMinibatch(MinibatchLayer):
+    """The features themselves: each score depends on one image."""
 
     added = 0
 
     def __init__(self, shape: Sequence[int]):
         super().__init__()
 
+    def forward(self, features: Tensor) -> Tensor:
+        return features
 
-class MinibatchDiscrimination(nn.Module):
-    """How near each image is to the others of its batch, along `kernels` learned directions of `dims` numbers.
+
+class MinibatchDiscrimination(MinibatchLayer):
+    """Closeness of each image to the others of its batch, along `kernels` learned directions of `dims` numbers.
 
     Salimans et al. 2016, https://arxiv.org/abs/1606.03498, section 3.2: M_i = f(x_i) T,
     c_b(i, j) = exp(-|M_ib - M_jb|_1), o(x_i)_b = sum over j of c_b(i, j). Here the mean over the others, so that it
-    means the same for any size of batch.
+    does not depend on the batch size.
     """
 
     uses_batch_statistics = True
@@ -41,18 +48,18 @@ class MinibatchDiscrimination(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         if self.training:
-            several(features, "minibatch discrimination")
+            require_several(features, "minibatch discrimination")
         m = self.project(features.flatten(1)).unflatten(1, (self.kernels, self.dims))  # (B, kernels, dims)
-        apart = (m[:, None] - m[None]).abs().sum(3)  # (B, B, kernels)
-        near = (-apart).exp().sum(1) - 1  # without itself, whose distance is 0
+        distance = (m[:, None] - m[None]).abs().sum(3)  # (B, B, kernels)
+        near = (-distance).exp().sum(1) - 1  # without the image itself, at distance 0
         return append(features, near / max(len(m) - 1, 1))
 
 
-class MinibatchStandardDeviation(nn.Module):
+class MinibatchStandardDeviation(MinibatchLayer):
     """The features' standard deviation over a group of images, averaged over all features: one number a group.
 
     Karras et al. 2018, https://arxiv.org/abs/1710.10196, section 3. The authors' code takes groups of 4; None, as the
-    paper, the batch. A batch that does not divide into groups is one.
+    paper, the batch. A batch that does not divide into groups is one group.
     """
 
     uses_batch_statistics = True
@@ -73,6 +80,6 @@ class MinibatchStandardDeviation(nn.Module):
 
 
 def append(features: Tensor, values: Tensor) -> Tensor:
-    """Values (B, N) as N more channels of features (B, C, ...), the same everywhere."""
+    """Values (B, N) as N more, constant channels of features (B, C, ...)."""
     more = values.to(features.dtype)[(...,) + (None,) * (features.ndim - 2)]
     return torch.cat([features, more.expand(-1, -1, *features.shape[2:])], 1)

@@ -1,10 +1,10 @@
-"""Sides of images that are halved again and again."""
+"""Sides of repeatedly halved images."""
 
 from unlabeled.errors import UserError
 
 
 def sides(height: int, width: int, smallest: int = 4) -> list[tuple[int, int]]:
-    """The sides of an image halved (rounding up) for as long as none falls under `smallest`, the full size first."""
+    """The sides of an image, halved (rounding up) while none falls below `smallest`, the full size first."""
     pyramid = [(height, width)]
     while min(-(-side // 2) for side in pyramid[-1]) >= smallest:
         pyramid.append((-(-pyramid[-1][0] // 2), -(-pyramid[-1][1] // 2)))

@@ -15,8 +15,8 @@ def spectral_norm(layer: nn.Module) -> nn.Module:
     """The layer, its weight W / sigma(W) with W as (outputs, all else): a slope of at most 1 for a dense layer.
 
     Each forward in training takes one step of power iteration, from the vectors u and v of the last; evaluation takes
-    none. Both are buffers. Averages of them over training are shorter than 1, which would make sigma too small: they
-    are brought back to length 1 when they are loaded.
+    none. Both are buffers. Averaged over training they are shorter than 1, which would make sigma too small: they
+    are normalised when they are loaded.
     """
     layer = parametrizations.spectral_norm(layer)
     layer.parametrizations.weight[0].register_load_state_dict_post_hook(unit)  # type: ignore[union-attr,index]
@@ -27,5 +27,5 @@ def spectral_norm(layer: nn.Module) -> nn.Module:
 def unit(norm: Any, _: Any) -> None:
     for vector in (norm._u, norm._v):
         length = vector.norm()
-        if abs(length - 1) > 1e-4:  # one that has not been averaged stays bitwise as it was
+        if abs(length - 1) > 1e-4:  # vectors that were not averaged stay bitwise equal
             vector.copy_(normalize(vector, dim=0))

@@ -1,11 +1,11 @@
-"""Layers that enlarge maps to given sides."""
+"""Upsampling layers with given output sides."""
 
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 
 class Up(nn.ConvTranspose2d):
-    """Twice the size (4x4, stride 2), cropped to the sides wanted: (B, in, h, w) -> (B, out, H, W)."""
+    """Twice the size (4x4, stride 2), cropped to the given sides: (B, in, h, w) -> (B, out, H, W)."""
 
     def __init__(self, channels: int, out: int, to: tuple[int, int], bias: bool = True):
         super().__init__(channels, out, 4, 2, 1, bias=bias)
@@ -16,7 +16,7 @@ class Up(nn.ConvTranspose2d):
 
 
 class Enlarge(nn.Conv2d):
-    """Enlarged to the sides wanted by repeating pixels, then a 3x3 convolution: (B, in, h, w) -> (B, out, H, W).
+    """Enlarged to the given sides by repeating pixels, then a 3x3 convolution: (B, in, h, w) -> (B, out, H, W).
 
     Odena, Dumoulin & Olah 2016, https://distill.pub/2016/deconv-checkerboard/
     """

@@ -1,15 +1,16 @@
-"""A codebook that follows what it is used for.
+"""Vector quantisation with a codebook of moving averages.
 
 van den Oord, Vinyals & Kavukcuoglu 2017, https://arxiv.org/abs/1711.00937, section 3.1, learned by the moving averages
-of appendix A.1. A code that is hardly used any more is put to a vector of the batch at hand, as the random restarts of
-Dhariwal et al. 2020, https://arxiv.org/abs/2005.00341, section 3.1.
+of appendix A.1. Codes that are hardly used are reset to vectors of the batch, the random restarts of Dhariwal et al.
+2020, https://arxiv.org/abs/2005.00341, section 3.1.
 """
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import all_reduce, broadcast, is_available, is_initialized
+from torch.distributed import broadcast, is_available, is_initialized
 
 from unlabeled.errors import UserError
+from unlabeled.nn.layers.ranks import sum_over_ranks
 
 
 class VectorQuantizer(nn.Module):
@@ -20,8 +21,8 @@ class VectorQuantizer(nn.Module):
 
         N_i <- gamma N_i + (1 - gamma) n_i,   m_i <- gamma m_i + (1 - gamma) s_i,   e_i = m_i / N_i.
 
-    Paper: numbers of vectors; here shares, which do not depend on the size of a batch. Every process takes the sums of
-    all. Codes start unused, so that the first batch's vectors are the first codebook.
+    Paper: numbers of vectors; here shares, which do not depend on the size of a batch. Sums are over
+    all processes. Codes start unused, so that the first codebook is vectors of the first batch.
     """
 
     codebook: Tensor  # (K, D)
@@ -33,7 +34,7 @@ class VectorQuantizer(nn.Module):
         codes: int,  # K
         dim: int,  # D
         decay: float = 0.99,  # gamma
-        reset_threshold: float = 0.03,  # of the average use, 1 / K: codes with less are put elsewhere; 0: none ever
+        reset_threshold: float = 0.03,  # of the average use, 1 / K: codes with less are reset; 0: never
     ):
         super().__init__()
         if codes < 2 or not 0 <= decay < 1 or not 0 <= reset_threshold < 1:
@@ -58,7 +59,7 @@ class VectorQuantizer(nn.Module):
 
     def nearest(self, vectors: Tensor) -> Tensor:
         """The number of the nearest code, (N, D) -> (N,)."""
-        centre = self.codebook.mean(0)  # far from 0, the differences of squares would be lost in their rounding
+        centre = self.codebook.mean(0)  # far from 0, differences of squares would be lost to rounding
         codes = self.codebook - centre
         return (codes.square().sum(1) - 2 * (vectors - centre) @ codes.T).argmin(1)
 
@@ -68,22 +69,21 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def follow(self, vectors: Tensor, index: Tensor) -> None:
-        """Equations 6 to 8, and the revival."""
+        """Equations 6 to 8, and the resets."""
         count = torch.bincount(index, minlength=len(self.use)).to(vectors.dtype)
         total = torch.zeros_like(self.mean_sum).index_add_(0, index, vectors)
         stand_ins = vectors[torch.randint(len(vectors), (len(self.use),), device=vectors.device)]
+        count, total = sum_over_ranks(count), sum_over_ranks(total)
         if is_available() and is_initialized():
-            all_reduce(count)
-            all_reduce(total)
             broadcast(stand_ins, 0)
         share = 1 / count.sum()
         self.use.lerp_(count * share, 1 - self.decay)
         self.mean_sum.lerp_(total * share, 1 - self.decay)
-        self.revive(stand_ins)
+        self.reset(stand_ins)
         self.codebook.copy_(self.mean_sum / self.use.clamp(min=1e-12)[:, None])
 
-    def revive(self, stand_ins: Tensor) -> None:
-        """Codes of too little use become stand-ins (K, D), as if they had been used as much as the average."""
+    def reset(self, stand_ins: Tensor) -> None:
+        """Set codes of too little use to `stand_ins` (K, D), with the average use."""
         average = 1 / len(self.use)
         idle = self.use <= self.reset_threshold * average
         self.use.copy_(torch.where(idle, average, self.use))

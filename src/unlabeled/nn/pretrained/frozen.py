@@ -1,7 +1,7 @@
-"""Frozen trained networks, for losses on features (losses.distance.Perceptual).
+"""Pretrained networks with fixed weights, for perceptual losses (losses.distance.Perceptual).
 
-Their weights are read from a file when a run begins, and every checkpoint of the run holds them: opening one needs no
-second file. So a missing file is no error until the network is called.
+A run reads the weights from a file when it starts and stores them in its checkpoints, so that loading one does not need
+the file. A missing file is an error when the network is used.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from unlabeled.nn.pretrained.weights import read, sha256
 
 
 class Frozen(nn.Module):
-    """x (B, C, H, W) in [-1, 1] -> features (B, C', H', W') of each layer that is looked at; always in evaluation."""
+    """x (B, C, H, W) in [-1, 1] -> features (B, C', H', W') of chosen layers; always in evaluation mode."""
 
     def __init__(self, file: Path | None):
         super().__init__()
@@ -25,14 +25,14 @@ class Frozen(nn.Module):
         self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "ready", True))
 
     def open(self) -> None:
-        """Load the file's weights if it is there; to be called when the network has been built."""
+        """Load the file's weights if it exists; to be called once the network is built."""
         if self.file is not None and self.file.is_file():
             self.read(self.file)
             self.ready = True
         self.requires_grad_(False).eval()
 
     def read(self, file: Path) -> None:
-        raise NotImplementedError  # a subclass's business; the base is never instantiated
+        raise NotImplementedError
 
     def look(self, x: Tensor) -> list[Tensor]:
         raise NotImplementedError
@@ -42,12 +42,12 @@ class Frozen(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         if not self.ready:
-            raise UserError(f"there is no file {self.file}, whose weights the loss is to see images through")
+            raise UserError(f"there is no file {self.file}, whose weights the perceptual loss needs")
         return self.look(x.float())
 
 
 class Trained(Frozen):
-    """The encoder of a run of ours, a classifier's best: feature maps after each of its stages."""
+    """The encoder of a run, such as a classifier's: feature maps after each of its stages."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Trained(Frozen):
     ):
         if checkpoint is None:
             raise UserError(
-                "the loss sees images through a trained network, and none is given: run python train.py "
+                "the perceptual loss needs a trained network, and none is given: run python train.py "
                 "model=classifier data=NAME and say model.distance.network.checkpoint=RUN, its folder; or with VGG's "
                 "weights: network@model.distance.network=backbones/vgg16 model.distance.network.weights=FILE"
             )
@@ -73,7 +73,7 @@ class Trained(Frozen):
             for name, value in (content.get("state_dict") or {}).items()
             if name.startswith("encoder.")
         }
-        fit(self.encoder, weights, f"{file} has not the encoder that is asked for: see model.distance.network.encoder")
+        fit(self.encoder, weights, f"{file} does not hold this encoder: see model.distance.network.encoder")
 
     def look(self, x: Tensor) -> list[Tensor]:
         return self.encoder.maps(x)  # type: ignore[operator]
@@ -96,7 +96,7 @@ class VGG16(Frozen):
     ):
         if weights is None:
             raise UserError(
-                f"network=vgg16 takes weights, and none are ever downloaded: say model.distance.network.weights=FILE, "
+                f"network=vgg16 needs weights, which are not downloaded: say model.distance.network.weights=FILE, "
                 f"torchvision's {self.FILE}; or network@model.distance.network=pretrained/run and your own classifier"
             )
         from torchvision.models.vgg import cfgs, make_layers  # a second to import
@@ -116,21 +116,19 @@ class VGG16(Frozen):
     def read(self, file: Path) -> None:
         found = sha256(file)
         if file.name == self.FILE and not found.startswith(self.DIGEST):
-            raise UserError(
-                f"{file} is not what its name says: its sha256 begins with {found[: len(self.DIGEST)]}: fetch it again"
-            )
+            raise UserError(f"{file} is damaged: its sha256 begins with {found[: len(self.DIGEST)]}: fetch it again")
         content = read(file)
-        wanted = self.features.state_dict()
-        weights = {name: content[f"features.{name}"] for name in wanted if f"features.{name}" in content}
+        names = self.features.state_dict()
+        weights = {name: content[f"features.{name}"] for name in names if f"features.{name}" in content}
         fit(self.features, weights, f"{file} holds no VGG16: give torchvision's {self.FILE}")
 
     def look(self, x: Tensor) -> list[Tensor]:
         if x.shape[1] not in (1, 3):
-            raise UserError(f"VGG16 sees RGB and grey images, and these have {x.shape[1]} channels")
+            raise UserError(f"VGG16 needs RGB or grey images, and these have {x.shape[1]} channels")
         least = 2 ** sum(isinstance(layer, nn.MaxPool2d) for layer in self.features)
         if min(x.shape[2:]) < least:
             raise UserError(
-                f"images of {x.shape[2]}x{x.shape[3]} vanish before VGG16's layer {max(self.chosen)}: at least "
+                f"images of {x.shape[2]}x{x.shape[3]} are too small for VGG16's layer {max(self.chosen)}: at least "
                 f"{least} pixels a side, or say fewer model.distance.network.layers=[...]"
             )
         x = ((x + 1) / 2 - self.mean) / self.spread  # grey: three times the same

@@ -1,4 +1,4 @@
-"""A history of generated images for a discriminator to learn from.
+"""Pool of earlier generated images, for the discriminator's training.
 
 Shrivastava et al. 2017, https://arxiv.org/abs/1612.07828, section 2.3; the rule is that of the released
 code of CycleGAN, Zhu et al. 2017.
@@ -11,12 +11,10 @@ from torch import Tensor, nn
 
 
 class ImagePool(nn.Module):
-    """While there is room, an image is stored and returned. Then, with probability 1/2, it takes the place of
-    a random stored one, which is returned; else it is returned itself, and not stored. A pool of size 0 returns
-    what it is given, as in that code.
+    """While there is room, an image is stored and returned. Then, with probability 1/2, it replaces a random
+    stored one, which is returned; otherwise it is returned and not stored. A pool of size 0 returns its input.
 
-    Everything is a buffer, so that a checkpoint holds the pool. Nothing waits for the device: what happens to
-    an image is decided there.
+    Everything is a buffer, so that a checkpoint holds the pool. Nothing waits for the device.
     """
 
     images: Tensor  # (size, C, H, W)

@@ -1,4 +1,4 @@
-"""The discriminator of pix2pix and CycleGAN: a score for every patch of 70x70 pixels.
+"""PatchGAN discriminator of pix2pix and CycleGAN, with a score for every patch of 70x70 pixels.
 
 Isola et al. 2017, https://arxiv.org/abs/1611.07004, section 3.2.2 and appendix 6.1.2; Zhu et al. 2017,
 https://arxiv.org/abs/1703.10593, appendix 7.2: C64-C128-C256-C512, no normalisation in the first.
@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from unlabeled.errors import UserError
-from unlabeled.nn.translation.resnet_generator import normal_
+from unlabeled.nn.translation.resnet_generator import initialize
 
 
 class PatchDiscriminator(nn.Module):
-    """x (B, C, H, W) -> scores (B, H // 8 - 2, W // 8 - 2), one a patch. Patches reach over the edge."""
+    """x (B, C, H, W) -> scores (B, H // 8 - 2, W // 8 - 2), one a patch. Patches extend over the border."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class PatchDiscriminator(nn.Module):
             ]
         layers.append(nn.Conv2d(8 * width, 1, 4, 1, 1))
         self.layers = nn.Sequential(*layers)
-        normal_(self)
+        self.apply(initialize)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)[:, 0]

@@ -1,4 +1,4 @@
-"""The generator of CycleGAN: an image in, an image of the same size out.
+"""Residual image-to-image generator of CycleGAN.
 
 Johnson et al. 2016, https://arxiv.org/abs/1603.08155, with instance norm; Zhu et al. 2017,
 https://arxiv.org/abs/1703.10593, appendix 7.2: c7s1-64, d128, d256, R256 x 6 or 9, u128, u64, c7s1-3.
@@ -10,19 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unlabeled.errors import UserError
+from unlabeled.nn.layers.init import normal
 
 
-def normal_(module: nn.Module, std: float = 0.02) -> None:
-    """Weights from N(0, std), biases 0: the initialisation of both networks."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(layer.weight, 0.0, std)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+def initialize(module: nn.Module) -> None:
+    """Weights from N(0, 0.02^2), biases of 0, in both networks."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        normal(module)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
-    """Padded by reflection, which leaves no frame in the picture."""
+    """Padded by reflection, against artefacts at the border."""
     return [nn.ReflectionPad2d(kernel // 2), nn.Conv2d(inputs, outputs, kernel)]
 
 
@@ -46,12 +44,12 @@ class _Residual(nn.Module):
 class ResnetGenerator(nn.Module):
     """x (B, C, H, W) in [-1, 1] -> (B, C, H, W) in [-1, 1].
 
-    Rows of a batch do not touch each other: instance norm has no statistics to share and none to run.
+    Images of a batch do not affect each other: instance norm has no shared or running statistics.
     """
 
     def __init__(
         self,
-        shape: Sequence[int],  # (C, H, W); sides from 8 up. One that 4 does not divide is filled up and cut again
+        shape: Sequence[int],  # (C, H, W); sides from 8 up, padded to multiples of 4 and cropped again
         width: int = 64,
         blocks: int = 9,  # paper: 9 from 256 pixels a side, 6 at 128
     ):
@@ -71,9 +69,9 @@ class ResnetGenerator(nn.Module):
             layers += [up, nn.InstanceNorm2d(n), nn.ReLU()]
         layers += [*_convolution(width, channels, 7), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
-        normal_(self)
+        self.apply(initialize)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        filled = F.pad(x, (0, -width % 4, 0, -height % 4), mode="reflect")
-        return self.layers(filled)[..., :height, :width]
+        padded = F.pad(x, (0, -width % 4, 0, -height % 4), mode="reflect")
+        return self.layers(padded)[..., :height, :width]

@@ -1,4 +1,4 @@
-"""What each of several ranks has for itself, kept for a resume."""
+"""Buffers that differ between ranks, saved for resuming."""
 
 import hashlib
 from typing import Any
@@ -8,10 +8,10 @@ from torch import distributed
 from torch.nn.modules.batchnorm import _NormBase
 
 
-class OwnBuffers(Callback):
-    """The buffers that ranks do not share, as image pools: a checkpoint holds those of every rank.
+class RankBuffers(Callback):
+    """Saves the buffers in which ranks differ, such as image pools, of every rank in a checkpoint.
 
-    Not running statistics, of which only the first rank's are used. On another number of ranks all go on with the
+    Running statistics are excluded: only the first rank's are used. On another number of ranks all resume with the
     first rank's.
     """
 
@@ -27,7 +27,7 @@ class OwnBuffers(Callback):
         return {n: b for n, b in self._method.named_buffers() if n in kept and id(b) not in statistics}
 
     def state_dict(self) -> dict[str, Any]:
-        """All ranks call it; the first one's holds what is saved."""
+        """All ranks call it; the main rank's is saved."""
         world, buffers = self._trainer.world_size, self._buffers()
         if world == 1 or not buffers:
             return {}

@@ -290,7 +290,7 @@ def test_several_processes_that_nobody_started(program: Any, monkeypatch: Any, t
     monkeypatch.setenv("SLURM_NTASKS", "4")  # a shell inside an allocation, without srun
     monkeypatch.setenv("SLURM_JOB_NAME", "train")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    assert processes.together() is None
+    assert processes.process_group() is None
     assert program("train", *QUICK).status == 0
 
 
@@ -298,15 +298,15 @@ def test_the_parts_of_an_environment(monkeypatch: Any) -> None:
     for name, value in (SLURM | {"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_PROCID": "5"}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MASTER_PORT", "23000")
-    group = processes.together()
+    group = processes.process_group()
     assert group is not None and group[:3] == (5, 4, 2) and group.world == 8
     assert group.address == "tcp://127.0.0.1:23001?rank=5&world_size=8"
     monkeypatch.setenv("SLURM_NNODES", "3")
     with pytest.raises(UserError, match="say --ntasks-per-node"):
-        processes.together()
+        processes.process_group()
     for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "x"}.items():
         monkeypatch.setenv(name, value)  # torchrun inside an allocation
-    assert processes.together() == (3, 2, 2, "env://")
+    assert processes.process_group() == (3, 2, 2, "env://")
 
 
 def test_a_schedulers_signal_waits_for_the_run_to_be_saved() -> None:
@@ -314,10 +314,10 @@ def test_a_schedulers_signal_waits_for_the_run_to_be_saved() -> None:
     before = {n: signal.getsignal(n) for n in (signal.SIGUSR2, signal.SIGTERM)}
     try:
         signal.signal(signal.SIGUSR2, lambda *_: happened.append("queue"))
-        with processes.saved_first():
+        with processes.save_before_requeue():
             os.kill(os.getpid(), signal.SIGUSR2)  # nothing trains yet
         assert happened == ["queue"]
-        with processes.saved_first():
+        with processes.save_before_requeue():
             idle = signal.signal(signal.SIGTERM, lambda *_: happened.append("save"))
             os.kill(os.getpid(), signal.SIGUSR2)
             signal.signal(signal.SIGTERM, idle)

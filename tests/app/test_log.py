@@ -38,7 +38,7 @@ def test_of_what_a_bar_draws_over_itself_the_last_is_a_line(tmp_path: Path) -> N
             sys.stderr.write(f"\r{done}%|###")
         sys.stderr.write("\r          \r")
         sys.stderr.write("\x1b[31mred\x1b[0m\r\n")
-        assert len(sys.stderr.begun) < 100  # type: ignore[attr-defined]
+        assert len(sys.stderr.partial) < 100  # type: ignore[attr-defined]
     assert lines(tmp_path)[1:] == ["red"]
 
 
@@ -75,7 +75,7 @@ def stopped(folder: Path) -> None:
 def test_a_stop_is_in_the_log(tmp_path: Path) -> None:
     with pytest.raises(SystemExit), log.recorded():
         stopped(tmp_path)
-    assert lines(tmp_path)[1:] == ["stopped"] and not isinstance(sys.stdout, log.Both)
+    assert lines(tmp_path)[1:] == ["stopped"] and not isinstance(sys.stdout, log.Tee)
 
 
 def test_a_run_and_its_evaluation_hold_what_was_printed(program: Any, tmp_path: Path) -> None:

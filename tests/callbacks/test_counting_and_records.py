@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from lightning import Callback
 from tests.contract.cases import CASES
 from tests.contract.test_contract import Watch, run
 from unlabeled.callbacks.averaging import WeightAveraging
-from unlabeled.callbacks.pace import BudgetSpent
-from unlabeled.callbacks.records import Diverged
+from unlabeled.callbacks.pace import Budget, BudgetSpent, limits
+from unlabeled.callbacks.records import Diverged, Records
+from unlabeled.errors import UserError
 from unlabeled.loggers.csv import CSV
 from unlabeled.seeding import seed_noise
 
@@ -37,6 +39,29 @@ def test_a_budget_means_the_same_for_one_player_and_for_two(case: Any, words: st
     watch = Watch()
     run(build(case, *MANY, *words.split()), watch=watch)
     assert len(watch.moved) == BUDGETS[words]
+
+
+def test_images_are_another_word_for_examples() -> None:
+    assert limits(images=3) == {"epochs": None, "batches": None, "images": 3}  # as lines call it then
+    assert limits(examples=3, images=3)["images"] == 3 and limits(examples=3)["examples"] == 3
+    with pytest.raises(UserError, match=r"budget.examples=3 and budget.images=4 mean the same: say one of them"):
+        Budget(examples=3, images=4)
+
+
+def test_rows_are_called_what_the_data_call_them() -> None:
+    rows: list[dict[str, Any]] = []
+    logger = SimpleNamespace(log_metrics=lambda values, step: rows.append(values))
+    data = SimpleNamespace(noun="points")
+    trainer: Any = SimpleNamespace(
+        callbacks=[Budget(epochs=1)],
+        loggers=[logger],
+        datamodule=data,
+        current_epoch=2,
+        callback_metrics={},
+        fit_loop=SimpleNamespace(total_batch_idx=4),
+    )
+    Records().add(trainer, None, {"val/loss": 1.5})
+    assert rows == [{"val/loss": 1.5, "epoch": 2, "points": 0}]
 
 
 def test_two_halves_of_a_batch_accumulate_to_the_whole(build: Any) -> None:

@@ -415,9 +415,9 @@ def test_an_extractor_says_how_often_it_is_right(
         with pytest.raises(
             UserError, match=rf"eyes is right on {accuracy:.1f} % of 60 val .*say evaluation.extractor="
         ):
-            extractors.Shop.check_accuracy(shop, eyes)
+            extractors.ExtractorFinder.check_accuracy(shop, eyes)
     else:
-        extractors.Shop.check_accuracy(shop, eyes)
+        extractors.ExtractorFinder.check_accuracy(shop, eyes)
     assert eyes.facts.get("accuracy") == (None if accuracy is None else pytest.approx(accuracy))
 
 
@@ -517,14 +517,15 @@ class Follower:
 
 def test_the_settings_of_the_run_at_hand_do_not_matter(run: Any, tmp_path: Path) -> None:
     own = {"seed": 7, "batch_size": 3, "augment": {"_target_": "unlabeled.data.augment.CropFlip", "scale": 1.2}}
+    own |= {"class_subset": [1], "num_labels": 10}
     made = built(run)[0]
     plain, other = (
-        extractors.Shop(
+        extractors.ExtractorFinder(
             {"data": run["data"] | data, "names": run["names"]}, made, tmp_path, "cpu", (), Ranks(), "extractor"
         )
         for data in ({}, own)
     )
-    assert plain.configured("there") == other.configured("there") and plain.kept == other.kept
+    assert plain.configured("there") == other.configured("there") and plain.classifier_folder == other.classifier_folder
     assert plain.configured("there")["data"]["root"] == str(made.root)
 
 

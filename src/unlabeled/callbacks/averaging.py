@@ -31,8 +31,8 @@ class WeightAveraging(Callback):
         for i, optimizer in enumerate(trainer.optimizers):
             owned = {names[id(p)]: p for group in optimizer.param_groups for p in group["params"]}
             homes = {name.split(".")[0] for name in owned}
-            kept = set(method.state_dict())
-            buffers = {n: b for n, b in method.named_buffers() if n in kept and n.split(".")[0] in homes}
+            saved = set(method.state_dict())
+            buffers = {n: b for n, b in method.named_buffers() if n in saved and n.split(".")[0] in homes}
             for name, value in (owned | buffers).items():
                 old = self.average.get(name, value)
                 self.average[name] = shard_like(old.detach().to(method.device, copy=True), value)

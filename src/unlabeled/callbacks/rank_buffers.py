@@ -23,8 +23,8 @@ class RankBuffers(Callback):
 
     def _buffers(self) -> dict[str, Any]:
         statistics = {id(b) for m in self._method.modules() if isinstance(m, _NormBase) for b in m.buffers()}
-        kept = self._method.state_dict().keys()
-        return {n: b for n, b in self._method.named_buffers() if n in kept and id(b) not in statistics}
+        saved = self._method.state_dict().keys()
+        return {n: b for n, b in self._method.named_buffers() if n in saved and id(b) not in statistics}
 
     def state_dict(self) -> dict[str, Any]:
         """All ranks call it; the main rank's is saved."""

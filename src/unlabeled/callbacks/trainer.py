@@ -4,8 +4,7 @@ from typing import TypeVar
 
 from lightning import Callback, Trainer
 
-from unlabeled.data.loader import ShuffledLoader
-from unlabeled.data.protocols import DataModule
+from unlabeled.data.protocols import DataModule, TrainingBatches
 from unlabeled.errors import UserError
 
 C = TypeVar("C", bound=Callback)
@@ -33,6 +32,6 @@ def data_of(trainer: Trainer) -> DataModule:
     return trainer.datamodule  # type: ignore[attr-defined]
 
 
-def loader_of(trainer: Trainer) -> ShuffledLoader:
+def loader_of(trainer: Trainer) -> TrainingBatches:
     """The training batches."""
     return trainer.train_dataloader  # type: ignore[return-value]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
 
 from unlabeled.data.content import Files
-from unlabeled.data.loader import Loader, ShuffledLoader, Table
+from unlabeled.data.loader import Loader, Table
 
 Raw = TypeVar("Raw", covariant=True)
 
@@ -34,6 +34,22 @@ class Source(Named, Protocol[Raw]):
         """One split's examples and labels. Raises UserError for incomplete files."""
 
 
+class TrainingBatches(Protocol):
+    """A loader of training batches, see loader.py."""
+
+    table: Table
+    step: int  # rows of a step of all ranks
+    row: int  # the next one of the current epoch
+
+    def __len__(self) -> int: ...
+
+    @property
+    def epoch_rows(self) -> int: ...
+
+    @property
+    def steps_left(self) -> int: ...
+
+
 class DataModule(Protocol):
     """A data set as the program and callbacks use it, whatever its kind."""
 
@@ -55,4 +71,4 @@ class DataModule(Protocol):
 
     def loader(self, split: str, batch_size: int | None = None) -> Loader: ...
 
-    def train_dataloader(self) -> ShuffledLoader: ...
+    def train_dataloader(self) -> TrainingBatches: ...

@@ -480,9 +480,9 @@ def test_traversals_move_one_thing_at_a_time(build: Any) -> None:
 @pytest.mark.parametrize(
     ("model", "word", "line"),
     [
-        ("infogan", "model.latent_dim=12", "more than the 12 numbers"),
-        ("infogan", "model.codes.categories=[1]", "2 or more"),
-        ("infogan", "model.codes.min_std=0", "more than 0"),
+        ("infogan", "model.latent_dim=12", "more than the 12 of c"),
+        ("infogan", "model.codes.categories=[1]", "2 values or more"),
+        ("infogan", "model.codes.min_std=0", "above 0"),
         ("infogan", "model.number_weight=-1", "0 or more"),
         ("infogan", "model.discriminator_steps=0", "at least 1"),
         ("acgan", "model.weight=-1", "negative"),

@@ -1,4 +1,4 @@
-"""The command line around Hydra: help, shorthands, one-line errors. Imports nothing heavier than Hydra."""
+"""Command line around Hydra: help, shorthands, one-line errors. Imports nothing heavier than Hydra."""
 
 import fnmatch
 import os
@@ -38,7 +38,7 @@ warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against
 
 
 class JobStatus:
-    """What the jobs of this process came to."""
+    """Exit status of this process's jobs."""
 
     failed = 0
     program = False  # whether this process is the program itself, and not a launcher's
@@ -139,7 +139,7 @@ def _program() -> str:
 
 
 def shorthand(word: str) -> str:
-    """`objective=hinge` for `objective@model.objective=hinge`, and the like for every part of a model;
+    """`objective=hinge` as `objective@model.objective=hinge`, and likewise for every part of a model;
     `precision=bf16-mixed` for `trainer.precision=bf16-mixed`, and `devices=2`; of evaluate.py, `data.KEY=` for
     `+data.KEY=`. `experiment=glob(PATTERN)` becomes the names that match.
     """
@@ -160,8 +160,8 @@ def shorthand(word: str) -> str:
 
 
 def with_run_overrides(words: list[str]) -> list[str]:
-    """`resume=RUN` and other words, with those before them that RUN was started with: the keys are those of its model
-    and data. As they are where another model or other data are said, or where RUN tells of no words.
+    """`resume=RUN` and other overrides, after those that RUN was started with, so that the keys are those of its model
+    and data. Unchanged where another model or other data are given, or where RUN's overrides are unknown.
     """
     keys = [word.partition("=")[0] for word in words]
     run = next((word.partition("=")[2] for word in reversed(words) if word.startswith("resume=")), "auto")
@@ -190,7 +190,7 @@ def composed(program: str, words: list[str]) -> DictConfig:
 
 
 def explain(error: BaseException, words: Sequence[str] | None = None) -> str:
-    """The one line that a user needs. `words`: of the command line, or of a sweep's job."""
+    """An error in one line for the user. `words`: overrides of the command line, or of a sweep's job."""
     words = sys.argv[1:] if words is None else words
     if isinstance(error, UserError):
         return " ".join(str(error).split())
@@ -236,7 +236,7 @@ def _resumes(words: Sequence[str]) -> bool:
 
 
 def _readable(word: str) -> str:
-    """What to write instead of a word that Hydra cannot read."""
+    """How to write an override that Hydra cannot read."""
     key, equals, value = word.partition("=")
     if not equals or key != key.strip() or value != value.strip() or not re.fullmatch(r"[\w.@/+~]+", key):
         return "write KEY=VALUE, without blanks around ="
@@ -245,7 +245,7 @@ def _readable(word: str) -> str:
 
 
 def unknown_key(key: str, words: Sequence[str]) -> str:
-    """A key that the config does not have, with the nearest that it has."""
+    """The line for an unknown key, with similar ones."""
     try:
         known = _keys(_choices_only([word for word in words if word.partition("=")[0].lstrip("+~") != key]))
     except Exception:
@@ -285,12 +285,12 @@ def unknown_key(key: str, words: Sequence[str]) -> str:
 
 
 def _first(key: str) -> int:
-    """Which of several keys of one name is most likely meant: the model's, then budget's."""
+    """Rank of a key among several with the same last part: the model's first, then budget's, then the data's."""
     return next((i for i, top in enumerate(("model.", "budget.", "data.")) if key.startswith(top)), 3)
 
 
 def _choices_only(words: Sequence[str]) -> DictConfig:
-    """The config as the words that choose from groups make it, without any value."""
+    """The config with the choices from groups only, without overridden values."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
@@ -305,7 +305,7 @@ def _choices_only(words: Sequence[str]) -> DictConfig:
 
 
 def is_choice(word: str) -> bool:
-    """Whether a word chooses from a group."""
+    """Whether an override chooses from a group."""
     return configs.is_group(word.partition("=")[0].lstrip("+~").partition("@")[0])
 
 
@@ -318,13 +318,13 @@ def _keys(node: Any, prefix: str = "") -> list[str]:
 
 
 def options(group: str) -> list[str]:
-    """The names that a config group has, with the folder of those in one; not those that only others build on."""
+    """The names in a config group, with their folders; without those of base/."""
     return configs.names(group)
 
 
 @cache
 def parts() -> list[str]:
-    """The groups that fill a slot of a model by their own name."""
+    """The groups named like the part of a model that they configure."""
     models = (path.read_text() for path in (CONF / "model").glob("*.yaml"))
     slots = {slot for text in models for slot in re.findall(r"^ *- (?:override )?/(\w+)@(\w+):", text, re.M)}
     return sorted({group for group, slot in slots if group == slot})
@@ -359,7 +359,7 @@ def help_text(program: str) -> str:
 
 
 def _family(name: str) -> str:
-    """The folder of methods/ that a model's class lives in; inherited where the file itself names no class."""
+    """The family of a model: the folder of its class in methods/, inherited where its file names no class."""
     text = configs.file("model", name).read_text()
     target = re.search(r"^_target_: unlabeled\.methods\.(\w+)\.", text, re.M)
     if target:

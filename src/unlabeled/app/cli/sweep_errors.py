@@ -51,14 +51,14 @@ def isolate_job_errors(explain: Callable[[BaseException, list[str]], str], is_ch
 
 def as_given(load: Callable[[list[str]], DictConfig], words: list[str]) -> DictConfig:
     """The config of those words that make one; it says that it has all."""
-    kept: list[str] = []
+    accepted: list[str] = []
     for word in words:
         try:
-            load([*kept, word])
+            load([*accepted, word])
         except CONFIG_ERRORS:
             continue
-        kept.append(word)
-    config = load(kept)
+        accepted.append(word)
+    config = load(accepted)
     with open_dict(config):
         config.hydra.overrides.task = [word for word in words if not word.lstrip("+~").startswith("hydra")]
     return config

@@ -106,18 +106,18 @@ WHOLE = _named(
     (Range(0, 2**63 - 1), "seed split_seed label_seed"),
     (
         NOT_NEGATIVE,
-        "only layers attention numbers pool searched unrolled_steps grace shown widest val test trial count",
+        "class_subset layers attention numbers pool searched unrolled_steps grace shown widest val test trial count",
     ),
     (COUNT, "num_nodes check_val_every_n_epoch"),
 )
 REAL = _named(
     (NOT_NEGATIVE, "lr weight_decay limit_val_batches"),
-    (POSITIVE, "temperature scales min_std norm deviation radius ratio bound labels logistic limit_train_batches"),
+    (POSITIVE, "temperature scales min_std norm deviation radius ratio clip_value labels logistic limit_train_batches"),
     (
         SHARE,
-        "labelled_share share pretraining until warmup start at decay flip jitter grey blur p mixing target cutout",
+        "labelled_share share pretraining until warmup start at decay flip jitter grey blur p target cutout",
     ),
-    (SHARE, "translation"),
+    (SHARE, "translation style_mixing_prob"),
     (BELOW_ONE, "val test betas momentum"),
     (WITHIN, "rho"),
     (ANY, "mean alpha truncation centres"),

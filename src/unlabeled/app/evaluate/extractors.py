@@ -130,7 +130,10 @@ class ExtractorFinder:
     def at_hand(self, notes: list[str]) -> Extractor | None:
         """The extractor that "auto" stands for; None and a note where there is none."""
         try:
-            if self.data.source.name == "digits" or self.ranks.gather(not self.refusal() and self.kept.is_dir())[0]:
+            if (
+                self.data.source.name == "digits"
+                or self.ranks.gather(not self.refusal() and self.classifier_folder.is_dir())[0]
+            ):
                 return self.classifier()
             if self.data.shape[0] == 3 and (self.data.root / "weights" / FILES["inception"].name).is_file():
                 return self.published("inception", None)
@@ -199,19 +202,19 @@ class ExtractorFinder:
         return extractor
 
     def check_accuracy(self, extractor: Trained) -> None:
-        """Its accuracy on held-out images of the data that it learned from is a fact; where that is poor, UserError.
+        """Add its accuracy on held-out images of its own data to its facts; raise UserError where that is poor.
 
-        Poor: three quarters or more of the errors that are made by always naming the most frequent class. Without a
-        labelled image there is no accuracy, and of few images, or of one class, no judgement.
+        Poor: three quarters or more of the errors of always predicting the most frequent class. Without labelled images
+        there is no accuracy, and with few images or a single class no refusal.
         """
         if self.data.batch is not Images or not extractor.classes:
             return
         extractor.check(self.data.shape)
         counts = [accuracy(extractor, self.data.table(split), split) for split in ("val", "test")]
-        told = [found for found in counts if found]
-        if not told:
+        measured = [found for found in counts if found]
+        if not measured:
             return
-        found = next((one for one in told if one.judges), told[0])
+        found = next((one for one in measured if one.judges), measured[0])
         extractor.facts |= {"accuracy": found.percent, "accuracy_on": f"{found.images} {found.split} images"}
         extractor.facts |= {"accuracy_of_the_most_frequent_class": found.common}
         if found.judges and 100 - found.percent >= 0.75 * (100 - found.common):
@@ -234,15 +237,17 @@ class ExtractorFinder:
         return None
 
     def configured(self, folder: str) -> dict[str, Any]:
-        """The run that trains it; the same for every seed and batch size of the run at hand."""
+        """The config of the run that trains it, independent of the current run's seed and batch size."""
         trainer = {"cuda": "gpu"}.get(torch.device(self.device).type, torch.device(self.device).type)
         config = copy.deepcopy(recipe(trainer))
         places = {"root": str(self.data.root), "packed": str(self.data.packed)}
         fixed = {"batch_size": 64, "augment": None, "seed": 0}
-        fixed |= {key: None for key in ("only", "labels") if key in self.settings} | {"classes": self.data.classes}
+        fixed |= {key: None for key in ("class_subset", "num_labels") if key in self.settings} | {
+            "classes": self.data.classes
+        }
         config.data = self.settings | places | fixed
         config.run = folder
-        whole = len(self.data.divide("train")[1])  # whatever classes the run at hand was given
+        whole = len(self.data.divide("train")[1])  # of all classes, also those that the current run leaves out
         images = min(max(20 * whole, FEWEST), MOST)
         config.budget = {"epochs": None, "batches": None, "examples": None, "images": images}
         del config.callbacks.pictures
@@ -254,8 +259,8 @@ class ExtractorFinder:
         return resolve(config) | {"names": {"model": "classifier", "data": self.title, "trainer": trainer}}
 
     @cached_property
-    def kept(self) -> Path:
-        """Where it lies, or will: named by all that it depends on, wherever the data lie."""
+    def classifier_folder(self) -> Path:
+        """The classifier's folder, named by everything that it depends on."""
         config, data = self.configured(""), self.data
         depends = [LAYOUT, config["model"], config["budget"], config["callbacks"]["clip"], config["data"]["batch_size"]]
         depends += [sorted(data.keys.values()), data.shape, data.classes, data.val, data.test, data.split_seed]
@@ -263,23 +268,23 @@ class ExtractorFinder:
         return self.folder / f"classifier-{data.source.name}-{key}"
 
     def patience(self) -> str:
-        """How long it takes."""
+        """The time that training it takes."""
         _, height, width = self.data.shape
         seconds = self.configured("")["budget"]["images"] * height * width / PIXELS
         return f"some {seconds:.0f} s" if seconds < 100 else f"some {seconds / 60:.0f} minutes on one core"
 
     def classifier(self) -> Extractor:
-        """As it was trained before, or trained now: by the leader, while the others wait."""
+        """The classifier, trained before, or now by the main rank while the others wait."""
         problem = self.provide() if self.ranks.is_main else None
         if problem := self.ranks.gather(problem)[0]:
             raise UserError(problem)
-        return self.trained(self.kept, own=True)
+        return self.trained(self.classifier_folder, own=True)
 
     def provide(self) -> str | None:
-        """See that a whole one lies there; what went wrong, if anything did."""
+        """Train the classifier if it is missing or damaged; returns the error, if any."""
         if problem := self.refusal():
             return f"{self.key}=classifier: {problem}; take {self.key}=RUN or inception"
-        folder = self.kept
+        folder = self.classifier_folder
         try:
             if folder.is_dir():
                 try:
@@ -312,17 +317,17 @@ class ExtractorFinder:
 
 
 class Accuracy(NamedTuple):
-    """Of a classifier on images that it did not learn from."""
+    """A classifier's accuracy on images that it was not trained on."""
 
     percent: float
-    common: float  # that of always naming the class that most of these images have, in %
+    common: float  # accuracy of always predicting the most frequent class, in %
     images: int
     split: str
-    judges: bool  # whether the images are enough, and of more than one class
+    judges: bool  # whether there are enough images, and of several classes
 
 
 def accuracy(extractor: Trained, table: Any, split: str) -> Accuracy | None:
-    """On 2,000 labelled images of a split at most; None where there is none."""
+    """Accuracy on at most 2,000 labelled images of a split; None where there are none."""
     if table.labels.ndim != 1:
         return None
     rows = known(table)

@@ -27,7 +27,7 @@ from unlabeled.callbacks.records import Records
 from unlabeled.callbacks.trainer import callback, callbacks
 from unlabeled.capabilities import SamplesClasses
 from unlabeled.commands import without_places
-from unlabeled.data.module import TableData
+from unlabeled.data.protocols import DataModule
 from unlabeled.distributed.processes import environment
 from unlabeled.errors import UserError
 from unlabeled.loggers.actions import close, go_on
@@ -35,7 +35,7 @@ from unlabeled.loggers.csv import CSV
 from unlabeled.seeding import mix
 
 
-def build(config: dict[str, Any]) -> tuple[TableData, Any]:
+def build(config: dict[str, Any]) -> tuple[DataModule, Any]:
     """(data, method), the same initial weights on every rank."""
     data = instantiate(config["data"], _convert_="all")
     data.prepare_data()
@@ -88,7 +88,7 @@ def make_trainer(config: dict[str, Any], method: Any, **settings: Any) -> Traine
     return trainer
 
 
-def provide_extractors(trainer: Trainer, config: dict[str, Any], data: TableData) -> None:
+def provide_extractors(trainer: Trainer, config: dict[str, Any], data: DataModule) -> None:
     """Give `Measures` a function that finds its extractor once all ranks have started."""
     from unlabeled.app.evaluate.extractors import choose  # it imports this module to train one
 

@@ -157,13 +157,13 @@ def check_changes(then: dict[str, Any], now: dict[str, Any], asked: bool) -> lis
 
     Raises UserError for those that a run may not make, unless the user `asked` for them.
     """
-    told, refused = [], []
+    changed, refused = [], []
     for place, (before, after) in differences(flatten(then), flatten(now)).items():
         key = ".".join(place)
         if key in PLACES or key in SOURCES or place[-1] == "folder" or "budget" in place:
             continue  # a longer budget is what most resume for
         line = f"{key}={_show(after)} (was {_show(before)})"
-        told.append(line)
+        changed.append(line)
         if place[0] not in CHANGEABLE:
             refused.append(line)
     if refused and not asked:
@@ -172,7 +172,7 @@ def check_changes(then: dict[str, Any], now: dict[str, Any], asked: bool) -> lis
             f"{', '.join(refused[:5])}{more}: a resumed run keeps its config; only budget.*, trainer.*, logger.* and "
             "callbacks.* may change, unless you say allow_config_change=true"
         )
-    return told
+    return changed
 
 
 def _show(value: Any) -> str:

@@ -137,7 +137,8 @@ def fit(config: dict[str, Any], resume: bool = False) -> float | None:
             check_content(content, data)
         rewind_loggers(loggers, folder, batches_done(content))
     try:
-        trainer.fit(method, datamodule=data, ckpt_path=checkpoints.last if resume else None, weights_only=True)
+        ckpt_path = checkpoints.last if resume else None
+        trainer.fit(method, datamodule=data, ckpt_path=ckpt_path, weights_only=True)  # type: ignore[arg-type]
     except BudgetSpent:
         if trainer.is_global_zero and end_is_recorded(folder, trainer.fit_loop.total_batch_idx + 1):
             raise  # otherwise it was killed before result.json

@@ -51,12 +51,12 @@ def summary(results: dict[str, dict[str, Any]], most: int = 6) -> tuple[list[str
         for name in row:
             counts[name] = counts.get(name, 0) + 1
     monitored = [result.get("monitor") for result in results.values()]
-    told = [name for name in ordered(counts, *monitored) if name != "train/lr" and "/gradient_norm" not in name]
-    told.sort(key=lambda name: (name not in monitored, -counts[name]))  # then those that most runs have
+    shown = [name for name in ordered(counts, *monitored) if name != "train/lr" and "/gradient_norm" not in name]
+    shown.sort(key=lambda name: (name not in monitored, -counts[name]))  # then those that most runs have
     states = ["failed" if "error" in r else "pruned" if "pruned" in r else "" for r in results.values()]
     columns = {"run": [name.partition("-")[0] for name in results]}
     columns |= {key: _short([row.get(key, "") for row in words]) for key in varied}
-    columns |= {name: [f"{row[name]:.4g}" if name in row else "" for row in reached] for name in told[:most]}
+    columns |= {name: [f"{row[name]:.4g}" if name in row else "" for row in reached] for name in shown[:most]}
     columns["s"] = [f"{result.get('seconds', '')}" for result in results.values()]
     if any(states):
         columns["state"] = states

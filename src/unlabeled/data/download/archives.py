@@ -1,7 +1,6 @@
 """Downloads: fetched completely or not at all, verified, and extracted without trusting the archive.
 
-What passes for finished is finished: a download grows as NAME.part and an extraction in a hidden folder, and
-both get their name only when they are whole.
+A download grows as NAME.part and an extraction in a hidden folder; both get their name only once they are complete.
 """
 
 import gzip
@@ -27,28 +26,28 @@ from tqdm import tqdm
 from unlabeled.data.download.http import open_url
 from unlabeled.errors import UserError
 
-TIMEOUT = 30.0  # seconds without a single byte before a server that answered counts as gone
+TIMEOUT = 30.0  # seconds without a byte after which a server counts as gone
 CHUNK = 1 << 20  # bytes
 NO_DOWNLOAD = "data=digits, data=plain2striped and data=sprites need no download"
 
 
 class File(NamedTuple):
-    """A file that lies somewhere on the net."""
+    """A file on the web."""
 
-    name: str  # what it is called on this machine
+    name: str  # on this machine
     urls: Sequence[str]  # the same bytes, tried in this order
     checksum: str = ""  # hexadecimal md5 or sha256; "" where nobody publishes one
     size: int | None = None  # bytes, where known
 
 
 class Unreachable(Exception):
-    """One address did not deliver; the next may."""
+    """An address that failed; the next one may work."""
 
 
 def fetch(file: File, folder: Path) -> Path:
-    """The file in `folder`, verified: as it lies there, or fetched from the first address that delivers it.
+    """The verified file in `folder`, fetched from the first address that works if it is missing.
 
-    A download that was cut is taken up where it stopped, where the server can do that. Raises UserError.
+    An interrupted download is continued where the server supports it. Raises UserError.
     """
     path = folder / file.name
     if path.is_file():  # put there by hand, or by an earlier run
@@ -67,7 +66,7 @@ def fetch(file: File, folder: Path) -> Path:
             except Unreachable as reason:
                 failures.append(f"{url} ({reason})")
             except OSError as error:
-                part.unlink()  # gives the room back
+                part.unlink()  # frees the space
                 raise UserError(
                     f"cannot write {part} ({error.strerror}): free some space, or say data.root=FOLDER"
                 ) from error
@@ -84,7 +83,7 @@ def fetch(file: File, folder: Path) -> Path:
 
 
 def by_hand(name: str, home: str, folder: Path, files: Sequence[str]) -> UserError:
-    """What to say of data that cannot be fetched by a program."""
+    """The error for data that a program cannot fetch."""
     return UserError(
         f"data={name} must be fetched by hand: get {', '.join(files)} from {home} and put them into "
         f"{folder.resolve()} ({NO_DOWNLOAD})"
@@ -92,7 +91,7 @@ def by_hand(name: str, home: str, folder: Path, files: Sequence[str]) -> UserErr
 
 
 def fault(path: Path, file: File) -> str:
-    """What is wrong with a file's bytes; "" if they are right, as far as that is known."""
+    """The fault of a file's bytes; "" if none is found."""
     size = path.stat().st_size
     if file.size is not None and size != file.size:
         return f"{size:,} bytes, not {file.size:,}"
@@ -111,7 +110,7 @@ def fault(path: Path, file: File) -> str:
 
 @contextmanager
 def _alone(part: Path) -> Iterator[io.FileIO]:
-    """`part` to append to, for this process alone: of two runs started at once, the second waits."""
+    """`part`, open for appending and locked: of two runs started at once, the second waits."""
     while True:
         try:
             part.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +132,7 @@ def _alone(part: Path) -> Iterator[io.FileIO]:
 
 
 def _download(url: str, stream: io.FileIO, file: File) -> None:
-    """All of `file` into `stream`, taken up again for as long as every attempt brings something."""
+    """Download all of `file` into `stream`, retrying as long as each attempt makes progress."""
     resumed = stream.tell() > 0
     while True:
         before = stream.tell()
@@ -145,7 +144,7 @@ def _download(url: str, stream: io.FileIO, file: File) -> None:
                 raise
     if wrong := fault(Path(stream.name), file):
         _restart(stream)
-        if resumed:  # the part that lay there may have been the wrong one: once more, from the start
+        if resumed:  # the existing part may have been wrong: once more, from the start
             return _download(url, stream, file)
         raise Unreachable(f"wrong bytes, removed: {wrong}")
 
@@ -166,13 +165,13 @@ def _append(url: str, stream: io.FileIO, file: File) -> None:
     except urllib.error.HTTPError as error:
         if error.code != 416 or not start:
             raise Unreachable(f"HTTP {error.code} {error.reason}") from error
-        _restart(stream)  # there is nothing behind the part: it is whole, or of another file; start again and know
+        _restart(stream)  # nothing follows the part: it is complete or of another file; start again to find out
         return _append(url, stream, file)
     except (OSError, HTTPException, ValueError) as error:
         raise Unreachable(_reason(error)) from error
     with response:
         if start and not (response.headers.get("Content-Range") or "").startswith(f"bytes {start}-"):
-            _restart(stream)  # this server sends the whole, whatever it was asked for
+            _restart(stream)  # this server ignores ranges and sends the whole file
             start = 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length else file.size
@@ -282,7 +281,7 @@ def _untar(archive: Path, folder: Path) -> None:
         while data.read(CHUNK):  # to its end, where gzip's CRC stands
             pass
         raw.seek(max(0, size - 512))
-        if not zipped and any(raw.read()):  # cut between two files, which nothing else would show
+        if not zipped and any(raw.read()):  # cut between two files, which nothing else detects
             raise tarfile.ReadError("its end is missing")
 
 

@@ -59,16 +59,16 @@ class Pictures:
     @cached_property
     def folders(self) -> dict[str, str]:
         """split -> its folder; empty where everything is train."""
-        lie: dict[str, list[tuple[str, ...]]] = {}  # folder -> paths of its pictures within it
+        places_in: dict[str, list[tuple[str, ...]]] = {}  # folder -> paths of its pictures within it
         for path in self.search.found:
             first, *rest = self.inside(path)
             if rest:
-                lie.setdefault(first, []).append(tuple(rest))
-        named = [(split, name) for name in lie if (split := split_of(name))]
-        others = [name for name in lie if not split_of(name)]
+                places_in.setdefault(first, []).append(tuple(rest))
+        named = [(split, name) for name in places_in if (split := split_of(name))]
+        others = [name for name in places_in if not split_of(name)]
         splits = {split for split, _ in named}
         if "train" not in splits:
-            self._refuse_hidden_splits(lie)
+            self._refuse_hidden_splits(places_in)
             if splits and not others:
                 raise UserError(
                     f"{self.key}={self.given}: {' and '.join(name for _, name in named)}, but no folder of training "
@@ -76,7 +76,7 @@ class Pictures:
                 )
             return {}
         if splits == {"train"} and others:
-            deep = {name for name, places in lie.items() if all(len(place) > 1 for place in places)}
+            deep = {name for name, places in places_in.items() if all(len(place) > 1 for place in places)}
             if not deep.issuperset(name for _, name in named) or deep.intersection(others):
                 return {}  # a class
         if len(named) > len(splits):
@@ -85,8 +85,8 @@ class Pictures:
             raise UserError(f"{self.key}={self.given}: {names} are both {twice}: join them, or rename one")
         return dict(named)
 
-    def _refuse_hidden_splits(self, lie: dict[str, list[tuple[str, ...]]]) -> None:
-        for name, places in lie.items():
+    def _refuse_hidden_splits(self, places_in: dict[str, list[tuple[str, ...]]]) -> None:
+        for name, places in places_in.items():
             splits = {place[0]: split for place in places if len(place) > 1 and (split := split_of(place[0]))}
             if len(set(splits.values())) > 1 and "train" in splits.values():
                 raise UserError(

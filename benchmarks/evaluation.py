@@ -28,7 +28,7 @@ from unlabeled.evaluation.features.extractors import Inception
 from unlabeled.evaluation.features.split import Features
 from unlabeled.evaluation.metrics.comparison import METRICS, judge
 from unlabeled.evaluation.metrics.distribution import Folders
-from unlabeled.evaluation.metrics.probe import neighbours
+from unlabeled.evaluation.metrics.probe import neighbors
 from unlabeled.evaluation.stats.linear import fit_logistic
 from unlabeled.evaluation.stats.moments import ClassSums, Moments
 from unlabeled.evaluation.study import Study
@@ -170,7 +170,7 @@ def probes(n: int, rounds: int) -> Iterator[Row]:
     train, test = Features(h[:n], y[:n]), h[n:]
 
     def nearest() -> None:
-        neighbours(train, test, [(20, 0.07), (200, 0.1)], classes)
+        neighbors(train, test, [(20, 0.07), (200, 0.1)], classes)
 
     def nearest_by_hand() -> None:
         for k in (20, 200):
@@ -193,7 +193,7 @@ def probes(n: int, rounds: int) -> Iterator[Row]:
 
     size = f"{n:,} + {n:,} features of {dim}"
     pairs = turns(timed(nearest), timed(nearest_by_hand), rounds)
-    yield row("evaluation", f"nearest neighbours, k 20 and 200, {size}", "scikit-learn", pairs, "cpu")
+    yield row("evaluation", f"nearest neighbors, k 20 and 200, {size}", "scikit-learn", pairs, "cpu")
     pairs = turns(timed(linear), timed(linear_by_hand), rounds)
     yield row("evaluation", f"linear probe, {len(PENALTIES)} penalties, {size}", "scikit-learn", pairs, "cpu")
 

@@ -1,4 +1,4 @@
-"""Batches that data modules give to methods, one type a kind of supervision.
+"""Batches, as a DataModule gives them to a method: one type for each kind of data.
 
 Images are float tensors (B, C, H, W) in [-1, 1] everywhere between data and evaluation.
 """
@@ -20,7 +20,7 @@ class Points(NamedTuple):
     """Points of a line, a plane or a space of D dimensions."""
 
     x: Tensor  # (B, D) in about [-1, 1]
-    y: Tensor  # (B,) index of the mode that each was drawn from; -1 where unknown
+    y: Tensor  # (B,) index of each point's mode; -1 if unknown
 
 
 class Unpaired(NamedTuple):

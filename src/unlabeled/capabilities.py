@@ -4,8 +4,9 @@ A method lacks a capability by not having its function. x is a batch of the meth
 (B, C, H, W) in [-1, 1] for most. Every call expects evaluation mode and no gradient.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 
@@ -21,7 +22,7 @@ class SeenClasses(Protocol):
     seen: Tensor  # int64 (k,), ascending
 
     def restrict(self, classes: Tensor) -> None:
-        """Make it these (k,)."""
+        """Set `seen` to these classes (k,)."""
 
 
 @runtime_checkable
@@ -48,7 +49,7 @@ class Decodes(Protocol):
 @runtime_checkable
 class SamplesPrior(Protocol):
     def sample_prior(self, n: int) -> Tensor:
-        """n codes (n, D) from the prior, as `decode` takes them."""
+        """n codes (n, D) from the prior, for `decode`."""
 
 
 @runtime_checkable
@@ -145,3 +146,14 @@ class Scores(Protocol):
 class DrawsFigures(Protocol):
     def figures(self, x: Tensor) -> dict[str, tuple[Tensor, list[str]]]:
         """The method's own figures for examples x: title -> (images (n, C, H, W), n captions)."""
+
+
+def inverts(method: Any) -> bool:
+    """Whether `decode` takes the codes of `encode`: an encoder beside a generator need not be its inverse."""
+    return isinstance(method, Encodes) and isinstance(method, Decodes) and isinstance(method, Reconstructs)
+
+
+@torch.no_grad()
+def code_width(method: Encodes, x: Tensor) -> int:
+    """Numbers of a code. x: (B, ...), of which the first is encoded, on the method's device."""
+    return method.encode(x[:1]).shape[1]

@@ -155,7 +155,7 @@ def test_what_fails_takes_nothing_with_it(program: Any, trained: Path, tmp_path:
     monkeypatch.setattr("unlabeled.evaluation.metrics.likelihood.Likelihood.measure", burst)
     monkeypatch.setattr("unlabeled.evaluation.figures.evaluation.embedding", flat)
     (tmp_path / "e").mkdir()
-    (tmp_path / "e" / "codes_map.png").write_bytes(b"an earlier one")
+    (tmp_path / "e" / "embedding.png").write_bytes(b"an earlier one")
     result = program("evaluate", f"checkpoint={trained}", f"output={tmp_path / 'e'}", *LEAN)
     assert result.status == 1
     assert "error: likelihood failed: RuntimeError: it burst at the seams (the other" in result.err
@@ -164,10 +164,10 @@ def test_what_fails_takes_nothing_with_it(program: Any, trained: Path, tmp_path:
     content, numbers = content_of(tmp_path / "e"), numbers_of(tmp_path / "e")
     assert content["failed"] == {"likelihood": "RuntimeError: it burst at the seams"} and "unfinished" not in content
     assert {"reconstruction_mse", "nmi"} <= set(numbers) and "elbo_kl" not in numbers
-    line = "the picture codes_map could not be drawn: ValueError: no plane"
+    line = "the picture embedding could not be drawn: ValueError: no plane"
     page = (tmp_path / "e" / "report.html").read_text()
     assert line in result.out and line in page and "likelihood failed: RuntimeError: it burst" in page
-    assert (tmp_path / "e" / "samples.png").exists() and not (tmp_path / "e" / "codes_map.png").exists()
+    assert (tmp_path / "e" / "samples.png").exists() and not (tmp_path / "e" / "embedding.png").exists()
 
 
 def test_numbers_are_written_before_anything_is_drawn(

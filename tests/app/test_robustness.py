@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import TINY, TINY_UNPAIRED
 from tests.contract.cases import CASES
 from tests.kills import FORKS, NOTHING, Fate, run
 from unlabeled.app.run.plan import would_overwrite
+from unlabeled.contract.bench import TINY_OF
 from unlabeled.errors import UserError
 from unlabeled.loggers.actions import close
 from unlabeled.loggers.csv import CSV
@@ -130,7 +130,7 @@ def test_killed_twenty_times_a_run_ends_as_if_it_never_was(
 ) -> None:
     """Half of the deaths come at a hook, a call or a write; the others when the clock says so."""
     case = next(case for case in CASES if case.model == model)
-    tiny = TINY_UNPAIRED if case.unpaired else TINY
+    tiny = TINY_OF[case.data]
     words = [f"model={model}", *tiny, *case.overrides, *FEW, *DRAWERS[model]]
     work: Any = resolve(*words) | {"run": "run"}
     work = json.loads(json.dumps(work).replace(str(tmp_path / "run"), "run"))
@@ -450,7 +450,7 @@ def test_damaged_lines_of_the_csv_are_left_out_and_counted(damage: str, tmp_path
     assert [row["batch"] for row in CSV(tmp_path).rows] == ["5", "15"]
     assert "left out 1 damaged of 3 lines" in capsys.readouterr().err
     log.path.write_bytes(b"\r\n".join([b"batch,tra", *lines[1:]]))
-    with pytest.raises(UserError, match=r"metrics\.csv is damaged: mend its first line"):
+    with pytest.raises(UserError, match=r"metrics\.csv is damaged: repair its first line"):
         CSV(tmp_path)
 
 

@@ -184,7 +184,7 @@ CASES = [
     Case("contractive_autoencoder", AUTOENCODER | {DrawsFigures}, {error: []}, ["model.latent_dim=32"]),
     Case("cyclegan", {Translates, TranslatesBack}, {cycle_error: []},
          ["model.to_b.width=4", "model.to_b.blocks=1", "model.discriminator_a.width=4", "model.pool=3"],
-         unpaired=True, epochs=20),
+         data="unpaired", epochs=20),
     Case("dcgan", GAN, GAME, SMALL_GAN, epochs=20),
     Case("dragan", GAN, GAME, SMALL_GAN, epochs=20),
     Case("lsgan", GAN, GAME, SMALL_GAN, epochs=20),

@@ -20,7 +20,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.overrides import TorchFunctionMode
 
-from tests.conftest import ROOT, TINY, TINY_UNPAIRED
+from tests.conftest import ROOT, TINY
 from tests.contract import cases
 from tests.contract.test_contract import StopAt
 from tests.ranks import Notes
@@ -29,6 +29,7 @@ from unlabeled.app.run.build import build, make_trainer
 from unlabeled.app.run.checkpoint import load
 from unlabeled.app.run.precision import LossScaling, precision
 from unlabeled.callbacks.averaging import WeightAveraging
+from unlabeled.contract.bench import TINY_OF
 from unlabeled.errors import Interrupted, UserError
 from unlabeled.seeding import mix
 
@@ -61,14 +62,14 @@ PLAIN = {
 TWO = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true"]
 SCALE = 2.0**8  # at which none of the rows overflows
 QUIET_TOO = {"vae": QUIET, "dcgan": [], "ebgan": []}
-HALF = {False: "data.batch_size=4", True: "data.batch_size=2"}
+HALF = {"images": "data.batch_size=4", "unpaired": "data.batch_size=2"}
 
 
 def words(case: Any, *more: str) -> list[str]:
     """A row on a few images, at a half of the joined batch."""
-    tiny = TINY_UNPAIRED if case.unpaired else TINY
+    tiny = TINY_OF[case.data]
     few = ["model.latent_dim=2"] if case.model == "pca" else []
-    return [f"model={case.model}", *tiny, *case.overrides, *few, HALF[case.unpaired], *more]
+    return [f"model={case.model}", *tiny, *case.overrides, *few, HALF[case.data], *more]
 
 
 # --- Two processes
@@ -490,9 +491,9 @@ def test_half_precision_trains_what_full_precision_does(case: Any, one: Any) -> 
     for player, gradient in full.first.items():
         a, b = (torch.cat([g.flatten() for g in side]) for side in (half.first[player], gradient))
         # CycleGAN's fresh translators magnify rounding (bfloat16 is 0.45 off): their losses tell
-        bound = 0.6 if case.unpaired and not player else 0.15 if case.model in DEEP else 0.06
+        bound = 0.6 if case.data == "unpaired" and not player else 0.15 if case.model in DEEP else 0.06
         assert (a - b).norm() / b.norm() < bound, player
-    batch = 0 if case.unpaired else -1
+    batch = 0 if case.data == "unpaired" else -1
     for name, value in full.recorded[batch].items():
         if "norm" not in name:
             assert half.recorded[batch][name] == pytest.approx(value, rel=0.05, abs=0.05), name

@@ -186,7 +186,7 @@ def test_scores_by_hand() -> None:
     assert found["reconstruction"].tolist() == [0.0625, 0, 0, 0.25, 0.015625, 0]
     assert found["likelihood"].tolist() == [0.75, 0, 0.5, 1, 0.625, 0.125]
     wanted = [3 * (abs(x) + abs(x - 0.125)) / 2 for x in DATA["test"]]
-    assert found["neighbours"].tolist() == pytest.approx(wanted)
+    assert found["neighbors"].tolist() == pytest.approx(wanted)
 
 
 def test_each_kind_is_told_beside_raw_pixels() -> None:
@@ -194,10 +194,10 @@ def test_each_kind_is_told_beside_raw_pixels() -> None:
     names = [f"anomaly_{m}[{k}]" for m in ("auroc", "average_precision") for k in kinds(Gives())]
     assert list(found) == names and len(names) == 6
     assert all(number.value == pytest.approx(100) for number in found.values())
-    facts = found["anomaly_average_precision[neighbours]"].facts
+    facts = found["anomaly_average_precision[neighbors]"].facts
     assert (facts["images"], facts["anomalies"], facts["train_images"]) == (5, 2, 2), "one label is not known"
     assert facts["chance"] == pytest.approx(40) and facts["normal_classes"] == [1] and facts["k"] == 2
-    assert found["anomaly_auroc[neighbours]"].facts["chance"] == 50
+    assert found["anomaly_auroc[neighbors]"].facts["chance"] == 50
 
     class Blind(Gives):
         """-0.5, a normal image, is as far off as 1.0, the farther anomaly; 0.75 comes third."""
@@ -207,7 +207,7 @@ def test_each_kind_is_told_beside_raw_pixels() -> None:
             return torch.where(x == -0.5, 1.0, x)
 
     found = measured(study(Blind()))
-    number = found["anomaly_auroc[neighbours]"]
+    number = found["anomaly_auroc[neighbors]"]
     assert number.value == pytest.approx(100 * (2 + 0.5 + 2) / 6) and number.facts["baseline_value"] == 100
     assert found["anomaly_auroc[likelihood]"].value == 100
 
@@ -217,7 +217,7 @@ def test_only_what_the_method_gives() -> None:
         device = torch.device("cpu")
         encode = Gives.encode
 
-    assert set(measured(study(Encoder()))) == {"anomaly_auroc[neighbours]", "anomaly_average_precision[neighbours]"}
+    assert set(measured(study(Encoder()))) == {"anomaly_auroc[neighbors]", "anomaly_average_precision[neighbors]"}
     assert not Anomaly().applies(study(object()))
     assert not Anomaly().applies(study(only=None))
 
@@ -227,7 +227,7 @@ def test_nothing_to_tell_apart_is_a_note() -> None:
         of = study(only=only)
         assert measured(of) == {}
         (note,) = of.notes
-        assert f"evaluation.split=test does not hold both images of class {', '.join(map(str, only))} and" in note
+        assert f"evaluation.split=test does not have both images of class {', '.join(map(str, only))} and" in note
 
 
 def test_passes_are_shared() -> None:
@@ -241,7 +241,7 @@ def test_passes_are_shared() -> None:
 def test_the_most_and_the_least_anomalous() -> None:
     for only in ((1,), None):
         found = ranked(study(only=only), 2)
-        assert list(found) == ["reconstruction", "likelihood", "neighbours"]
+        assert list(found) == ["reconstruction", "likelihood", "neighbors"]
         assert found["likelihood"].most.tolist() == [3, 0] and found["likelihood"].least.tolist() == [1, 5]
         assert found["likelihood"].score.tolist() == [0.75, 0, 0.5, 1, 0.625, 0.125]
     of = study(codes=4, seed=2)  # a split of which some rows are encoded

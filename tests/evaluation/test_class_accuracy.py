@@ -42,7 +42,7 @@ class Drawer:
     device, classes = torch.device("cpu"), 2
 
     def __init__(self, brightness: list[float], seen: tuple[int, ...] = (0, 1)):
-        self.labels = Classes(2)
+        self.labels = Classes("drawer", 2)
         self.labels.restrict(torch.tensor(seen))
         self.brightness, self.asked = torch.tensor(brightness), torch.zeros(0, dtype=torch.int64)
 

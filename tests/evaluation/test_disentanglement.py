@@ -12,8 +12,9 @@ from unlabeled.batches import Images, Unpaired
 from unlabeled.data.kinds.images import ImageTable
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features.split import Features
-from unlabeled.evaluation.metrics.disentanglement import (
-    Disentanglement,
+from unlabeled.evaluation.metrics.disentanglement import Disentanglement
+from unlabeled.evaluation.ranks import Ranks
+from unlabeled.evaluation.stats.disentanglement import (
     binned,
     boosted,
     completeness,
@@ -27,7 +28,6 @@ from unlabeled.evaluation.metrics.disentanglement import (
     separability,
     votes,
 )
-from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.study import Study
 
 COUNTS = (2, 3, 4)
@@ -332,7 +332,7 @@ def test_wide_codes_are_spared_what_is_slow() -> None:
     numbers = quick(widest=9).measure(study)
     assert [number.name for number in numbers] == ["mig", "modularity", "factor_vae_score"]
     assert study.notes == [
-        "sap and dci are left out: codes have 10 dimensions, and more than 9 take many minutes; "
+        "no sap and dci: codes have 10 dimensions, and more than 9 take many minutes; "
         "say evaluation.evaluators.disentanglement.widest=10"
     ]
 

@@ -20,9 +20,9 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation.features import extraction
 from unlabeled.evaluation.features.extraction import Stream, quantised, subset
 from unlabeled.evaluation.metrics import comparison, distribution
-from unlabeled.evaluation.metrics.comparison import METRICS, NEAREST, compare, parted
+from unlabeled.evaluation.metrics.comparison import METRICS, compare, parted
 from unlabeled.evaluation.metrics.distribution import Distribution, Folders, drawn, images
-from unlabeled.evaluation.stats import neighbors as neighbourhoods
+from unlabeled.evaluation.stats import neighbors
 from unlabeled.evaluation.stats.moments import ClassSums, Moments, frechet
 from unlabeled.evaluation.stats.neighbors import FeatureSet, between, kernel_distance, nearer, search, subsets, within
 from unlabeled.evaluation.study import Study
@@ -224,7 +224,7 @@ def pair(x: Tensor, y: Tensor):
 
 @pytest.mark.parametrize("shift", [0.0, 0.3])
 def test_kernel_distance_is_that_of_torch_fidelity(shift, monkeypatch):
-    monkeypatch.setattr(neighbourhoods, "SUBSET", 100)
+    monkeypatch.setattr(neighbors, "SUBSET", 100)
     x, y = features(300, 1, shift=shift), features(250, 2)
     theirs = fidelity("kid").kid_features_to_metric(x.double(), y.double(), kid_subset_size=100, **QUIET)
     assert pair(x, y)[1] == pytest.approx(tuple(theirs.values()), rel=1e-4, abs=1e-6)
@@ -232,7 +232,7 @@ def test_kernel_distance_is_that_of_torch_fidelity(shift, monkeypatch):
 
 @pytest.mark.parametrize("mean", [0, 10, 300])
 def test_pairs_far_from_0_are_as_precise_as_those_about_it(mean, monkeypatch):
-    monkeypatch.setattr(neighbourhoods, "SUBSET", 100)
+    monkeypatch.setattr(neighbors, "SUBSET", 100)
     x, y = features(300, 1, shift=0.1) + mean, features(250, 2) + mean
     theirs = fidelity("kid").kid_features_to_metric(x.double(), y.double(), kid_subset_size=100, **QUIET)
     cross, kid = pair(x, y)
@@ -253,7 +253,7 @@ def test_precision_and_recall_are_those_of_torch_fidelity(monkeypatch):
     theirs = fidelity("prc").prc_features_to_metric(x, y, **QUIET)
     for step in (None, 7):
         if step:
-            monkeypatch.setattr(neighbourhoods, "STEP", step * len(y))
+            monkeypatch.setattr(neighbors, "STEP", step * len(y))
         ours = pair(x, y)[0]
         assert 0.05 < ours.precision < 0.95 and 0.05 < ours.recall < 0.95
         assert (ours.precision, ours.recall) == pytest.approx((theirs["precision"], theirs["recall"]), abs=1e-6)
@@ -273,9 +273,9 @@ def test_density_and_coverage_written_out():
 def test_on_a_line_by_hand():
     real = torch.tensor([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0], [20.0]])
     fake = torch.tensor([[0.5], [1.6], [-0.25], [-8.6], [50.0], [50.3], [50.7]])
-    # Radii to the 3rd and 5th neighbour of 0, 1, 2, 10, 11, 12, 20: 10 9 8 8 9 8 10, and 12 11 10 10 10 11 19.
+    # Radii to the 3rd and 5th neighbor of 0, 1, 2, 10, 11, 12, 20: 10 9 8 8 9 8 10, and 12 11 10 10 10 11 19.
     # 0.5, 1.6, -0.25 and -8.6 are within some real ball, those about 50 in none.
-    # The 3rd neighbours of the fake: 9.1 10.2 8.35 10.2 50.95 52.3.. so that 0 to 12 are reached, 20 by that of 50.
+    # The 3rd neighbors of the fake: 9.1 10.2 8.35 10.2 50.95 52.3.. so that 0 to 12 are reached, 20 by that of 50.
     cross = pair(fake, real)[0]
     assert cross.precision == pytest.approx(4 / 7)
     assert cross.recall == pytest.approx(1)
@@ -287,7 +287,7 @@ def test_on_a_line_by_hand():
     assert cross.nearest.tolist() == [0, 2, 0, 0, 6, 6, 6] or cross.nearest.tolist() == [1, 2, 0, 0, 6, 6, 6]
 
 
-def test_few_images_have_fewer_neighbours():
+def test_few_images_have_fewer_neighbors():
     cross, (kid, _) = pair(features(2, 1), features(3, 2))
     assert all(np.isfinite([cross.precision, cross.recall, cross.density, cross.coverage, kid]))
 
@@ -421,7 +421,7 @@ def test_a_distribution_takes_two_images(samples, test, measured):
     found = values(Distribution().measure(s))
     assert {name.partition("[")[0] for name in found} & {"fid", "reconstruction_fid"} == measured
     assert all(np.isfinite(value) for value in found.values())
-    notes = [note for note in s.notes if "takes two images at least, and there is 1 of" in note]
+    notes = [note for note in s.notes if "needs two images at least, and" in note]
     assert len(notes) == 2 - len(measured)
 
 
@@ -519,8 +519,8 @@ def test_a_memorising_generator_is_seen(monkeypatch):
         s = study(Memorising(data), data)
         found = values(Distribution().measure(s))
         assert found["memorization[eye]"] > 99 and found["precision[eye]"] > 0.8
-        near = s.once(NEAREST, lambda: None)
-        assert near.samples.shape == (16, 1, 8, 8) and torch.equal(near.samples, near.neighbours)
+        near = s.nearest
+        assert near.samples.shape == (16, 1, 8, 8) and torch.equal(near.samples, near.neighbors)
         assert torch.equal(data.table("train").images[near.rows], near.samples) and near.distance.max() < 0.01
 
 
@@ -575,7 +575,7 @@ def test_folders_need_no_method():
     found = {number.name: number for number in numbers}
     assert list(found) == [f"{name}[eye]" for name in METRICS[:-1]]
     assert found["fid[eye]"].facts["images"] == 150 and found["fid[eye]"].facts["real_images"] == 300
-    assert s.once(NEAREST, lambda: None).neighbours.shape == (16, 1, 8, 8)
+    assert s.nearest.neighbors.shape == (16, 1, 8, 8)
 
 
 def test_without_held_out_images_a_part_of_the_reference_gives_the_floor():
@@ -663,7 +663,7 @@ def test_a_folder_that_cannot_be_written_is_told_of(tmp_path):
     (tmp_path / "file").write_text("")
     s = study(data=Data(keys={"train": "k"}), cache=tmp_path / "file" / "in")
     assert Distribution(["fid"]).measure(s)
-    assert len(s.notes) == 2 and "for another evaluation" in s.notes[0]
+    assert len(s.notes) == 2 and "cannot cache the features" in s.notes[0]
 
 
 def test_changed_images_under_the_same_name_give_new_statistics(tmp_path):
@@ -716,7 +716,7 @@ def test_images_that_are_none_are_refused():
     slightly = torch.full((1, 1, 8, 8), 0.5)
     slightly[0, 0, 0, 0] = 1.001
     assert quantised(slightly, "samples", 0).max() == 255
-    with pytest.raises(UserError, match=r"1 image\(s\), and a distribution takes at least 2"):
+    with pytest.raises(UserError, match=r"1 image\(s\), and a distribution needs at least 2"):
         compare(s, broken(0.0)._replace(n=1), real)
 
 
@@ -728,7 +728,7 @@ def test_an_extractor_that_does_not_fit_is_told_of():
     blind = study(extractor=Eye(classes=None))
     assert "inception_score[eye]" not in values(Distribution().measure(blind))
     assert len(blind.notes) == 1 and "no inception_score: eye gives no logits" in blind.notes[0]
-    with pytest.raises(UserError, match="inception_score takes the logits of a classifier, and eye has none"):
+    with pytest.raises(UserError, match="inception_score needs the logits of a classifier, and eye has none"):
         Distribution(["inception_score"]).measure(study(extractor=Eye(classes=None)))
     with pytest.raises(UserError, match="did you mean fid"):
         Distribution(["fied"])

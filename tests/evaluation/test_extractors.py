@@ -111,7 +111,7 @@ def test_a_weights_file_is_opened_safely_and_named_where_it_is_another(inception
     cut.write_bytes(inception_file.read_bytes()[:1000])
     for build in (Inception, DINOv2, CLIP):
         for file, line in (
-            (code, "code.pth holds more than tensors, and is not opened"),
+            (code, "code.pth holds more than tensors and plain values, and is not opened"),
             (text, "text.pth holds more than tensors"),
             (cut, "cut is no whole file of weights"),
             (lists, "lists is no file of weights"),
@@ -260,7 +260,7 @@ def test_a_trained_network_is_seen_as_it_sees() -> None:
     large = pictures(4, (1, 40, 24))
     small = interpolate(from_uint8(large), (16, 16), mode="bilinear", antialias=True)
     torch.testing.assert_close(extractor(large)[0], method.encode(small))
-    with pytest.raises(UserError, match=r"sees images of 1 channel\(s\), and these have 3"):
+    with pytest.raises(UserError, match=r"takes images of 1 channel\(s\), and these have 3"):
         extractor.check((3, 16, 16))
     colour = Trained(network((3, 16, 16)), "classifier-x", (3, 16, 16), {})
     colour.check((1, 16, 16))

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from unlabeled.batches import Images, Unpaired, to_uint8
+from unlabeled.capabilities import inverts
 from unlabeled.data.kinds.images import ImageTable
 from unlabeled.data.kinds.pairs import UnpairedTable
 from unlabeled.evaluation.figures import drawing as pictures
@@ -21,9 +22,8 @@ from unlabeled.evaluation.figures.drawing import (
     curves,
     curves_svg,
     distinct,
-    draw,
+    draw_images,
     grid,
-    inverts,
     lettering,
     nearest,
     plotted,
@@ -31,7 +31,7 @@ from unlabeled.evaluation.figures.drawing import (
     titled,
 )  # fmt: skip
 from unlabeled.evaluation.figures.evaluation import copies, draw_figures
-from unlabeled.evaluation.metrics.comparison import NEAREST, Nearest
+from unlabeled.evaluation.metrics.comparison import Nearest
 from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.stats.latent import direction, is_gaussian, lerp, separation, slerp, traversals
 from unlabeled.evaluation.study import Study
@@ -231,7 +231,7 @@ def test_the_sphere_is_that_of_the_prior(laid: Any) -> None:
 # What lies near to what
 
 
-def test_neighbours_are_the_true_ones() -> None:
+def test_neighbors_are_the_true_ones() -> None:
     g = torch.Generator().manual_seed(3)
     h = torch.randn(200, 6, generator=g)
     h[50] = 2 * h[7]  # the same angle
@@ -244,10 +244,10 @@ def test_neighbours_are_the_true_ones() -> None:
         assert found[row].tolist() == cosine.argsort(descending=True)[:6].tolist()
 
 
-def test_neighbours_are_searched_in_the_whole_split(laid: Any) -> None:
+def test_neighbors_are_searched_in_the_whole_split(laid: Any) -> None:
     study = Study(Encoder(), Data())
     codes = study.codes("test")
-    portrait.neighbours(study, codes)
+    portrait.neighbors(study, codes)
     table = study.table("test")
     shown, captions = laid[0]["images"], laid[0]["captions"]
     expected = nearest(codes.h, distinct(codes.y, 8), 9)
@@ -390,7 +390,7 @@ def test_factors_are_no_attributes(laid: Any) -> None:
 # Who is shown how
 
 
-ENCODED = {"neighbours", "embedding", "anomalies"}
+ENCODED = {"neighbors", "embedding", "anomalies"}
 DECODED = {"interpolation", "interpolations", "traversals"}
 SHOWN = {
     Encoder: ENCODED,
@@ -438,7 +438,7 @@ class Broken(VAE):
         raise RuntimeError("out of memory\nagain")
 
 
-OF_CODES = {"neighbours", "embedding"}
+OF_CODES = {"neighbors", "embedding"}
 COSTS = [  # method, images of a split, pictures that cannot be drawn
     (VAE, 1, {"embedding"}),
     (VAE, 2, set()),
@@ -461,7 +461,7 @@ def test_a_picture_that_fails_is_a_line_and_costs_nothing_else(kind: Any, n: int
     assert wanted - (few if n < 4 and kind is not Generator else of_codes) <= set(shown)
     assert all("\n" not in note for note in shown.notes()) and len(shown.notes()) == len(lost)
     batch = study.table("test").batch(torch.arange(n))
-    drawn = draw(kind(), batch)  # as training does
+    drawn = draw_images(kind(), batch)  # as training does
     assert set(drawn.failed) == lost & {"samples"} and ("reconstructions" in drawn) == (kind is not Generator)
 
 
@@ -482,7 +482,7 @@ def test_an_encoder_beside_a_generator_is_not_its_inverse(plain_map: None) -> No
 def test_what_metrics_found_nearest_is_shown(plain_map: None) -> None:
     study = Study(Generator(), Data())
     levels = torch.zeros(16, 1, 8, 8, dtype=torch.uint8)
-    study.once(NEAREST, lambda: Nearest(levels, levels + 255, torch.arange(16), torch.zeros(16)))
+    study.nearest = Nearest(levels, levels + 255, torch.arange(16), torch.zeros(16))
     page = np.asarray(draw_figures(study)["nearest_in_features"].convert("L"))
     assert page.shape == (4 * 82 + 2, page.shape[1]) and page[40, -40] == 0 and page[122, -40] == 255
 
@@ -547,12 +547,12 @@ def test_no_picture_is_wider_than_a_page(size: tuple[int, int, int], columns: in
 def test_training_pictures_stay_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """One batch, no pass."""
     batch = Data().table("val").batch(torch.arange(64))
-    assert set(draw(VAE(), batch)) == {"samples", "reconstructions", "interpolation"}
-    assert set(draw(Encoder(), batch)) == {"neighbours"}
-    assert set(draw(VAE(), Images(batch.x[:3], batch.y[:3]))) == {"samples", "reconstructions"}
+    assert set(draw_images(VAE(), batch)) == {"samples", "reconstructions", "interpolation"}
+    assert set(draw_images(Encoder(), batch)) == {"neighbors"}
+    assert set(draw_images(VAE(), Images(batch.x[:3], batch.y[:3]))) == {"samples", "reconstructions"}
     order: list[Tensor] = []
     monkeypatch.setattr(pictures, "grid", lambda images, *_, **__: order.append(images))
-    draw(Encoder(), batch)
+    draw_images(Encoder(), batch)
     h = torch.nn.functional.normalize(Encoder().encode(batch.x), dim=1)
     assert torch.equal(order[0][:10], batch.x[(h[0] @ h.T).argsort(descending=True)[:10]])
 

@@ -285,7 +285,7 @@ def test_a_vaes_weights_agree_with_its_elbo_and_say_how_grey_is_read() -> None:
     assert all("dynamic" in found[name].facts["reads"] for name in ("log_likelihood_bound", "iwae_bits_per_dim[2]"))
 
 
-@pytest.mark.parametrize("settings", [{"draws": 0}, {"images": 0}])
+@pytest.mark.parametrize("settings", [{"num_samples": 0}, {"images": 0}])
 def test_numbers_that_are_too_small_are_refused(settings: dict[str, int]) -> None:
     with pytest.raises(UserError, match="each is at least 1"):
         Likelihood(**settings)

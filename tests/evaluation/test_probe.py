@@ -16,7 +16,7 @@ from unlabeled.data.kinds.images import ImageTable
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features.split import Features, pixels
 from unlabeled.evaluation.metrics import probe as module
-from unlabeled.evaluation.metrics.probe import Probe, balanced, neighbours
+from unlabeled.evaluation.metrics.probe import Probe, balanced, neighbors
 from unlabeled.evaluation.stats.linear import Logistic, Moments, Ridge, Standard, fit_logistic, fit_ridge, percent
 from unlabeled.evaluation.study import Study
 
@@ -131,15 +131,15 @@ def test_an_untrained_network_stands_beside():
     assert all("untrained_value" not in n.facts for n in measure(train, test, untrained=Constant)[0])
 
 
-# --- Neighbours
+# --- Neighbors
 
 
 @pytest.mark.parametrize("far", [0, 3000])
-def test_neighbours_are_sklearns(far):
+def test_neighbors_are_sklearns(far):
     train, test = blobs(), blobs(200, seed=1)
     train, test = (Features((part.h + far).round(decimals=2), part.y) for part in (train, test))
     settings = [(20, 0.07), (60, 0.1)]
-    got = neighbours(train, test.h, settings, 3, chunk=64)
+    got = neighbors(train, test.h, settings, 3, chunk=64)
     for (k, temperature), vote in zip(settings, got, strict=True):
         theirs = KNeighborsClassifier(k, metric="cosine", weights=lambda d, t=temperature: np.exp((1 - d) / t))
         want = theirs.fit(train.h.double(), train.y).predict(test.h.double())
@@ -152,9 +152,9 @@ def test_neighbours_are_sklearns(far):
     assert not torch.equal(got[0], torch.from_numpy(plain))
 
 
-def test_more_neighbours_than_images():
+def test_more_neighbors_than_images():
     train = blobs(12)
-    few, more = neighbours(train, train.h, [(5, 0.07), (20, 0.07)], 3)
+    few, more = neighbors(train, train.h, [(5, 0.07), (20, 0.07)], 3)
     assert len(few) == len(more) == 12
 
 
@@ -392,7 +392,7 @@ def test_logistic_regression_can_be_left_out():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"neighbours": []}, {"neighbours": [[20, 0]]}, {"ridge": []}, {"logistic": [0]}, {"labels": [2]}, {"held_out": 1}],
+    [{"neighbors": []}, {"neighbors": [[20, 0]]}, {"ridge": []}, {"logistic": [0]}, {"labels": [2]}, {"held_out": 1}],
     ids=str,
 )
 def test_settings_that_cannot_be(wrong):

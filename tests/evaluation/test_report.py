@@ -14,17 +14,20 @@ import pytest
 import yaml
 from hydra.core.utils import JobReturn
 from hydra.types import RunMode
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 from PIL import Image
 from rich.console import Console
 
-from unlabeled.app.cli.main import JobStatus
+from unlabeled.app.cli.main import CONF, JobStatus
 from unlabeled.app.cli.terminal import show, tables
 from unlabeled.app.tables import results
 from unlabeled.app.tables.sweep import CompareEvaluations, compared
 from unlabeled.errors import UserError
+from unlabeled.evaluation import figures
+from unlabeled.evaluation.figures.captions import CAPTIONS
 from unlabeled.evaluation.report.comparison import side_by_side
-from unlabeled.evaluation.report.page import LARGE, LOOK, embedded, line, render, render_comparison
+from unlabeled.evaluation.report.page import LARGE, embedded, line, render, render_comparison
 from unlabeled.evaluation.report.verdicts import beside, headline, headlines, short
 from unlabeled.files import finite_json
 
@@ -77,9 +80,16 @@ def alone(text: str) -> Page:
     return page
 
 
+CONFIGS = [yaml.safe_load((CONF / "evaluation" / f"{name}.yaml").read_text()) for name in ("default", "finetune")]
+EVALUATORS = [get_class(one["_target_"]) for config in CONFIGS for one in config["evaluators"].values()]
+HEADLINES = {name: headline for kind in EVALUATORS for name, headline in kind.headlines.items()}  # type: ignore[attr-defined]
+
+
 def number(name: str, value: float, better: str | None = "higher", unit: str = "", **facts: Any) -> dict[str, Any]:
     facts = {"split": "test", "images": 359} | facts
-    return {"name": name, "value": value, "unit": unit, "better": better, "facts": facts}
+    headline = HEADLINES.get(name.partition("[")[0])
+    first = {"headline": headline._asdict()} if headline else {}
+    return {"name": name, "value": value, "unit": unit, "better": better, "facts": facts, **first}
 
 
 NUMBERS = [
@@ -140,11 +150,12 @@ def test_a_report_holds_everything_and_needs_nothing(tmp_path: Path) -> None:
                  "better than the mean image 0.0569", "worse than raw pixels 96.1", "better than untrained 91.25",
                  "worse than raw pixels, 96.1", "real images reach 1.5: 8.2 times as far", "the ELBO -97",
                  "Fréchet distance of samples to real images, seen through classifier-digits",
-                 "359 test", "extractor resize to 32", "versions torch 2.15.0", "say this=that", LOOK["samples"],
+                 "359 test", "extractor resize to 32", "versions torch 2.15.0", "say this=that",
+                 CAPTIONS["samples"].text,
                  "latent_dim: 16", "vae on digits", "epoch 7", "loss"):  # fmt: skip
         assert word in page.text, word
     assert page.text.count("real images 1.5") == 1  # in its row; the floor is not told twice
-    assert page.text.index("lower is better") < page.text.index(LOOK["samples"]) < page.text.index("0.0156")
+    assert page.text.index("lower is better") < page.text.index(CAPTIONS["samples"].text) < page.text.index("0.0156")
     assert page.text.count("@ab12") == 1 and "name fid[classifier-digits@ab12]" in page.text  # in the details
     assert "python train.py seed=0" in page.text and "python evaluate.py checkpoint=/runs/vae/best.ckpt" in page.text
     assert "svg" in page.seen
@@ -172,7 +183,7 @@ def test_the_config_reads_back() -> None:
     given = content()
     given["config"] = {"a": {"b": [1, 2.5, None, True, "x: y"]}, "path": Path("/data"), "tuple": (1, 2)}
     page = Page(render(given, {}))
-    text = re.search(r"The config, resolved (.*)$", page.text)
+    text = re.search(r"Resolved config (.*)$", page.text)
     assert text
     raw = next(word for word in page.words if word.startswith("a:\n"))
     assert yaml.safe_load(raw) == {"a": {"b": [1, 2.5, None, True, "x: y"]}, "path": "/data", "tuple": [1, 2]}
@@ -180,7 +191,7 @@ def test_the_config_reads_back() -> None:
 
 def test_an_evaluation_of_nothing_and_of_folders_has_a_page() -> None:
     page = alone(render(content([]), {}))
-    assert "No number applies" in page.text and "None applies" in page.text and "Training" not in page.text
+    assert "No number applies" in page.text and "No picture applies" in page.text and "Training" not in page.text
     provenance = {"samples": "a b", "reference": "c", "evaluation_seed": 3, "names": None}
     folders = {"title": "x & y", "provenance": provenance, "numbers": NUMBERS[:1], "notes": [], "config": {}}
     page = alone(render(folders, {}))
@@ -226,6 +237,28 @@ def test_numbers_as_people_read_them() -> None:
     names = [n["name"] for n in headlines([*NUMBERS, number("fid[other]", 1.0)])]
     assert names == ["fid[classifier-digits@ab12]", "iwae_bound[50]", "linear_accuracy"]
     assert [n["name"] for n in headlines(NUMBERS[-1:])] == ["odd"]
+
+
+def test_headlines_stand_with_their_evaluators_in_one_order() -> None:
+    ranked = sorted(HEADLINES, key=lambda name: HEADLINES[name].rank)
+    assert len({headline.rank for headline in HEADLINES.values()}) == len(ranked)
+    assert ranked[:6] == [
+        "fid",
+        "cluster_accuracy",
+        "iwae_bound",
+        "linear_accuracy",
+        "finetune_accuracy",
+        "knn_accuracy",
+    ]
+    given = {"name": "perplexity", "value": 9.0, "unit": "", "better": "lower", "facts": {}}
+    given["headline"] = {"rank": 1, "words": "perplexity of a word"}
+    assert headlines([*NUMBERS, given])[0] is given and headline(given)["words"] == "perplexity of a word"
+
+
+def test_every_figure_has_a_caption() -> None:
+    folder = Path(figures.__path__[0])
+    drawn = {name for file in folder.glob("*.py") for name in re.findall(r'\.draw\("(\w+)"', file.read_text())}
+    assert drawn == set(CAPTIONS)
 
 
 RAW: Any = {"baseline": "raw pixels", "baseline_value": 96.0}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.evaluation.test_likelihood import Data
+from unlabeled.capabilities import Samples, SamplesPrior
 from unlabeled.errors import UserError
 from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.sampler import Flow, Mixture, Posteriors, StandardNormal, give
@@ -147,6 +148,14 @@ def test_what_a_method_cannot_do_is_said() -> None:
         give(study, "gmm", {"gmm": Mixture()})
     with pytest.raises(UserError, match="did you mean gmm"):
         give(study, "gmmm", {"gmm": Mixture()})
+
+
+def test_the_given_method_stays_as_it_is() -> None:
+    method = Plain()
+    study = study_of(method, codes(50))
+    give(study, "gmm", {"gmm": Mixture(2)})
+    assert isinstance(study.method, Samples) and isinstance(study.method, SamplesPrior)
+    assert not isinstance(method, Samples) and study.method.sample(3).shape == (3, 1, 1, 2)
 
 
 def test_one_command_compares_an_autoencoder_with_a_vae(program: Any, tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_warping_is_blitting_where_the_map_is() -> None:
     moved = warp(x, translation(2 * on, -on))
     torch.testing.assert_close(moved[:, :, 1:, :-2], x[:, :, :-1, 2:], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(moved[:, :, :, -2:], moved[:, :, :, -4:-2].flip(3), atol=1e-5, rtol=1e-4)  # mirrored
-    wide = warp(x, scaling(on / 2, on))  # twice as wide: each pixel between two of its neighbours
+    wide = warp(x, scaling(on / 2, on))  # twice as wide: each pixel between two of its neighbors
     torch.testing.assert_close(wide[..., 4], x[..., 4], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(wide[..., 5], x[..., 4] / 2 + x[..., 5] / 2, atol=1e-5, rtol=1e-4)
 

@@ -8,22 +8,22 @@ from lightning import Callback, Trainer
 from lightning.pytorch.utilities import move_data_to_device
 from PIL.Image import Image
 
-from unlabeled.batches import Images, Points
 from unlabeled.callbacks.trainer import data_of, is_ending
 from unlabeled.capabilities import Samples
-from unlabeled.evaluation.figures.drawing import Album, draw, grid, titled
-from unlabeled.evaluation.figures.points import draw_points, strip
-from unlabeled.evaluation.report.verdicts import heading
+from unlabeled.evaluation.figures import captions
+from unlabeled.evaluation.figures.drawing import FigureSet, grid, titled
+from unlabeled.evaluation.figures.points import strip
+from unlabeled.evaluation.kinds import kind_of
 from unlabeled.loggers.actions import picture, table
 from unlabeled.seeding import seed_noise
 
 
-def print_notes(album: Album, before: set[str]) -> set[str]:
+def print_notes(figures: FigureSet, before: set[str]) -> set[str]:
     """Print which pictures could not be drawn, each line once a run; returns the lines printed so far."""
-    for note in album.notes():
+    for note in figures.notes():
         if note not in before:
             print(f"note: {note}", file=sys.stderr, flush=True)
-    return before | set(album.notes())
+    return before | set(figures.notes())
 
 
 class Pictures(Callback):
@@ -52,13 +52,12 @@ class Pictures(Callback):
         seed_noise(0)
         data = data_of(trainer)
         batch = move_data_to_device(next(iter(data.loader("val", self.images))), method.device)
-        names = getattr(data, "class_names", ())
-        drawn = draw_points(method, data) if data.batch is Points else draw(method, batch, names)
+        drawn = kind_of(data.batch).figures(method, batch, data)
         for name, image in drawn.items():
             history = self.folder / "history" / name
             history.mkdir(parents=True, exist_ok=True)
             image.save(history / f"batch-{done:06d}.png")
-            image = titled(image, f"{heading(name)}: {self.folder.parent.name}, batch {done:,}")
+            image = titled(image, f"{captions.title(name)}: {self.folder.parent.name}, batch {done:,}")
             image.save(self.folder / f"{name}.png")
             for logger in trainer.loggers:
                 picture(logger, name, image, done)
@@ -90,12 +89,13 @@ class NearestImages(Callback):
     def on_validation_end(self, trainer: Trainer, method: Any) -> None:
         is_last = is_ending(trainer) and trainer.is_global_zero and not trainer.sanity_checking
         data = data_of(trainer)
-        if not (is_last and self.searched and isinstance(method, Samples) and data.batch is Images):
+        kind = kind_of(data.batch)
+        if not (is_last and self.searched and isinstance(method, Samples) and kind.single and kind.visual):
             return
         from unlabeled.evaluation.figures.evaluation import copies, nearest_training  # not imported at start-up
         from unlabeled.evaluation.study import Study
 
-        album, held = Album(), []
+        figures, held = FigureSet(), []
         done = trainer.fit_loop.total_batch_idx + 1
 
         def make() -> Image:
@@ -103,11 +103,11 @@ class NearestImages(Callback):
             title = f"nearest training images: {self.folder.parent.name}, batch {done:,}"
             return titled(nearest_training(held[0]), title)
 
-        album.draw("nearest_training_images", make)
-        print_notes(album, set())
-        if not album:
+        figures.draw("nearest_training_images", make)
+        print_notes(figures, set())
+        if not figures:
             return
-        (found,), (image,) = held, album.values()
+        (found,), (image,) = held, figures.values()
         self.folder.mkdir(parents=True, exist_ok=True)
         image.save(self.folder / "nearest_training_images.png")
         rows = [

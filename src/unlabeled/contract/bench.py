@@ -39,6 +39,7 @@ TINY_UNPAIRED = [
     "data_root=unused",
 ]
 TINY_POINTS = ["data=rings", "data.train=8", "data.val=8", "data.test=8", "data.batch_size=8"]
+TINY_OF = {"images": TINY, "points": TINY_POINTS, "unpaired": TINY_UNPAIRED}  # a tiny source for each kind
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Case:
     )  # child -> whether it moves at each of the first 3 batches, where not at all of them
     still: set[str] | None = field(default_factory=set)  # children no optimizer owns
     roles: dict[str, int] = field(default_factory=dict)  # child -> optimizers that own it, where these are not one
-    unpaired: bool = False
+    data: str = "images"  # the kind, of TINY_OF
     epochs: int = 60  # of one batch, to learn it
     of_two: list[str] = field(default_factory=list)  # overrides where a batch has two images
 
@@ -95,14 +96,14 @@ def few(case: Case) -> list[str]:
     """Words that choose data of the case's kind, unless it has its own."""
     if any(word.startswith("data=") for word in case.overrides):
         return []
-    return TINY_UNPAIRED if case.unpaired else TINY
+    return TINY_OF[case.data]
 
 
 def kind(model: str) -> list[str]:
     """`few` of a model, by the kind of batch that its class learns from. Raises UserError."""
     wanted = located(composed((f"model={model}",)).model._target_).batch
     wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-    for each, words in ((Images, TINY), (Points, TINY_POINTS), (Unpaired, TINY_UNPAIRED)):
+    for each, words in zip((Images, Points, Unpaired), TINY_OF.values(), strict=True):
         if each in wanted:
             return words
     names = " or ".join(each.__name__ for each in wanted)

@@ -171,7 +171,7 @@ def learns_one_batch(case: Case, build: Build, folder: Path) -> None:
     if not falls:
         raise Unknown("nothing of what it can do tells whether it learned: state a measure that falls, Case(falls=...)")
     for measure, overrides in falls.items():
-        smaller = [] if case.unpaired else ["data.val=0.125"]
+        smaller = [] if case.data != "images" else ["data.val=0.125"]
         before, after = (
             build(case, *smaller, *overrides),
             build(case, *smaller, *overrides, f"budget.epochs={case.epochs}", "data.epochs=null"),

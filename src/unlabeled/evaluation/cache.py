@@ -1,4 +1,4 @@
-"""What depends on the data alone is measured once, and kept in a file named by a hash of all that it depends on."""
+"""Disk cache of results that depend only on the data."""
 
 import hashlib
 import json
@@ -9,14 +9,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from unlabeled.evaluation.study import Study
+
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")
 
 
-def cached(study: Any, name: str, splits: Sequence[str], settings: dict[str, Any], work: Callable[[], Any]) -> Any:
-    """The leader's `work()`, plain values, on every process; from study.cache where it has been made before.
+def cached(study: Study, name: str, splits: Sequence[str], settings: dict[str, Any], work: Callable[[], Any]) -> Any:
+    """The main process's result of `work`, plain values, on every process; from study.cache if it is there.
 
-    work: called on every process or on none, so it may pass over the data. settings: all that it depends on beside
-    the rows of the splits and the seed.
+    work: called on every process or on none, so it may pass over the data. settings: everything it depends on besides
+    the rows of the splits and the seed. The file is named by a hash of all of these.
     """
     data = study.data
     key = {
@@ -43,12 +45,12 @@ def cached(study: Any, name: str, splits: Sequence[str], settings: dict[str, Any
 
 
 def digest(table: Any) -> str:
-    """Of which rows a table has."""
+    """A hash of a table's rows."""
     return hashlib.sha256(table.rows.numpy().tobytes()).hexdigest()[:16]
 
 
 def read(path: Path, key: dict[str, Any]) -> Any:
-    """What was kept there under this key; None where there is nothing, or a file that was cut short."""
+    """The cached value of this key; None if the file is missing or incomplete."""
     try:
         content = json.loads(path.read_text())
         return content["value"] if content["key"] == key else None
@@ -57,7 +59,7 @@ def read(path: Path, key: dict[str, Any]) -> Any:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """All or nothing, also where several runs write at once. A folder that cannot be written is left alone."""
+    """Write atomically, also from several runs at once. Nothing happens if the folder cannot be written."""
     try:
         text = json.dumps(content, allow_nan=False)
     except ValueError:  # a value that is not finite

@@ -1,10 +1,12 @@
-"""A measured quantity and where it comes from."""
+"""A measured quantity and its provenance."""
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from torch import Tensor
+
+from unlabeled.evaluation.study import Study
 
 
 @dataclass(frozen=True)
@@ -14,34 +16,42 @@ class Metric:
     name: str  # the field's term: "psnr", "elbo", "knn_accuracy"
     value: float
     unit: str  # "dB", "nats", "bits/dim", "%", "" where it has none
-    better: Literal["higher", "lower"] | None  # None: neither way, as of a count or of a rate that should be 50 %
+    better: Literal["higher", "lower"] | None  # None: neither, as for a count
     facts: dict[str, Any] = field(default_factory=dict)  # provenance: split, number of images, baseline, settings
 
 
 def standard_error(values: Tensor) -> dict[str, Any]:
-    """A fact: that of the mean of values (N,). One value has none."""
+    """A fact: the standard error of the mean of values (N,); null for one value."""
     if len(values) < 2:
         return {"standard_error": None, "standard_error_reason": "it takes two images"}
     return {"standard_error": float(values.double().std() / math.sqrt(len(values)))}
 
 
 def error_of_share(percent: float, n: int) -> dict[str, Any]:
-    """The same of a share of n in %, by the binomial distribution."""
+    """The same for a share of n in %, by the binomial distribution."""
     if n < 2:
         return {"standard_error": None, "standard_error_reason": "it takes two images"}
     return {"standard_error": math.sqrt(percent * (100 - percent) / n)}
 
 
-class Evaluator(Protocol):
-    """Measures what a capability allows. Constructed from plain values (conf/evaluation/).
+class Headline(NamedTuple):
+    """A number among the first that a report shows."""
 
-    Sees a `Study` (study.py): `study.method`, `study.data`, and the passes that all evaluators share. On several
-    processes all of them call `measure` and make every pass together; what comes after the passes is the leader's:
-    `if not study.leads: return []`.
+    rank: int  # among the headlines of all evaluators, the lowest first
+    words: str  # what the number is; {generated} and {reference} are the sets of images that it compares
+
+
+class Evaluator(Protocol):
+    """A measurement of what the method's capabilities allow. Constructed from plain values (conf/evaluation/).
+
+    On several processes all of them call `measure` and make every pass together; the main process alone goes on from
+    there: `if not study.is_main: return []`.
     """
 
-    def applies(self, study: Any) -> bool:
-        """Whether the method can do what is measured here, on this kind of batch."""
+    headlines: ClassVar[dict[str, Headline]]  # by the number's name, without brackets
 
-    def measure(self, study: Any) -> list[Metric]:
-        """The numbers."""
+    def applies(self, study: Study) -> bool:
+        """Whether the method has the capabilities, and the data are of the kind."""
+
+    def measure(self, study: Study) -> list[Metric]:
+        """The numbers; [] on other processes than the main one."""

@@ -1,4 +1,4 @@
-"""Where a process stands among those that evaluate together. Alone, nothing is sent."""
+"""The processes of an evaluation, and what they send to one another."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Failure(NamedTuple):
-    """What a process sends in place of its part."""
+    """A process sends this in place of its part if it failed."""
 
     line: str
 
@@ -23,7 +23,7 @@ class Elsewhere(Exception):
 
 
 class Ranks(NamedTuple):
-    """Rank of `world` processes. Every block of rows belongs to one of them, by its number."""
+    """This process among `world`. A single one sends nothing. Every block of rows belongs to one process."""
 
     rank: int = 0
     world: int = 1
@@ -39,7 +39,7 @@ class Ranks(NamedTuple):
             yield torch.arange(start, min(start + size, n))
 
     def gather(self, own: Any) -> list[Any]:
-        """What every process holds, on every process, by rank. Raises Elsewhere where one failed, see `together`."""
+        """Every process's value, on every process, by rank. Raises Elsewhere if one failed, see `together`."""
         if self.world == 1:
             return [own]
         held = self.exchange(own)
@@ -54,10 +54,10 @@ class Ranks(NamedTuple):
         return held
 
     def together(self, work: Callable[[], T]) -> tuple[T | None, str | None]:
-        """What `work` gives; or None, and in one line what went wrong, on every process, whichever it failed on.
+        """The result of `work`, and None; or None and the failure in one line, on every process if one failed.
 
-        `work` may gather as often as it likes, as long as every process does so equally often. One that fails tells the
-        others at its next turn, so that none waits for it.
+        `work` may gather any number of times, the same on every process. A process that fails tells the others when
+        they gather next, so that none waits for it.
         """
         try:
             result = work()

@@ -1,21 +1,21 @@
-"""A density over the codes of training images, so that methods without a prior generate too.
+"""Densities of the codes of training images, from which methods without a prior sample.
 
 Ghosh et al. 2020, https://arxiv.org/abs/1903.12436, section 4: after training, a density is fitted to the codes, and
-what is decoded of its draws are samples. With one, every method that encodes and decodes has the numbers and pictures
-of methods that sample. Codes are `encode`'s: of a VAE, the posterior's means.
+its decoded draws are samples. So every method that encodes and decodes has the numbers and figures of methods that
+sample. Codes are those of `encode`: of a VAE, the posterior's means.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from unlabeled.batches import Images
-from unlabeled.capabilities import SamplesPosterior, SamplesPrior
+from unlabeled.capabilities import SamplesPosterior, SamplesPrior, inverts
 from unlabeled.errors import UserError, suggest
-from unlabeled.evaluation.figures.drawing import inverts
 from unlabeled.evaluation.stats.fits import quiet
+from unlabeled.evaluation.study import Study
 from unlabeled.seeding import mix, seed_noise
 
 Draw = Callable[[int], Tensor]  # n -> codes (n, D) on the method's device, by torch's generators
@@ -25,39 +25,46 @@ WIDEST = 512  # numbers of a code: of more, full covariances take too long
 class Sampler(Protocol):
     """Constructed from plain values (conf/evaluation/common.yaml)."""
 
-    def fit(self, study: Any) -> tuple[Draw, str]:
-        """How codes are drawn, and that in words. All processes call it together and get the same."""
+    def fit(self, study: Study) -> tuple[Draw, str]:
+        """A function that draws codes, and its description. All processes call it together and get the same."""
 
 
-def give(study: Any, name: str, samplers: dict[str, Sampler]) -> None:
-    """Let the study's method draw its codes from the sampler of this name, and sample what they decode to."""
+def give(study: Study, name: str, samplers: dict[str, Sampler]) -> None:
+    """Let the study's method draw its codes from the sampler of this name, and sample by decoding them."""
     if name == "own":
         return
     if name not in samplers:
         raise UserError(f"evaluation.sampler={name}: {suggest(name, ['own', *samplers])}")
     method = study.method
-    if study.data.batch is not Images or not inverts(method):
+    if not study.kind.single or not inverts(method):
         raise UserError(
-            f"evaluation.sampler={name}: {type(method).__name__} does not decode what it encodes: leave it at own"
+            f"evaluation.sampler={name}: {type(method).__name__} does not decode its own codes: leave it at own"
         )
     draw, study.sampler = samplers[name].fit(study)
-    method.sample_prior = draw
-    method.sample = lambda n: method.decode(draw(n))
+    study.method = sampling(method, draw)
+
+
+def sampling(method: Any, draw: Draw) -> Any:
+    """A copy of the method, with the same weights, whose codes are drawn by `draw`."""
+    changed = copy.copy(method)
+    changed.sample_prior = draw
+    changed.sample = lambda n: method.decode(draw(n))
+    return changed
 
 
 def fewest(h: Tensor) -> None:
     """Raise UserError where codes (N, D) are too few for a density."""
     if len(h) < 2:
-        raise UserError(f"evaluation.sampler: a density takes two train codes at least, and here is {len(h)}")
+        raise UserError(f"evaluation.sampler: a density needs two train codes at least, not {len(h)}")
 
 
-def led(study: Any, work: Callable[[], Any]) -> Any:
-    """What the leader finds, on every process."""
+def led(study: Study, work: Callable[[], Any]) -> Any:
+    """The main process's result, on every process."""
     return study.ranks.gather(work() if study.is_main else None)[0]
 
 
 class Gaussians(NamedTuple):
-    """A mixture."""
+    """A mixture of Gaussians."""
 
     weights: Tensor  # (K,)
     means: Tensor  # (K, D)
@@ -69,13 +76,13 @@ class Gaussians(NamedTuple):
         return self.means[k] + (self.factors[k] @ noise[..., None]).squeeze(-1)
 
 
-def mixture(study: Any, components: int) -> Gaussians:
-    """That of the highest likelihood of the train codes, with full covariances; one Gaussian has their moments."""
+def mixture(study: Study, components: int) -> Gaussians:
+    """The maximum likelihood mixture of the train codes, with full covariances; one Gaussian has their moments."""
     h = study.codes("train").h
     fewest(h)
     if h.shape[1] > WIDEST:
         raise UserError(
-            f"codes of {h.shape[1]} numbers are too wide for full covariances, which take {WIDEST} at most: "
+            f"codes of {h.shape[1]} numbers are too wide for full covariances, at most {WIDEST}: "
             "say evaluation.sampler=flow"
         )
 
@@ -83,7 +90,7 @@ def mixture(study: Any, components: int) -> Gaussians:
         from sklearn.mixture import GaussianMixture
 
         codes = h.double().numpy()
-        floor = 1e-6 * max(float(codes.var(0).mean()), 1e-12)  # to variances: of codes that do not vary too
+        floor = 1e-6 * max(float(codes.var(0).mean()), 1e-12)  # added to variances, for codes that do not vary
         with quiet():
             fitted = GaussianMixture(
                 min(components, len(codes)), reg_covar=floor, random_state=mix(study.seed, 21) % 2**32
@@ -96,12 +103,12 @@ def mixture(study: Any, components: int) -> Gaussians:
 
 
 class StandardNormal:
-    """The prior of a method that has one, N(0, I) of most VAEs; for others a Gaussian with the codes' moments.
+    """The method's prior, N(0, I) for most VAEs; without one, a Gaussian with the moments of the codes.
 
-    So table 1 of Ghosh et al. 2020 has it in its column N.
+    Ghosh et al. 2020, table 1, column N.
     """
 
-    def fit(self, study: Any) -> tuple[Draw, str]:
+    def fit(self, study: Study) -> tuple[Draw, str]:
         if isinstance(study.method, SamplesPrior):
             return study.method.sample_prior, "standard_normal: the method's own prior"
         found = mixture(study, 1)
@@ -109,27 +116,27 @@ class StandardNormal:
 
 
 class Mixture:
-    """A mixture of Gaussians with full covariances; Ghosh et al. 2020 take ten."""
+    """A mixture of Gaussians with full covariances; Ghosh et al. 2020 use ten."""
 
     def __init__(self, components: int = 10):
         if components < 1:
             raise UserError(f"evaluation.samplers.gmm.components={components}: 1 or more")
         self.components = components
 
-    def fit(self, study: Any) -> tuple[Draw, str]:
+    def fit(self, study: Study) -> tuple[Draw, str]:
         found = mixture(study, self.components)
         n = len(study.codes("train").h)
         return found.draw, f"gmm: {len(found.weights)} Gaussians with full covariances, fitted to {n} train codes"
 
 
 class Posteriors:
-    """A training image is drawn, and a code from its posterior: the aggregated posterior itself.
+    """The aggregated posterior: a code from the posterior of a random training image.
 
-    Tomczak & Welling 2018, https://arxiv.org/abs/1705.07120, equation 7: it is the prior with the highest ELBO, and its
-    samples are as near to training images as reconstructions are; their `VampPrior data` has 500 of its components.
+    Tomczak & Welling 2018, https://arxiv.org/abs/1705.07120, equation 7: the prior with the highest ELBO. Its samples
+    are as near to training images as reconstructions are; the paper's `VampPrior data` has 500 of its components.
     """
 
-    def fit(self, study: Any) -> tuple[Draw, str]:
+    def fit(self, study: Study) -> tuple[Draw, str]:
         method = study.method
         if not isinstance(method, SamplesPosterior):
             raise UserError(
@@ -150,7 +157,7 @@ class Flow:
 
     def __init__(
         self,
-        flow: Callable[..., Any],  # nn.flows.RealNVP: dim -> z (N, D) to noise and log |det| (N,); its `inverse`
+        flow: Callable[..., Any],  # nn.layers.flows.RealNVP: dim -> z (N, D) to noise and log |det| (N,); its `inverse`
         batches: int = 2000,
         batch_size: int = 256,
         lr: float = 1e-3,  # falls to 0 along half a cosine
@@ -159,7 +166,7 @@ class Flow:
             raise UserError(f"evaluation.samplers.flow: batches={batches}, batch_size={batch_size}: 1 or more")
         self.flow, self.batches, self.batch_size, self.lr = flow, batches, batch_size, lr
 
-    def fit(self, study: Any) -> tuple[Draw, str]:
+    def fit(self, study: Study) -> tuple[Draw, str]:
         h = study.codes("train").h
         fewest(h)
         centre, spread = (part.to(study.device) for part in (h.mean(0), h.std(0)))
@@ -172,7 +179,7 @@ class Flow:
         return draw, f"flow: {type(flow).__name__}, {self.batches} batches of {self.batch_size} of {len(h)} train codes"
 
     @torch.enable_grad()
-    def trained(self, study: Any, z: Tensor) -> Any:
+    def trained(self, study: Study, z: Tensor) -> Any:
         """On codes z (N, D) of mean 0 and variance 1."""
         seed_noise(study.seed, 22)
         flow = self.flow(z.shape[1]).to(z.device)

@@ -1,13 +1,12 @@
-"""What is evaluated, and the passes over it: each made once, and shared by all that is measured.
+"""A method on its data, and the passes over it, each made once and shared by all evaluators.
 
-Rows are worked on in blocks that no number of processes changes; the noise of a block is seeded by its first row. So
-the same numbers come out of one process and of several.
+Rows are processed in blocks that do not depend on the number of processes; the noise of a block is seeded by its first
+row. So one process and several give the same numbers.
 """
 
 from collections.abc import Callable, Iterator
-from math import prod
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,35 +14,40 @@ from tqdm import tqdm
 
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features.extractors import Extractor
-from unlabeled.evaluation.features.split import Features, pixels
+from unlabeled.evaluation.features.split import Features
+from unlabeled.evaluation.kinds import Data, Kind, kind_of
 from unlabeled.evaluation.ranks import Ranks
 from unlabeled.seeding import mix, seed_noise
+
+if TYPE_CHECKING:
+    from unlabeled.evaluation.metrics.comparison import Nearest
 
 T = TypeVar("T")
 
 
 class Study:
-    """A method on its data, as evaluators see them (see `number.Evaluator`)."""
+    """What evaluators see, see `metric.Evaluator`."""
 
     def __init__(
         self,
         method: Any,  # in evaluation mode, on its device, without gradients
-        data: Any,  # prepared: table(split), shape, classes, batch, keys
+        data: Data,  # prepared
         split: str = "test",  # what is scored
         seed: int = 0,
-        samples: int | None = None,  # images to draw; None: as many as there are held-out real ones, up to 10,000
-        codes: int = 100_000,  # rows of a split to encode at most; of more, `seed` draws which
-        extractor: Extractor | None = None,  # what image metrics see images through; None: they are left out
+        samples: int | None = None,  # examples to draw; None: as many as there are held-out real ones, up to 10,000
+        codes: int = 100_000,  # rows of a split to encode at most, drawn by the seed
+        extractor: Extractor | None = None,  # of the features that image metrics compare; None: they are left out
         untrained: Callable[[], Any] | None = None,  # the same method before training
-        cache: Path | None = None,  # where what depends on the data alone is kept
+        cache: Path | None = None,  # folder of results that depend only on the data
         ranks: Ranks | None = None,
     ):
         if codes < 1:
-            raise UserError(f"evaluation.codes={codes}: say 1 image or more")
+            raise UserError(f"evaluation.codes={codes}: say 1 or more")
         if samples is not None and samples < 1:
-            raise UserError(f"evaluation.samples={samples}: say 1 image or more")
+            raise UserError(f"evaluation.samples={samples}: say 1 or more")
         self.method = method
         self.data = data
+        self.kind: Kind = kind_of(data.batch)
         self.split = split
         self.seed = seed
         self.samples = samples
@@ -52,14 +56,15 @@ class Study:
         self.untrained = untrained
         self.cache = cache
         self.ranks = ranks or Ranks()
-        self.sampler = "own"  # where codes are drawn from, in words (sampler.py)
+        self.sampler = "own"  # the distribution that codes are drawn from, in words (sampler.py)
         self.transfer: Study | None = None  # the same method on other data, where its codes are probed too
-        self.notes: list[str] = []  # what was left out, and what to do to have it: a line each
+        self.nearest: Nearest | None = None  # found by metrics.comparison, for the figure
+        self.notes: list[str] = []  # a line for each result that was left out, and how to get it
         self._once: dict[Any, Any] = {}
 
     @property
     def is_main(self) -> bool:
-        """Whether this process does what is done once: fits, files, words. Every process makes every pass."""
+        """Whether this process fits, writes and prints. Every process takes part in every pass."""
         return self.ranks.is_main
 
     @property
@@ -67,12 +72,17 @@ class Study:
         return self.method.device
 
     @property
+    def classes(self) -> int:
+        """The number of classes; 0 where there are none."""
+        return self.data.classes or 0
+
+    @property
     def class_names(self) -> tuple[str, ...]:
-        """What the classes are called, by number; () where they have no names."""
+        """Names of the classes, by number; () where they have none."""
         return tuple(getattr(self.data, "class_names", ()))
 
     def once(self, key: Any, work: Callable[[], T]) -> T:
-        """What `work` gives, made at the first call under this key."""
+        """The result of `work`, computed at the first call with this key."""
         if key not in self._once:
             self._once[key] = work()
         return self._once[key]
@@ -83,14 +93,18 @@ class Study:
 
     @property
     def block(self) -> int:
-        """Rows that are worked on together: 100 of 64x64 or less, fewer of larger images; a fact of the data alone."""
-        area = prod(self.data.shape[1:])  # of points: 1
-        return max(1, min(100, 100 * 64**2 // area))
+        """Rows that are processed together: 100 of 64x64 positions or less, fewer of larger examples."""
+        return max(1, min(100, 100 * 64**2 // self.kind.positions(self.data.shape)))
 
     def blocks(self, n: int, title: str) -> Iterator[Tensor]:
         """This process's blocks of 0..n-1 under a progress bar, torch's noise seeded for each."""
         with tqdm(
-            desc=title, total=n, unit="image", leave=False, disable=None if self.is_main else True, dynamic_ncols=True
+            desc=title,
+            total=n,
+            unit=self.kind.noun,
+            leave=False,
+            disable=None if self.is_main else True,
+            dynamic_ncols=True,
         ) as bar:
             for block in self.ranks.blocks(n, self.block):
                 seed_noise(self.seed, int(block[0]))
@@ -118,7 +132,7 @@ class Study:
         return order[: self.codes_limit].sort().values
 
     def features(self, encode: Callable[[Tensor], Tensor], split: str, title: str) -> Features:
-        """encode: x (B, C, H, W) -> (B, D), of the chosen rows of a split of `Images`, with their labels."""
+        """encode: x (B, ...) -> (B, D). Of the chosen rows of a split of single examples, with their labels."""
         table, chosen = self.table(split), self.chosen(split)
 
         def work(index: Tensor) -> tuple[Tensor, ...]:
@@ -127,13 +141,17 @@ class Study:
 
         h, y = self.rows(len(chosen), work, title)
         if not torch.isfinite(h).all():
-            raise UserError("the features of some images are not finite: the checkpoint has diverged, take an earlier")
+            raise UserError(
+                f"the features of some {self.kind.noun}s are not finite: the checkpoint has diverged, take an earlier"
+            )
         return Features(h, y)
 
     def codes(self, split: str) -> Features:
-        """The method's codes of a split (the chosen rows): `encode`'s, encoded once."""
+        """The method's codes of the chosen rows of a split, encoded once."""
         return self.once(("codes", split), lambda: self.features(self.method.encode, split, f"encoding {split}"))
 
     def raw(self, split: str) -> Features:
-        """The pixels of the same rows."""
-        return self.once(("raw", split), lambda: self.features(pixels, split, f"reading {split}"))
+        """The kind's raw features of the same rows."""
+        raw = self.kind.raw
+        assert raw is not None  # asked by evaluators of kinds that have them
+        return self.once(("raw", split), lambda: self.features(raw, split, f"reading {split}"))

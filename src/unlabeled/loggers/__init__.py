@@ -1,4 +1,4 @@
-"""Loggers: where recorded quantities, pictures and files go.
+"""Loggers: the destinations of recorded quantities, pictures and files.
 
 Importing one registers all, so that `actions` know each kind.
 """

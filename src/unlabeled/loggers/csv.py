@@ -1,4 +1,4 @@
-"""metrics.csv, the record that every run has."""
+"""metrics.csv, the record of every run."""
 
 import csv
 import io
@@ -16,9 +16,9 @@ from unlabeled.files import write
 
 
 class CSV(Logger):
-    """metrics.csv: one row a batch number, one column a quantity; written as it comes.
+    """metrics.csv: a row for each batch number, a column for each quantity, written immediately.
 
-    A resumed run drops the rows after the batch that it goes on from, so that there is neither gap nor repetition.
+    A resumed run drops the rows after its first batch, so that none is missing or repeated.
     """
 
     def __init__(self, folder: str | Path):
@@ -40,7 +40,7 @@ class CSV(Logger):
 
     @rank_zero_only
     def truncate(self, batches: int) -> None:
-        """Forget what was written after `batches`."""
+        """Drop the rows after `batches`."""
         self.rows = [row for row in self.rows if int(row["batch"]) <= batches]
         self._rewrite()
 
@@ -69,7 +69,7 @@ class CSV(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """See that it lies on the disk: a checkpoint may not know more than it."""
+        """Sync to disk, so that no checkpoint is newer than the file."""
         if self.path.is_file():
             with open(self.path, "rb") as file:
                 os.fsync(file.fileno())
@@ -84,14 +84,14 @@ class CSV(Logger):
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    """What is whole of a metrics.csv; says how much is not. Raises UserError where its columns have no names."""
+    """The undamaged rows of a metrics.csv; prints how many are damaged. Raises UserError if its header is."""
     lines = path.read_bytes().decode(errors="replace").splitlines(keepends=True)
     # a kill or a full disk may have torn the last
     header, *found = [_fields(line) for line in lines if line.endswith("\n")] or [["batch"]]
     longer = sum(len(fields) > len(header) for fields in found)
     rows = [dict(zip(header, fields, strict=True)) for fields in found if len(fields) == len(header)]
     if "batch" not in header or 2 * longer > len(found):
-        raise UserError(f"{path} is damaged: mend its first line, which names the columns, or move the file away")
+        raise UserError(f"{path} is damaged: repair its first line, the names of the columns, or move the file away")
     rows = [row for row in rows if (row.get("batch") or "").isdecimal() and all(map(_number, row.values()))]
     if len(rows) < len(found):
         print(f"note: {path}: left out {len(found) - len(rows)} damaged of {len(found)} lines", file=sys.stderr)
@@ -106,7 +106,7 @@ def _fields(line: str) -> list[str]:
 
 
 def _number(text: str) -> bool:
-    """Whether it is one, or nothing."""
+    """Whether the text is a number, or empty."""
     try:
         return text == "" or float(text) is not None
     except ValueError:

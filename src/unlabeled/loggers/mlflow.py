@@ -16,12 +16,12 @@ from unlabeled.loggers.actions import artifact, close, go_on, log_missing_rows, 
 
 
 class MLflow(MLFlowLogger):
-    """MLflow: to the server that `tracking_uri` or MLFLOW_TRACKING_URI names, else to a database beside the runs."""
+    """MLflow, on the server of `tracking_uri` or MLFLOW_TRACKING_URI, or with a database beside the runs."""
 
     def __init__(
         self,
         folder: str | Path,  # the run's
-        store: str | Path,  # where the database lies, without a server
+        store: str | Path,  # folder of the database, without a server
         experiment: str = "unlabeled",
         tracking_uri: str | None = None,
         name: str | None = None,
@@ -33,8 +33,8 @@ class MLflow(MLFlowLogger):
         if not uri:
             Path(store).mkdir(parents=True, exist_ok=True)
             uri, place = f"sqlite:///{store}/mlflow.db", (Path(store) / "mlartifacts").resolve().as_uri()
-        self.remembered = Path(folder) / "mlflow.run"  # holds the run's id there
-        known = self.remembered.read_text() if self.remembered.is_file() else None
+        self.id_file = Path(folder) / "mlflow.run"  # holds the run's id on the server
+        known = self.id_file.read_text() if self.id_file.is_file() else None
         labels = dict.fromkeys(tags, "") | ({"sweep": group} if group else {})
         try:
             super().__init__(experiment, name, uri, labels, artifact_location=place, run_id=known)
@@ -45,9 +45,9 @@ class MLflow(MLFlowLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
-        if not self.remembered.is_file():  # MLflow refuses a value that is not what it was
+        if not self.id_file.is_file():  # MLflow refuses values that have changed
             super().log_hyperparams(params)
-            self.remembered.write_text(str(self.run_id))
+            self.id_file.write_text(str(self.run_id))
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -58,7 +58,7 @@ class MLflow(MLFlowLogger):
 
 
 def _plain(name: str) -> str:
-    """A name in the letters that MLflow takes."""
+    """A name in the letters that MLflow allows."""
     return re.sub(r"[^\w./ :-]+", " ", name).strip()
 
 

@@ -13,7 +13,7 @@ from unlabeled.loggers.actions import close, go_on, picture, summary
 
 
 class TensorBoard(TensorBoardLogger):
-    """TensorBoard's event files in the run folder, flushed at every write: a killed run keeps what it wrote."""
+    """TensorBoard's event files in the run folder, flushed at every write."""
 
     def __init__(self, save_dir: str | Path):
         try:
@@ -51,7 +51,7 @@ def _(logger: TensorBoardLogger, batches: int, rows: Sequence[Mapping[str, Any]]
 
 @rank_zero_only
 def _forget(logger: TensorBoardLogger, first: int) -> None:
-    """TensorBoard hides what earlier files hold from step `first` on, as its purge_step would."""
+    """Make TensorBoard hide the events of earlier files from step `first` on, like its purge_step."""
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
     writer = logger.experiment._get_file_writer()

@@ -18,10 +18,10 @@ from unlabeled.loggers.actions import artifact, close, go_on, log_missing_rows, 
 
 
 class WandB(WandbLogger):
-    """Weights & Biases: online where a key is at hand, else offline (`wandb sync` sends it later). Never asks.
+    """Weights & Biases: online if there is a key, else offline (`wandb sync` sends it later), without prompts.
 
-    A row of metrics.csv is a row of W&B's history: the same columns, the batch's number its step. A run folder is one
-    run of W&B, whoever goes on with it. Neither the command line, git, code nor what is printed is sent.
+    A row of metrics.csv is a row of W&B's history, with the same columns and the batch as its step. A run folder is one
+    run of W&B, also when it is resumed. The command line, git, code and printed output are not sent.
     """
 
     def __init__(
@@ -32,14 +32,14 @@ class WandB(WandbLogger):
         name: str | None = None,
         group: str | None = None,
         tags: Sequence[str] = (),
-        offline: bool | None = None,  # None: where there is no key
+        offline: bool | None = None,  # None: if there is no key
         checkpoints: bool = True,  # whether the final checkpoint is sent
     ):
         mode = "offline" if offline or (offline is None and not wandb_key()) else "online"
         mode = os.environ.get("WANDB_MODE", mode) if offline is None else mode
         if mode == "online" and not wandb_key():
-            raise UserError("W&B wants a key to be online: say wandb login, or logger.wandb.offline=true")
-        self.before = sorted(Path(save_dir).glob("wandb/*run-*/*.wandb"))  # what was sent or kept in this folder
+            raise UserError("W&B needs a key to be online: say wandb login, or logger.wandb.offline=true")
+        self.before = sorted(Path(save_dir).glob("wandb/*run-*/*.wandb"))  # earlier runs in this folder
         super().__init__(
             save_dir=save_dir,
             project=project,
@@ -47,11 +47,11 @@ class WandB(WandbLogger):
             name=name,
             entity=entity,
             group=group,
-            tags=[tag[:64] for tag in tags],  # W&B takes no longer ones
+            tags=[tag[:64] for tag in tags],  # W&B's limit
             mode=mode,
         )
         self.checkpoints = checkpoints
-        self.seen = -1  # the last batch that W&B has a row of
+        self.seen = -1  # the last batch in W&B's history
 
     @property
     @rank_zero_experiment
@@ -113,7 +113,7 @@ def wandb_key() -> bool:
 
 @contextmanager
 def _kept_in(folder: str) -> Iterator[None]:
-    """What W&B puts aside, to be sent later, lies with the run and not in the home of this machine."""
+    """W&B's files to be sent later are in the run's folder, and not in the home folder."""
     given = "WANDB_DATA_DIR" in os.environ
     os.environ.setdefault("WANDB_DATA_DIR", folder)
     try:
@@ -124,7 +124,7 @@ def _kept_in(folder: str) -> Iterator[None]:
 
 
 def wandb_records(file: Path) -> Iterator[Any]:
-    """What a run of W&B keeps in its .wandb file: protocol buffers in LevelDB's log format, to the last whole one."""
+    """The records of a .wandb file: protocol buffers in LevelDB's log format, up to the last complete one."""
     from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
     block, header, data = 2**15, struct.Struct("<IHB"), file.read_bytes()
@@ -178,8 +178,8 @@ def _(logger: WandB, file: Path, kind: str) -> None:
     run = logger.experiment
     if kind == "checkpoint" and not logger.checkpoints:
         return
-    # W&B takes the file when it is sent, perhaps much later: a copy stays what it is. Checkpoints are renamed into
-    # place, so that a link to one does.
+    # W&B reads the file when it sends it, perhaps much later: a copy does not change. Checkpoints are replaced by
+    # renaming, so that a link to one does not change either.
     kept = Path(run.settings.sync_dir) / "artifacts" / file.name
     kept.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -1,102 +1,34 @@
 """A workspace of Weights & Biases as code: python -m unlabeled.loggers.workspace [ENTITY/PROJECT] [--json FILE]
 
-One section per family of methods, with what tells most about it. `--json` writes the workspace to a file instead.
+Its plots choose recorded quantities by regular expressions, so that they work for every method; W&B generates panels
+for all other quantities and pictures. `--json` writes the workspace to a file instead.
 """
 
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from unlabeled.commands import extra
 from unlabeled.errors import UserError
 from unlabeled.files import write_json
 
-
-class Family(NamedTuple):
-    """What is shown of the methods in one folder of methods/, by the names under which they record it."""
-
-    plots: dict[str, list[str]]  # title -> recorded quantities that share a plot, over batches
-    pictures: list[str] = []  # of evaluation/pictures.py, or a method's own
-    numbers: list[str] = []  # of an evaluation, compared over runs
-    table: bool = False  # samples beside the training images nearest to them
-
-
-CODES = ["linear_accuracy", "knn_accuracy", "nmi"]
-FAMILIES = {
-    "vae": Family(
-        {
-            "-ELBO, nats": ["train/negative_elbo", "val/negative_elbo"],
-            "KL, nats": ["train/kl", "val/kl"],
-            "reconstruction, nats": ["train/reconstruction_loss", "val/reconstruction_loss"],
-            "gradient norm": ["train/gradient_norm"],
-        },
-        ["samples", "reconstructions", "interpolation"],
-        ["log_likelihood_bound", "bits_per_dim", "reconstruction_mse", *CODES],
-        table=True,
-    ),
-    "gan": Family(
-        {
-            "losses": ["train/generator_loss", "train/discriminator_loss", "train/penalty"],
-            "scores": ["train/score_real", "train/score_fake"],
-            "gradient norms": ["train/gradient_norm_generator", "train/gradient_norm_discriminator"],
-            "FID (callbacks=fid)": ["val/fid"],
-        },
-        ["samples", "interpolation"],
-        table=True,
-    ),
-    "translation": Family(
-        {
-            "cycle": ["train/cycle_a", "train/cycle_b", "val/cycle_a", "val/cycle_b"],
-            "identity": ["train/identity_a", "train/identity_b"],
-            "translators against discriminators": ["train/generator_loss_a", "train/generator_loss_b"],
-            "discriminators": ["train/discriminator_a", "train/discriminator_b"],
-            "gradient norms": [
-                "train/gradient_norm_to_b_and_to_a",
-                "train/gradient_norm_discriminator_a_and_discriminator_b",
-            ],
-        },
-        ["a_to_b", "b_to_a"],
-    ),
-    "autoencoder": Family(
-        {
-            "loss": ["train/loss", "val/loss", "train/reconstruction_loss", "val/reconstruction_loss"],
-            "mean squared error": ["train/mean_squared_error", "val/mean_squared_error"],
-            "gradient norm": ["train/gradient_norm"],
-        },
-        ["reconstructions", "interpolation", "components"],
-        ["reconstruction_mse", *CODES],
-    ),
-    "joint_embedding": Family(
-        {
-            "loss": ["train/loss", "val/loss"],
-            "alignment": ["train/alignment", "val/alignment"],
-            "probes (callbacks=probe)": ["val/knn_accuracy", "val/linear_accuracy"],
-            "gradient norm": ["train/gradient_norm"],
-        },
-        ["neighbours", "views"],
-        CODES,
-    ),
-    "pretext": Family(
-        {
-            "loss": ["train/loss", "val/loss"],
-            "accuracy of the pretext task": ["train/accuracy", "val/accuracy"],
-            "probes (callbacks=probe)": ["val/knn_accuracy", "val/linear_accuracy"],
-            "gradient norm": ["train/gradient_norm"],
-        },
-        ["neighbours", "rotations"],
-        CODES,
-    ),
-    "supervised": Family(
-        {
-            "loss": ["train/loss", "val/loss"],
-            "accuracy": ["train/accuracy", "val/accuracy"],
-            "gradient norm": ["train/gradient_norm"],
-        },
-        ["neighbours"],
-        CODES,
-    ),
+# section -> title of a plot -> the quantities that share it, over batches
+PLOTS = {
+    "losses": {
+        "training losses": r"^train/(\w+_)?loss(_\w+)?$",
+        "validation losses": r"^val/(\w+_)?loss(_\w+)?$",
+        "bounds and divergences, nats": r"^(train|val)/(negative_elbo|kl|mmd)$",
+        "cycles and identities": r"^(train|val)/(cycle|identity)_[ab]$",
+    },
+    "scores": {
+        "scores of discriminators": r"^train/score_\w+$",
+        "accuracies, also of callbacks=probe": r"^(train|val)/(\w+_)?accuracy(_\w+)?$",
+        "FID (callbacks=fid)": r"^val/fid",
+    },
+    "optimization": {"gradient norms": r"^train/gradient_norm", "learning rates": r"^train/lr"},
 }
+EVALUATED = ("log_likelihood_bound", "bits_per_dim", "reconstruction_mse", "linear_accuracy", "knn_accuracy", "nmi")
 
 
 def workspace(entity: str, project: str) -> Any:
@@ -107,15 +39,20 @@ def workspace(entity: str, project: str) -> Any:
     except ImportError as error:
         raise UserError(f"wandb-workspaces is not here: {extra('workspaces')}") from error
     sections = [workspaces.Section("all runs", [reports.RunComparer(diff_only="split")], is_open=True)]
-    for name, family in FAMILIES.items():
-        panels: list[Any] = [reports.LinePlot(title, "batch", y=y) for title, y in family.plots.items()]
-        panels += [reports.MediaBrowser(title, media_keys=[f"pictures/{title}"]) for title in family.pictures]
-        panels += [reports.BarPlot(number, [f"evaluation/{number}"]) for number in family.numbers]
-        if family.table:
-            panels.append(reports.WeavePanelSummaryTable(table_name="tables/nearest_training_images"))
-        sections.append(workspaces.Section(name.replace("_", " "), panels, is_open=True))
-    settings = workspaces.WorkspaceSettings(x_axis="batch")
-    return workspaces.Workspace(entity=entity, project=project, name="Unlabeled", sections=sections, settings=settings)
+    for name, plots in PLOTS.items():
+        panels = [reports.LinePlot(title, "batch", metric_regex=pattern) for title, pattern in plots.items()]
+        sections.append(workspaces.Section(name, panels, is_open=True))
+    nearest = reports.WeavePanelSummaryTable(table_name="tables/nearest_training_images")
+    bars = [reports.BarPlot(number, [f"evaluation/{number}"]) for number in EVALUATED]
+    sections += [workspaces.Section("samples", [nearest]), workspaces.Section("evaluation", bars)]
+    return workspaces.Workspace(
+        entity=entity,
+        project=project,
+        name="Unlabeled",
+        sections=sections,
+        settings=workspaces.WorkspaceSettings(x_axis="batch"),
+        auto_generate_panels=True,
+    )
 
 
 def main(words: list[str]) -> None:
@@ -134,7 +71,7 @@ def main(words: list[str]) -> None:
     from unlabeled.loggers.wandb import wandb_key
 
     if not wandb_key():
-        raise UserError("W&B wants a key to save a workspace: say wandb login, or --json FILE")
+        raise UserError("W&B needs a key to save a workspace: say wandb login, or --json FILE")
     if not entity:
         import wandb
 

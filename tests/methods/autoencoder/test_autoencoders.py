@@ -22,6 +22,7 @@ from unlabeled.batches import Images
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features.split import Features
 from unlabeled.evaluation.figures.embedding import embedding, pixel_plane
+from unlabeled.evaluation.kinds import KINDS
 from unlabeled.evaluation.metrics.reconstruction import Reconstruction
 from unlabeled.evaluation.study import Study
 from unlabeled.losses import regularizer
@@ -161,7 +162,7 @@ def test_a_code_wider_than_the_image_is_refused_where_nothing_keeps_it_from_copy
 )
 def test_a_wide_code_is_fine_where_something_does(resolve: Any, model: str) -> None:
     config = OmegaConf.create(resolve(f"model={model}", "model.latent_dim=1000"))
-    check_code(config.model, config.data.shape)
+    check_code(config.model, config.data.shape, KINDS[Images])
 
 
 # Corruption and bottleneck

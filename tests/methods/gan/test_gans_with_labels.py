@@ -2,6 +2,7 @@
 
 import math
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from tests.contract.test_contract import run
 from unlabeled.batches import Images
 from unlabeled.capabilities import SamplesClasses
 from unlabeled.errors import UserError
-from unlabeled.evaluation.figures.drawing import draw
+from unlabeled.evaluation.figures.drawing import draw_images
 from unlabeled.losses import penalty
 from unlabeled.losses.mutual_information import Codes
 from unlabeled.nn.gan import dcgan
@@ -87,7 +88,8 @@ def test_only_classes_of_training_images_are_drawn(case: Any, build: Any) -> Non
     asked = method.labels.pick(16)
     assert asked.tolist() == [1] * 16
     torch.testing.assert_close(drawn, method.sample_class(asked))
-    assert draw(method, first(build(case)[1]), ["dark", "bright"])["classes"].height < 100  # a row
+    named = SimpleNamespace(class_names=("dark", "bright"))
+    assert draw_images(method, first(build(case)[1]), named)["classes"].height < 100  # a row
     fresh, _, _ = build(case)
     assert fresh.labels.seen.tolist() == [0, 1]
     state = method.state_dict()

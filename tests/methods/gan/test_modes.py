@@ -324,7 +324,7 @@ def test_the_density_is_drawn_where_it_is() -> None:
     class Data:
         source = Ring()
 
-    pixels = np.asarray(draw_points(Spot(0.5, -0.25), Data)["density"]).astype(int).sum(2)
+    pixels = np.asarray(draw_points(Spot(0.5, -0.25), None, Data)["density"]).astype(int).sum(2)
     empty = np.asarray(in_the_plane(torch.full((1, 2), math.nan), Data.source)).astype(int).sum(2)
     changed = np.argwhere(np.abs(pixels - empty) > 60)
     middle = changed.mean(0) / len(pixels) * 2 * EDGE - EDGE  # row, column
@@ -369,6 +369,6 @@ def test_on_a_line_the_discriminator_is_in_the_picture(resolve: Any) -> None:
         return int((pixels[:, :, 2] - pixels[:, :, 0] > 60).sum())
 
     with torch.no_grad():
-        shown = draw_points(method.eval(), data)["density"]
-    without = draw_points(Spot(0.3), data)["density"]
+        shown = draw_points(method.eval(), None, data)["density"]
+    without = draw_points(Spot(0.3), None, data)["density"]
     assert blue(shown) > 100 > blue(without)

@@ -14,7 +14,7 @@ from unlabeled.batches import Images
 from unlabeled.data.kinds.images import ImageData
 from unlabeled.data.sources.digits import Digits
 from unlabeled.errors import UserError
-from unlabeled.evaluation.metrics.probe import neighbours
+from unlabeled.evaluation.metrics.probe import neighbors
 from unlabeled.evaluation.stats.linear import percent
 from unlabeled.evaluation.study import Study
 from unlabeled.losses.contrastive import NTXent
@@ -302,7 +302,7 @@ def knn(method, data):
     study = Study(method, data)
     with torch.random.fork_rng():  # a study seeds torch's noise
         train, val = study.codes("train"), study.codes("val")
-    return percent(neighbours(train, val.h, [(20, 0.07)], 10)[0] == val.y)
+    return percent(neighbors(train, val.h, [(20, 0.07)], 10)[0] == val.y)
 
 
 @pytest.mark.learning

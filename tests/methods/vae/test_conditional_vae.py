@@ -15,7 +15,7 @@ from tests.contract.cases import CASES
 from unlabeled.batches import Images
 from unlabeled.distributions.m2 import M2
 from unlabeled.errors import UserError
-from unlabeled.evaluation.figures.drawing import draw
+from unlabeled.evaluation.figures.drawing import draw_images
 from unlabeled.nn.autoencoders.conditional import ConditionalDecoder, ConditionalEncoder, ConditionalPerceptron
 from unlabeled.seeding import seed_noise
 
@@ -128,7 +128,7 @@ def test_the_picture_of_classes_has_a_row_a_class(build: Build) -> None:
     asked = []
     sample = method.sample_class
     method.sample_class = lambda y: asked.append(y) or sample(y)
-    page = draw(method, first(data))["classes"]
+    page = draw_images(method, first(data))["classes"]
     assert torch.equal(asked[-1], torch.tensor([0] * 10 + [1] * 10)) and page.width > 10 * 64 and page.height > 2 * 64
 
 

@@ -31,12 +31,13 @@ from unlabeled.app.run.plan import resolve, result_of
 from unlabeled.app.run.secrets import redact
 from unlabeled.distributed.processes import launch
 from unlabeled.errors import UserError, error_line
-from unlabeled.evaluation.figures.drawing import Album, curves_svg, titled
+from unlabeled.evaluation.figures import captions
+from unlabeled.evaluation.figures.drawing import FigureSet, curves_svg, titled
 from unlabeled.evaluation.figures.evaluation import draw_figures
 from unlabeled.evaluation.metric import Evaluator, Metric
 from unlabeled.evaluation.ranks import Elsewhere, Ranks
 from unlabeled.evaluation.report.page import render
-from unlabeled.evaluation.report.verdicts import ARROWS, heading
+from unlabeled.evaluation.report.verdicts import ARROWS
 from unlabeled.evaluation.study import Study
 from unlabeled.files import finite_json, write, write_json
 from unlabeled.seeding import seed_noise
@@ -173,11 +174,12 @@ def save(
     return finite_json(content)
 
 
-def save_pictures(folder: Path, subject: EvaluationTarget, pictures: Album) -> str:
+def save_pictures(folder: Path, subject: EvaluationTarget, pictures: FigureSet) -> str:
     """Write the pictures, and return the run's curves as an <svg>. A failure is a note."""
     metrics, drawn = subject.home / "metrics.csv", list(pictures.items())
     for name, picture in drawn:
-        pictures.draw(name, partial(save_titled, picture, f"{heading(name)}: {subject.title}", folder / f"{name}.png"))
+        title = f"{captions.title(name)}: {subject.title}"
+        pictures.draw(name, partial(save_titled, picture, title, folder / f"{name}.png"))
     for name in pictures.failed:
         (folder / f"{name}.png").unlink(missing_ok=True)  # an earlier evaluation's
     curves = ""

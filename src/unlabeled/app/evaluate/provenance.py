@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from unlabeled.app.evaluate.target import EvaluationTarget
-from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.metric import Evaluator, Metric
 
 LIBRARIES = ("unlabeled", "torch", "torchvision", "torchmetrics", "torch-fidelity", "scikit-learn", "numpy", "scipy")
 
@@ -37,10 +37,18 @@ def describe(config: dict[str, Any], subject: EvaluationTarget, found: dict[str,
     return {
         "title": subject.title,
         "provenance": provenance,
-        "numbers": [asdict(number) | {"group": name} for name, numbers in found.items() for number in numbers],
+        "numbers": [
+            told(number, name, subject.evaluators[name]) for name, numbers in found.items() for number in numbers
+        ],
         "notes": study.notes,
         "config": subject.run,
     }
+
+
+def told(number: Metric, name: str, evaluator: Evaluator) -> dict[str, Any]:
+    """A number, the evaluator's name, and its words where it is a headline."""
+    headline = evaluator.headlines.get(number.name.partition("[")[0])
+    return asdict(number) | {"group": name} | ({"headline": headline._asdict()} if headline else {})
 
 
 def processor() -> str:

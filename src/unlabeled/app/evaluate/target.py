@@ -14,9 +14,9 @@ from unlabeled.app.evaluate.extractors import choose
 from unlabeled.app.run.changes import with_other_data
 from unlabeled.app.run.checkpoint import load
 from unlabeled.app.run.plan import resolve
-from unlabeled.batches import Points
 from unlabeled.capabilities import Reconstructs, Samples, Translates
 from unlabeled.errors import UserError, suggest
+from unlabeled.evaluation.metric import Evaluator
 from unlabeled.evaluation.metrics.distribution import Folders
 from unlabeled.evaluation.ranks import Ranks
 from unlabeled.evaluation.sampler import give
@@ -26,7 +26,7 @@ from unlabeled.seeding import mix
 
 class EvaluationTarget(NamedTuple):
     study: Study
-    evaluators: dict[str, Any]  # by their names in conf/evaluation
+    evaluators: dict[str, Evaluator]  # by their names in conf/evaluation
     title: str
     run: dict[str, Any]  # the config that it was trained with
     facts: dict[str, Any]  # about the weights, or the folder
@@ -60,10 +60,12 @@ def checkpoint_target(config: dict[str, Any], device: str, ranks: Ranks) -> Eval
         ranks=ranks,
     )
     give(study, chosen["sampler"], instantiate(chosen["samplers"], _convert_="all"))
-    if data.batch is Points:
+    if not study.kind.visual:
         if chosen["extractor"] not in ("auto", "none"):
-            raise UserError(f"evaluation.extractor={chosen['extractor']} sees images, and these data are points")
-    elif chosen["extractor"] != "auto" or isinstance(method, Samples | Reconstructs | Translates):
+            raise UserError(
+                f"evaluation.extractor={chosen['extractor']} sees images, and these data are {study.kind.noun}s"
+            )
+    elif chosen["extractor"] != "auto" or isinstance(study.method, Samples | Reconstructs | Translates):
         study.extractor = choose(
             chosen["extractor"],
             chosen["extractor_weights"],

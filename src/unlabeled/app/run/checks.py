@@ -12,17 +12,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from unlabeled import configs
 from unlabeled.app.cli.main import options
-from unlabeled.batches import Points
 from unlabeled.callbacks.pace import limits
 from unlabeled.errors import UserError
+from unlabeled.evaluation.kinds import Kind, kind_of
 
 
 def check(config: DictConfig) -> None:
     """Raise UserError where the model does not fit the data, or the devices are not there."""
     limits(**config.budget)
     check_fit(config)
-    check_networks(config)
-    check_code(config.model, config.data.get("shape"))
+    kind = kind_of(located(config.data._target_).batch)
+    check_networks(config, kind)
+    check_code(config.model, config.data.get("shape"), kind)
     check_devices(config)
 
 
@@ -71,9 +72,9 @@ def located(target: str) -> Any:
         ) from error
 
 
-def check_networks(config: DictConfig) -> None:
-    """Refuse networks for images where data are points: those that say `any_shape = True` take both."""
-    if located(config.data._target_).batch is not Points:
+def check_networks(config: DictConfig, kind: Kind) -> None:
+    """Refuse networks for images where data are none: those that say `any_shape = True` take both."""
+    if kind.visual:
         return
     for path, target in _shaped(config.model, "model"):
         if not getattr(located(target), "any_shape", False):
@@ -82,7 +83,8 @@ def check_networks(config: DictConfig) -> None:
             instead = " ".join(f"network@model.{part}=gan/mlp_{part}" for part in parts if part in config.model)
             raise UserError(
                 f"{path} of model={choices['model']} is a network of images ({target.rpartition('.')[2]}) and "
-                f"data={choices['data']} gives points: take model=gan" + (f", or say {instead}" if instead else "")
+                f"data={choices['data']} gives {kind.noun}s: take model=gan"
+                + (f", or say {instead}" if instead else "")
             )
 
 
@@ -95,8 +97,10 @@ def _shaped(node: Any, path: str) -> Iterator[tuple[str, str]]:
             yield from _shaped(node[key], f"{path}.{key!s}")
 
 
-def check_code(model: DictConfig, shape: Any) -> None:
+def check_code(model: DictConfig, shape: Any, kind: Kind) -> None:
     """Refuse a code with more numbers than the image where nothing keeps it from being a copy."""
+    if not kind.visual:
+        return
     numbers, width = prod(shape or [0]), model.get("latent_dim")
     if not isinstance(width, int) or not {"encoder", "decoder"} <= set(model) or width <= numbers or not numbers:
         return
@@ -105,8 +109,8 @@ def check_code(model: DictConfig, shape: Any) -> None:
     if "corruption" in model or any(chosen[part] not in (None, none) for part, none in holds.items()):
         return
     raise UserError(
-        f"model.latent_dim={width}: an image has {numbers} numbers ({'x'.join(map(str, shape))}), and nothing keeps a "
-        "wider code from being a copy of it: take a smaller one"
+        f"model.latent_dim={width}: an {kind.noun} has {numbers} numbers ({'x'.join(map(str, shape))}), and nothing "
+        "keeps a wider code from being a copy of it: take a smaller one"
         + (", or say bottleneck=..., regularizer=... or model=denoising_autoencoder" if "bottleneck" in model else "")
     )
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
 from omegaconf import DictConfig
@@ -32,7 +33,8 @@ from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.callbacks.pace import Budget, BudgetSpent
 from unlabeled.callbacks.pruning import Pruning
 from unlabeled.callbacks.records import Diverged, Records
-from unlabeled.callbacks.trainer import callback, callbacks
+from unlabeled.callbacks.trainer import callback, callbacks, data_of
+from unlabeled.capabilities import code_width, inverts
 from unlabeled.commands import command, quoted
 from unlabeled.distributed.processes import (
     broadcast_from_rank0,
@@ -42,7 +44,8 @@ from unlabeled.distributed.processes import (
     save_before_requeue,
 )
 from unlabeled.errors import UserError, error_line
-from unlabeled.evaluation.figures.drawing import code_width, curves, inverts
+from unlabeled.evaluation.figures.drawing import curves
+from unlabeled.evaluation.kinds import kind_of
 from unlabeled.evaluation.report.order import ordered
 from unlabeled.files import DISK_FULL, write_json
 
@@ -211,10 +214,10 @@ def report(
             rows.append([name, f"{records.latest[name]:.4g}", *best])
     show(console, tables(heads, rows, console.width))
     if inverts(method) and trainer.world_size == 1:  # a sharded network needs all processes
-        shape = config["data"]["shape"]
-        width = code_width(method.eval(), shape)
-        ratio = math.prod(shape) / width
-        console.print(f"code         {width} numbers for an image's {math.prod(shape)}: compression {ratio:.3g}")
+        data, size = data_of(trainer), math.prod(config["data"]["shape"])
+        width = code_width(method.eval(), data.table("train").batch(torch.arange(1)).x.to(method.device))
+        noun = kind_of(data.batch).noun
+        console.print(f"code         {width} numbers for an {noun}'s {size}: compression {size / width:.3g}")
     kept = " and ".join(path.name for path in (checkpoints.best, checkpoints.last) if path.exists())
     console.print(f"checkpoints  {checkpoints.folder} ({kept})", soft_wrap=True)
     console.print(f"pictures     {folder / 'pictures'}", soft_wrap=True)

@@ -15,12 +15,17 @@ import statistics
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import yaml
+from hydra.utils import get_class
 
 from unlabeled.commands import command, quoted, without_places
 from unlabeled.configs import CONF
 from unlabeled.errors import UserError
+from unlabeled.evaluation.metric import Headline
 from unlabeled.evaluation.report.page import line, training_command
 from unlabeled.evaluation.report.verdicts import headlines
 
@@ -145,7 +150,21 @@ def recipe(file: Path) -> str:
 
 def reached(group: Sequence[Run]) -> list[dict[str, Any]]:
     """The numbers that were published, by name; else the headline numbers."""
-    return [line(number) for number in named(group) or headlines(numbers(group))]
+    return [line(number) for number in named(group) or headlines([with_headline(n) for n in numbers(group)])]
+
+
+def with_headline(number: dict[str, Any]) -> dict[str, Any]:
+    """The number with its evaluator's headline, which evaluations of before lack."""
+    headline = evaluator_headlines().get(number["name"].partition("[")[0])
+    return {"headline": headline._asdict()} | number if headline else number
+
+
+@cache
+def evaluator_headlines() -> dict[str, Headline]:
+    """The headlines of all evaluators, by name."""
+    evaluators = yaml.safe_load((CONF / "evaluation" / "default.yaml").read_text())["evaluators"].values()
+    found = [get_class(evaluator["_target_"]).headlines for evaluator in evaluators]  # type: ignore[attr-defined]
+    return {name: headline for headlines in found for name, headline in headlines.items()}
 
 
 def named(group: Sequence[Run]) -> list[dict[str, Any]]:

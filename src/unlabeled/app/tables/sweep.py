@@ -97,17 +97,6 @@ class CompareEvaluations(Callback):
     Each job leaves NUMBER.json in the sweep's folder: {"folder": its own, "evaluation": evaluation.json's content}.
     """
 
-    SIDE_BY_SIDE = (
-        "samples",
-        "density",
-        "a_to_b",
-        "b_to_a",
-        "reconstructions",
-        "traversals",
-        "neighbours",
-        "embedding",
-    )
-
     def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
         hydra = config.hydra
         if hydra.mode != RunMode.MULTIRUN:
@@ -121,6 +110,7 @@ class CompareEvaluations(Callback):
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         from rich.console import Console
 
+        from unlabeled.evaluation.figures.captions import CAPTIONS
         from unlabeled.evaluation.report.comparison import side_by_side
         from unlabeled.evaluation.report.page import render_comparison
 
@@ -146,7 +136,7 @@ class CompareEvaluations(Callback):
             )
         last = {run["folder"]: run["name"] for run in comparison["runs"]}
         pictures = {}
-        for name in self.SIDE_BY_SIDE:
+        for name in (name for name, caption in CAPTIONS.items() if caption.compared):
             found = {run: Path(folder) / f"{name}.png" for folder, run in last.items()}
             found = {run: path for run, path in found.items() if path.is_file()}
             if len(found) > 1:

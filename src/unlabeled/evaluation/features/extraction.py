@@ -1,4 +1,4 @@
-"""Images through the extractor: once, in bounded memory, and kept on disk where they depend on the data alone."""
+"""Features of many images, extracted once in bounded memory and cached on disk where they depend only on the data."""
 
 import contextlib
 import hashlib
@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,60 +17,62 @@ from torch import Tensor
 from unlabeled.batches import to_uint8
 from unlabeled.errors import UserError
 from unlabeled.evaluation.stats.moments import ClassSums, Moments
+from unlabeled.evaluation.study import Study
 from unlabeled.seeding import mix
 
-LAYOUT = 2  # raise it when what an extraction holds changes
-FIRST = 16  # images that are kept as they are
+LAYOUT = 2  # increase it when the content of an extraction changes
+FIRST = 16  # images that are kept as pixels
 
 
 class Stream(NamedTuple):
-    """Images to be seen. In one study, equal names and counts are equal images."""
+    """Images for the extractor. In one study, equal names and counts mean equal images."""
 
     name: str
     n: int
     images: Callable[[Tensor], Tensor]  # index (b,) of 0..n-1 -> (b, C, H, W), floats in [-1, 1] or uint8 levels
-    key: str | None = None  # names the content: equal keys, equal images. None: never kept on disk
+    key: str | None = None  # of the content: equal keys, equal images. None: not cached on disk
 
 
 class Extraction(NamedTuple):
-    """What is left of a stream."""
+    """The result of a stream."""
 
     n: int
     moments: Moments  # of all images
-    classes: ClassSums | None  # of all images, where the extractor classifies
+    classes: ClassSums | None  # of all images, if the extractor classifies
     rows: Tensor  # (m,) ascending: the images whose features are kept
-    h: Tensor  # (m, D) float32, theirs
-    logits: Tensor | None  # (m, K) float32, theirs, where the extractor classifies
+    h: Tensor  # (m, D) float32, of these images
+    logits: Tensor | None  # (m, K) float32, of these images, if the extractor classifies
     first: Tensor  # (at most 16, C, H, W) uint8, the first of these images
 
 
 def subset(seed: int, n: int, limit: int) -> Tensor:
-    """`limit` of 0..n-1, ascending. Of equal seeds and n, a smaller one lies within a larger one."""
+    """`limit` of 0..n-1, ascending. For equal seeds and n, a smaller subset is part of a larger one."""
     if n <= limit:
         return torch.arange(n)
     return torch.randperm(n, generator=torch.Generator().manual_seed(mix(seed, n)))[:limit].sort().values
 
 
-def extraction(study: Any, stream: Stream, keep: int) -> Extraction | None:
-    """The stream through `study.extractor`, with at most `keep` rows of features; None but on the leader.
+def extraction(study: Study, stream: Stream, keep: int) -> Extraction | None:
+    """Features of the stream by `study.extractor`, at most `keep` rows of them; None except on the main process.
 
     All processes call this together.
     """
     return study.once(("extraction", stream.name, stream.n, keep), lambda: _kept(study, stream, keep))
 
 
-def _kept(study: Any, stream: Stream, keep: int) -> Extraction | None:
+def _kept(study: Study, stream: Stream, keep: int) -> Extraction | None:
     if stream.n < 2:
-        raise UserError(f"{stream.name}: {stream.n} image(s), and a distribution takes at least 2")
+        raise UserError(f"{stream.name}: {stream.n} image(s), and a distribution needs at least 2")
     if study.cache is None or stream.key is None:
         return _seen(study, stream, keep)
     extractor = study.extractor
+    assert extractor is not None
     depends = [LAYOUT, stream.key, stream.n, keep, study.seed, "uint8", "float32", version("torch")]
     depends += [extractor.name, extractor.digest, extractor.dim, extractor.classes, extractor.facts]
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:16]
     file = Path(study.cache) / f"{re.sub(r'[^a-z0-9]+', '-', stream.name.lower())}-{digest}.pt"
     found = _read(file) if study.is_main else None
-    if study.ranks.gather(found is not None)[0]:  # as the leader says: only it reads the file
+    if study.ranks.gather(found is not None)[0]:  # the main process decides: only it reads the file
         return found
     made = _seen(study, stream, keep)
     if made is not None:
@@ -79,8 +81,9 @@ def _kept(study: Any, stream: Stream, keep: int) -> Extraction | None:
 
 
 @torch.no_grad()
-def _seen(study: Any, stream: Stream, keep: int) -> Extraction | None:
+def _seen(study: Study, stream: Stream, keep: int) -> Extraction | None:
     extractor, n = study.extractor, stream.n
+    assert extractor is not None
     rows = subset(study.seed, n, keep)
     kept = torch.zeros(n, dtype=torch.bool).index_fill_(0, rows, True)
     last = int(rows[:FIRST][-1])
@@ -94,15 +97,16 @@ def _seen(study: Any, stream: Stream, keep: int) -> Extraction | None:
         levels = quantised(x, stream.name, int(index[0]))
         h, logits = extractor(levels)
         if not torch.isfinite(h).all():
-            raise UserError(f"{stream.name}: {extractor.name} gives features that are not finite: look at its weights")
+            raise UserError(f"{stream.name}: {extractor.name} gives features that are not finite: check its weights")
         moments.update(h)
         if classes is not None:
+            assert logits is not None
             classes.update(index, logits)
         chosen = kept[index]
         shown = index[chosen] <= last
         where = chosen.to(h.device)
         block = (index[chosen], h[where].float().cpu(), levels[chosen.to(levels.device)].cpu()[shown])
-        held.append(block if classes is None else (*block, logits[where].float().cpu()))
+        held.append(block if logits is None else (*block, logits[where].float().cpu()))
     own = (moments.to("cpu"), classes, held)
     del held
     parts = study.ranks.gather(own)
@@ -115,12 +119,12 @@ def _seen(study: Any, stream: Stream, keep: int) -> Extraction | None:
     blocks = sorted(
         (block for *_, held in parts for block in held if len(block[0])), key=lambda block: int(block[0][0])
     )
-    h, first, *logits = (torch.cat(each) for each in list(zip(*blocks, strict=True))[1:])
-    return Extraction(n, moments, classes, rows, h, logits[0] if logits else None, first)
+    h, first, *more = (torch.cat(each) for each in list(zip(*blocks, strict=True))[1:])
+    return Extraction(n, moments, classes, rows, h, more[0] if more else None, first)
 
 
 def quantised(x: Tensor, name: str, start: int) -> Tensor:
-    """uint8 levels of images, refused where they are none. `start`: number of the first, for the message."""
+    """uint8 levels of images. `start`: number of the first, for the error if their values are no levels."""
     if x.dtype == torch.uint8:
         return x
     if not x.is_floating_point():
@@ -145,7 +149,7 @@ def quantised(x: Tensor, name: str, start: int) -> Tensor:
 
 
 def _read(file: Path) -> Extraction | None:
-    """What the file holds; None where there is none, or it is broken: then it is made anew."""
+    """The file's content; None if it is missing or damaged."""
     try:
         held = torch.load(file, weights_only=True)
         moments = Moments(0)
@@ -155,7 +159,7 @@ def _read(file: Path) -> Extraction | None:
             classes = ClassSums(held["n"], held["p"].shape[1])
             classes.p, classes.entropy = held["p"], held["entropy"]
         return Extraction(held["n"], moments, classes, held["rows"], held["h"], held.get("logits"), held["first"])
-    except Exception:  # a file cut short raises whatever its reader came upon
+    except Exception:  # damaged files raise many kinds of error
         return None
 
 
@@ -182,4 +186,4 @@ def _write(file: Path, made: Extraction, notes: list[str]) -> None:
         if name is not None:
             with contextlib.suppress(OSError):
                 os.unlink(name)
-        notes.append(f"{file.parent} does not keep the features of {made.n} images for another evaluation: {error}")
+        notes.append(f"{file.parent} cannot cache the features of {made.n} images: {error}")

@@ -1,9 +1,7 @@
-"""What image metrics see images through: a frozen network that gives features and, where it classifies, logits."""
+"""Extractors of image metrics: frozen networks for features and, where they classify, logits."""
 
 import hashlib
 import io
-import pickle
-import warnings
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,12 +13,13 @@ from unlabeled.batches import from_uint8
 from unlabeled.capabilities import Classifies, ClassifiesCodes, Encodes
 from unlabeled.errors import UserError
 from unlabeled.nn.backbones.dinov2 import SIDE, SIZES, VisionTransformer
+from unlabeled.nn.pretrained.weights import sha256, tensors
 
 LIKE_TENSORFLOW = "bilinear as TensorFlow 1 does it, without antialiasing"
 
 
 class Extractor(Protocol):
-    """Takes images as files hold them; what it does to them first is its policy, stated in `facts`."""
+    """A network for features of uint8 images; its resizing and scaling are stated in `facts`."""
 
     name: str  # in the metric's name: "inception", "classifier-mnist@ab12cd"
     digest: str  # of the weights: equal digests, equal features
@@ -28,7 +27,7 @@ class Extractor(Protocol):
     classes: int | None  # K, of the logits; None: it has none
     facts: dict[str, Any]  # resize, channels, layer, dtype, weights
 
-    def check(self, shape: tuple[int, int, int]) -> None:
+    def check(self, shape: tuple[int, ...]) -> None:
         """Raise UserError where images of this shape (C, H, W) do not fit."""
 
     def __call__(self, levels: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -36,7 +35,7 @@ class Extractor(Protocol):
 
 
 class Published:
-    """What the published networks share: RGB, and weights in a file that somebody gave."""
+    """A published network for RGB images, whose weights are in a file."""
 
     name: str
 
@@ -51,9 +50,9 @@ class Published:
             "dtype": "float32",
         }
 
-    def check(self, shape: tuple[int, int, int]) -> None:
+    def check(self, shape: tuple[int, ...]) -> None:
         if shape[0] not in (1, 3):
-            raise UserError(f"{self.name} sees RGB and grey images, and these have {shape[0]} channels")
+            raise UserError(f"{self.name} takes RGB and grey images, and these have {shape[0]} channels")
 
     def rgb(self, levels: Tensor) -> Tensor:
         return levels.to(self.device).expand(-1, 3, -1, -1)
@@ -69,9 +68,9 @@ class Published:
 
 
 class Inception(Published):
-    """InceptionV3 as FID knows it, torch-fidelity's: 2048 features, and logits without bias.
+    """torch-fidelity's InceptionV3 of the FID: 2048 features, and logits without bias.
 
-    Heusel et al. 2017, https://arxiv.org/abs/1706.08500. torch-fidelity itself resizes the images.
+    Heusel et al. 2017, https://arxiv.org/abs/1706.08500. torch-fidelity resizes the images.
     """
 
     name = "inception"
@@ -80,7 +79,7 @@ class Inception(Published):
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         super().__init__(file, device)
-        checked = io.BytesIO()  # it unpickles what it is given: these are the tensors that were found, and no more
+        checked = io.BytesIO()  # torch-fidelity unpickles it: so it gets only the tensors
         torch.save(tensors(self.file), checked)
         checked.seek(0)
         try:
@@ -126,7 +125,7 @@ class CLIP(Published):
         super().__init__(file, device)
         known = {facts["hash"]: name for name, facts in MODEL_METADATA.items()}
         self.name = known.get(self.digest, "clip")
-        if self.digest in known:  # the published files are programs (TorchScript): only they themselves are run
+        if self.digest in known:  # the published files are programs (TorchScript): no others are run
             weights = torch.jit.load(self.file, map_location="cpu").state_dict()
         else:
             weights = tensors(self.file)
@@ -145,14 +144,14 @@ class CLIP(Published):
 
 
 class Trained:
-    """A network that Unlabeled trained: features are its `encode`, logits its `classify` where it classifies."""
+    """A network that Unlabeled trained: its `encode` gives features, its `classify`, if it has one, logits."""
 
     def __init__(
         self,
         method: Any,  # Encodes; in evaluation mode, on its device, without gradients
         name: str,  # "classifier-mnist"
         shape: tuple[int, int, int],  # (C, H, W) of the images that it was trained on
-        facts: dict[str, Any],  # where it comes from
+        facts: dict[str, Any],  # its provenance
     ):
         self.method = method
         if not isinstance(method, Encodes):
@@ -172,10 +171,10 @@ class Trained:
             "dtype": "float32",
         }
 
-    def check(self, shape: tuple[int, int, int]) -> None:
+    def check(self, shape: tuple[int, ...]) -> None:
         if shape[0] not in (1, self.shape[0]):
             raise UserError(
-                f"{self.name} sees images of {self.shape[0]} channel(s), and these have {shape[0]}: "
+                f"{self.name} takes images of {self.shape[0]} channel(s), and these have {shape[0]}: "
                 "take an extractor that was trained on such"
             )
 
@@ -193,10 +192,10 @@ class Trained:
 
 
 class Cells:
-    """Mean and standard deviation of each channel in each cell of a grid: colour and contrast, and no shapes.
+    """Mean and standard deviation of each channel in each cell of a grid: colour and contrast, no shapes.
 
-    No network and no weights: where nobody has labelled images and no file is at hand, a distance of distributions
-    that a change of colour or texture cannot escape. An image whose sides are shorter than the grid has fewer cells.
+    It needs no network and no weights, so that distributions can be compared without labels or files; it notices
+    changes of colour and texture. Images with sides shorter than the grid have fewer cells.
     """
 
     GRID = 4  # cells a side
@@ -216,7 +215,7 @@ class Cells:
         }
         self.digest = hashlib.sha256(f"{self.name} {self.facts}".encode()).hexdigest()
 
-    def check(self, shape: tuple[int, int, int]) -> None:
+    def check(self, shape: tuple[int, ...]) -> None:
         if shape[0] != self.shape[0]:
             raise UserError(f"{self.name} was made for {self.shape[0]} channel(s), and these images have {shape[0]}")
 
@@ -228,37 +227,8 @@ class Cells:
         return torch.cat([mean.flatten(1), deviation.flatten(1)], 1), None
 
 
-def tensors(file: Path) -> dict[str, Tensor]:
-    """A file of tensors by name, opened so that nothing in it can run. Raises UserError for anything else."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{file} holds more than tensors, and is not opened: it could run code") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        if "TorchScript" in str(error):
-            raise UserError(f"{file} holds a program (TorchScript) that nobody is known to have published") from error
-        raise UserError(f"{file} is no whole file of weights ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{file} is no file of weights: it holds other things than tensors by name")
-    return content
-
-
-def sha256(file: Path) -> str:
-    """Of a file's bytes, as sha256sum says it."""
-    whole = hashlib.sha256()
-    try:
-        with open(file, "rb") as stream:
-            while chunk := stream.read(1 << 20):
-                whole.update(chunk)
-    except OSError as error:
-        raise UserError(f"cannot read {file} ({error.strerror})") from error
-    return whole.hexdigest()
-
-
 def digest(weights: dict[str, Tensor]) -> str:
-    """sha256 of names, types, shapes and values, whatever the order, the device and the memory layout."""
+    """sha256 of names, types, shapes and values, independent of order, device and memory layout."""
     whole = hashlib.sha256()
     for name, value in sorted(weights.items()):
         whole.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())

@@ -1,4 +1,4 @@
-"""Pictures of a method at work, from its capabilities alone."""
+"""Grids of images, curves, and the figures of a method on one batch."""
 
 import io
 import math
@@ -23,20 +23,21 @@ from unlabeled.capabilities import (
     SamplesPrior,
     Translates,
     TranslatesBack,
+    inverts,
 )
 from unlabeled.errors import error_line
 from unlabeled.evaluation.report.order import ordered
 
 
-class Album(dict[str, Image.Image]):
-    """Pictures by name. One that cannot be drawn costs a line, and nothing else."""
+class FigureSet(dict[str, Image.Image]):
+    """Figures by name. A failure to draw one is noted, and concerns no other."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.failed: dict[str, str] = {}  # name -> why it is not here
+        self.failed: dict[str, str] = {}  # name -> the error
 
     def draw(self, name: str, make: Callable[[], Image.Image | None]) -> None:
-        """Hold what `make` gives; nothing for None."""
+        """Draw a figure by `make`; None: it does not apply."""
         try:
             made = make()
         except Exception as error:
@@ -46,21 +47,21 @@ class Album(dict[str, Image.Image]):
         if made is not None:
             self[name] = made
 
-    def add(self, other: "Album") -> None:
+    def add(self, other: "FigureSet") -> None:
         self.update(other)
         self.failed |= other.failed
 
     def notes(self) -> list[str]:
-        """A line for each that is not here."""
+        """A line for each figure that failed."""
         return [f"the picture {name} could not be drawn: {why}" for name, why in self.failed.items()]
 
 
 GAP = 2  # pixels between images of a grid
-SIZE = 13  # pixels of a letter, of a picture that is shown as it is
-WIDEST = 1600  # pixels of a picture
-SHOWN = 1150  # pixels that a page has for a picture: letters of a wider one are larger, to be read when it is scaled
-CLASSES = 20  # rows of a picture, at most
-POINTS = 400  # of a curve: what a small plot can show
+SIZE = 13  # pixels of a letter, in a figure that is not scaled
+WIDEST = 1600  # pixels of a figure
+SHOWN = 1150  # pixels of a figure in a page: wider ones are scaled, and so have larger letters
+CLASSES = 20  # rows of a figure, at most
+POINTS = 400  # of a curve, in a small plot
 
 
 def grid(
@@ -71,7 +72,7 @@ def grid(
     rows: list[str] | None = None,  # left of each row
     heads: list[str] | None = None,  # above each column
 ) -> Image.Image:
-    """Images as one picture. What would be wider than `WIDEST` is scaled down; letters are read at a page's width."""
+    """Images as one figure, at most `WIDEST` wide, with letters that are legible at the width of a page."""
     estimated = columns * (max(side, 8) + GAP)
     font, line = lettering(min(WIDEST, estimated * 1.15 if rows else estimated))
     left = math.ceil(max(font.getlength(label) for label in rows)) + 8 if rows else 0
@@ -104,13 +105,13 @@ def grid(
 
 
 def lettering(width: float) -> tuple[Any, int]:
-    """The font of a picture of this width, and the height of a line."""
+    """The font for a figure of this width, and the height of a line."""
     size = round(SIZE * max(1.0, width / SHOWN))
     return ImageFont.load_default(size=size), math.ceil(1.3 * size)
 
 
 def titled(image: Image.Image, title: str) -> Image.Image:
-    """With its title above it, which stays where the file's name is lost: in a page, a dashboard, a slide."""
+    """The image with a title above it, for pages, dashboards and slides."""
     font, line = lettering(image.width)
     lines, words = [""], title.split()
     for word in words:
@@ -128,7 +129,7 @@ def titled(image: Image.Image, title: str) -> Image.Image:
 
 
 def shrunk(images: Tensor, width: int) -> Tensor:
-    """Images no wider than `width`."""
+    """Images scaled down to at most `width`."""
     if images.shape[3] <= width:
         return images
     size = (max(1, round(images.shape[2] * width / images.shape[3])), max(1, width))
@@ -136,7 +137,7 @@ def shrunk(images: Tensor, width: int) -> Tensor:
 
 
 def clipped(text: str, width: int, font: Any) -> str:
-    """As much of a line as fits."""
+    """The start of a line that fits."""
     while text and font.getlength(text) > width:
         text = text[:-1]
     return text
@@ -156,35 +157,41 @@ def corners(codes: Tensor, steps: int = 8) -> Tensor:
 
 
 @torch.no_grad()
-def draw(method: Any, batch: Images | Unpaired | Paired, names: Sequence[str] = ()) -> Album:
-    """Everything the method can show on this batch. The method is in evaluation mode, without gradients.
+def draw_images(method: Any, batch: Images, data: Any = None) -> FigureSet:
+    """What a method in evaluation mode, without gradients, can show on images. data: may have class_names."""
+    figures, x = sampled(method, data), batch.x[:64]
+    if isinstance(method, Reconstructs):
+        figures.draw("reconstructions", lambda: reconstructed(method, x))
+    if isinstance(method, Decodes):
+        figures.draw("interpolation", lambda: interpolated(method, batch))
+    if isinstance(method, Encodes) and not isinstance(method, Reconstructs):
+        figures.draw("neighbors", lambda: neighbors(method, x))
+    if isinstance(method, DrawsFigures):
+        figures.draw("the method's own", lambda: show(method, x, figures))
+    return figures
 
-    names: what classes are called, by number, where they have names.
-    """
-    album = Album()
+
+@torch.no_grad()
+def draw_domains(method: Any, batch: Unpaired | Paired, data: Any = None) -> FigureSet:
+    """What a method in evaluation mode, without gradients, can show on images of two domains."""
+    figures, a, b = sampled(method, data), batch.a[:16], batch.b[:16]
+    there = method.translate if isinstance(method, Translates) else None
+    back = method.translate_back if isinstance(method, TranslatesBack) else None
+    if there:
+        figures.draw("a_to_b", lambda: translated(a, there, back, ("a", "to b")))
+    if back:
+        figures.draw("b_to_a", lambda: translated(b, back, there, ("b", "to a")))
+    return figures
+
+
+def sampled(method: Any, data: Any) -> FigureSet:
+    """Images drawn from the method, of each class where it draws classes."""
+    figures = FigureSet()
     if isinstance(method, Samples):
-        album.draw("samples", lambda: grid(method.sample(64), 8))
+        figures.draw("samples", lambda: grid(method.sample(64), 8))
     if isinstance(method, SamplesClasses):
-        album.draw("classes", lambda: of_classes(method, names))
-    if isinstance(batch, Images):
-        x = batch.x[:64]
-        if isinstance(method, Reconstructs):
-            album.draw("reconstructions", lambda: reconstructed(method, x))
-        if isinstance(method, Decodes):
-            album.draw("interpolation", lambda: interpolated(method, batch))
-        if isinstance(method, Encodes) and not isinstance(method, Reconstructs):
-            album.draw("neighbours", lambda: neighbours(method, x))
-        if isinstance(method, DrawsFigures):
-            album.draw("the method's own", lambda: show(method, x, album))
-    if isinstance(batch, Unpaired | Paired):
-        a, b = batch.a[:16], batch.b[:16]
-        there = method.translate if isinstance(method, Translates) else None
-        back = method.translate_back if isinstance(method, TranslatesBack) else None
-        if there:
-            album.draw("a_to_b", lambda: translated(a, there, back, ("a", "to b")))
-        if back:
-            album.draw("b_to_a", lambda: translated(b, back, there, ("b", "to a")))
-    return album
+        figures.draw("classes", lambda: of_classes(method, getattr(data, "class_names", ())))
+    return figures
 
 
 def of_classes(method: SamplesClasses, names: Sequence[str] = ()) -> Image.Image:
@@ -195,32 +202,32 @@ def of_classes(method: SamplesClasses, names: Sequence[str] = ()) -> Image.Image
 
 
 def reconstructed(method: Reconstructs, x: Tensor) -> Image.Image:
-    """Images, and below each what comes back from its code."""
+    """Images, and their reconstructions below."""
     columns = min(16, len(x))
-    again = pairs(x, method.reconstruct(x))
-    return grid(again, columns, rows=["image", "reconstruction"] * math.ceil(len(again) / columns / 2))
+    laid = pairs(x, method.reconstruct(x))
+    return grid(laid, columns, rows=["image", "reconstruction"] * math.ceil(len(laid) / columns / 2))
 
 
 def interpolated(method: Decodes, batch: Images) -> Image.Image | None:
-    """Four codes in the corners, and what is between them."""
+    """Four codes in the corners, and interpolations between them."""
     codes = corner_codes(method, batch)
     return None if codes is None else grid(method.decode(corners(codes)), 8)
 
 
-def neighbours(method: Encodes, x: Tensor) -> Image.Image:
+def neighbors(method: Encodes, x: Tensor) -> Image.Image:
     """Rows: an image, then those of the batch whose codes are nearest in angle."""
     order = nearest(method.encode(x).float(), torch.arange(min(8, len(x))), 9)
     return grid(x[order.flatten()], order.shape[1])
 
 
-def show(method: DrawsFigures, x: Tensor, album: Album) -> None:
-    """The method's own pictures, into the album."""
+def show(method: DrawsFigures, x: Tensor, figures: FigureSet) -> None:
+    """Draw the method's own figures."""
     for title, (images, captions) in method.figures(x).items():
-        album.draw(title, partial(grid, images, 8, captions, side=96))
+        figures.draw(title, partial(grid, images, 8, captions, side=96))
 
 
 def translated(x: Tensor, there: Any, back: Any, names: tuple[str, str]) -> Image.Image:
-    """Images of a domain, in the other, and back again where there is a way."""
+    """Images of a domain, translated, and translated back if there is a way."""
     bands = {names[0]: x, names[1]: there(x)}
     if back:
         bands["and back"] = back(bands[names[1]])
@@ -228,7 +235,7 @@ def translated(x: Tensor, there: Any, back: Any, names: tuple[str, str]) -> Imag
 
 
 def class_label(number: int, names: Sequence[str]) -> str:
-    """What a picture calls a class."""
+    """The name of a class in a figure."""
     return names[number] if number < len(names) else f"class {number}"
 
 
@@ -239,19 +246,8 @@ def banded(rows: dict[str, Tensor], columns: int = 8, side: int = 128) -> Image.
     return grid(laid, columns, side=side, rows=list(rows) * math.ceil(len(laid) / columns / len(rows)))
 
 
-def inverts(method: Any) -> bool:
-    """Whether `decode` takes what `encode` gives: an encoder beside a generator need not be its inverse."""
-    return isinstance(method, Encodes) and isinstance(method, Decodes) and isinstance(method, Reconstructs)
-
-
-@torch.no_grad()
-def code_width(method: Any, shape: Sequence[int]) -> int:
-    """Numbers of an image's code. The method, which encodes, is in evaluation mode."""
-    return method.encode(torch.zeros(1, *shape, device=method.device)).shape[1]
-
-
 def corner_codes(method: Any, batch: Images) -> Tensor | None:
-    """Codes of four real images of different classes where the method encodes, else four draws from the prior."""
+    """Codes of four real images of different classes if the method encodes, else four draws from the prior."""
     if inverts(method):
         rows = distinct(batch.y, 4)
         return method.encode(batch.x[rows]) if len(rows) == 4 else None
@@ -259,7 +255,7 @@ def corner_codes(method: Any, batch: Images) -> Tensor | None:
 
 
 def distinct(y: Tensor, n: int) -> Tensor:
-    """n rows at most, of as many classes as there are: the first of each, then the second of each, ..."""
+    """n rows at most, of as many classes as possible: the first of each, then the second of each, ..."""
     if y.ndim > 1:
         return torch.arange(min(n, len(y)))
     seen: dict[int, int] = {}
@@ -275,12 +271,12 @@ def nearest(h: Tensor, queries: Tensor, k: int) -> Tensor:
     """Rows (Q, k + 1) of features h (N, D): each query itself, then the k others nearest in angle."""
     h = torch.nn.functional.normalize(h, dim=1)
     cosine = h[queries] @ h.T
-    cosine[torch.arange(len(queries)), queries] = 2.0  # itself comes first, also before its copies
+    cosine[torch.arange(len(queries)), queries] = 2.0  # the query comes first, also before its copies
     return cosine.topk(min(k + 1, len(h)), dim=1).indices
 
 
 def curves(rows: list[dict[str, str]], path: Path, monitored: str | None = None) -> None:
-    """metrics.csv's rows as one small plot a quantity, what is monitored first: training thin, validation with dots."""
+    """A small plot for each quantity in the rows of metrics.csv, the monitored one first; validation has dots."""
     figure = plotted(rows, monitored)
     if figure is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -288,7 +284,7 @@ def curves(rows: list[dict[str, str]], path: Path, monitored: str | None = None)
 
 
 def curves_svg(rows: list[dict[str, str]], monitored: str | None = None) -> str:
-    """The same for a page: an <svg> whose ink is seen on white and on black; "" where there is nothing to plot."""
+    """The same as an <svg> that is legible on white and on black; "" if there is nothing to plot."""
     import matplotlib
 
     ink: Any = {f"{part}.color": "#808080" for part in ("text", "xtick", "ytick", "grid")}
@@ -304,7 +300,7 @@ def curves_svg(rows: list[dict[str, str]], monitored: str | None = None) -> str:
 
 
 def plotted(rows: list[dict[str, str]], monitored: str | None = None) -> Any:
-    """A learning rate that stays the same has no plot."""
+    """The figure of `curves`, without constant learning rates; None if there is nothing to plot."""
     from matplotlib.figure import Figure
 
     series: dict[str, dict[str, list[tuple[float, float]]]] = {}
@@ -317,7 +313,7 @@ def plotted(rows: list[dict[str, str]], monitored: str | None = None) -> Any:
         del series["lr"]
     if not series:
         return None
-    # the stage that says most of a quantity decides where it stands
+    # the place of a quantity is that of its first stage
     ranked = ordered((f"{stage}/{name}" for name, stages in series.items() for stage in stages), monitored)
     order = list(dict.fromkeys(name.partition("/")[2] for name in ranked))
     columns = min(3, len(series))
@@ -342,6 +338,6 @@ def plotted(rows: list[dict[str, str]], monitored: str | None = None) -> Any:
 
 
 def thinned(points: list[tuple[float, float]]) -> np.ndarray:
-    """(2, n): the points, or the means of as many equal parts as a plot can show."""
+    """(2, n): the points, or the means of `POINTS` equal parts."""
     parts = np.array_split(np.array(points, dtype=float), min(len(points), POINTS))
     return np.array([part.mean(0) for part in parts]).T

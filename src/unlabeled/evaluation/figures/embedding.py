@@ -12,13 +12,13 @@ from unlabeled.evaluation.features.split import Features
 from unlabeled.evaluation.stats.fits import quiet
 from unlabeled.seeding import mix
 
-MOST = 2000  # points: t-SNE takes some ten seconds for as many
+MOST = 2000  # points: t-SNE takes about ten seconds for them
 FEWEST = 11  # points of a t-SNE
-LEGEND = 20  # classes at most that a legend names
+LEGEND = 20  # classes in a legend, at most
 
 
 def mapped(n: int, seed: int) -> Tensor:
-    """Which of n codes are shown: at most 2,000, drawn by the seed."""
+    """The rows of n codes that are shown: at most 2,000, drawn by the seed."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(mix(seed, 4)))[:MOST]
 
 
@@ -26,13 +26,13 @@ def embedding(
     features: Features,
     classes: int | None,
     seed: int,
-    images: Tensor | None = None,  # (n, C, H, W), of the `mapped` rows; their plane is shown beside
-    names: Sequence[str] = (),  # of the classes, by number, where they have names
+    images: Tensor | None = None,  # (n, C, H, W), of the `mapped` rows, for the plane of pixels
+    names: Sequence[str] = (),  # of the classes, by number
 ) -> Image.Image:
     """Codes by their two principal components and by t-SNE, coloured by class; of one or two dimensions, as they are.
 
-    Beside them what PCA makes of the pixels; beside those of one or two dimensions, t-SNE too (van der Maaten & Hinton
-    2008, https://jmlr.org/papers/v9/vandermaaten08a.html). Raises UserError where there is nothing to map.
+    For comparison the PCA of the pixels; for codes of one or two dimensions also their t-SNE (van der Maaten & Hinton
+    2008, https://jmlr.org/papers/v9/vandermaaten08a.html). Raises UserError if there is nothing to map.
     """
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -45,7 +45,7 @@ def embedding(
     if images is not None:
         x = images.flatten(1).double().numpy()
         panels |= pixel_plane(x, mix(seed, 5) % 2**32)
-        if h.shape[1] < 3:  # which need no t-SNE to be a plane: that of the pixels is what they compare with
+        if h.shape[1] < 3:  # they are compared with the t-SNE of the pixels
             panels |= pixel_tsne(x, mix(seed, 5) % 2**32)
     colours = np.full((len(h), 3), 0.6)
     handles = []
@@ -72,22 +72,22 @@ def embedding(
 
 
 def planes(h: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Codes (n, D) as points (n, 2), by what the plane is."""
+    """Codes (n, D) as points (n, 2): title -> points."""
     from sklearn.decomposition import PCA
 
     if len(h) < 2:
-        raise UserError(f"a map takes two codes at least, and this is {len(h)}")
+        raise UserError(f"a map needs two codes at least, not {len(h)}")
     if not np.isfinite(h).all():
         raise UserError("some codes are not finite numbers")
     if (h == h[0]).all():
-        raise UserError(f"all {len(h)} codes are equal: they have collapsed, and say nothing of their images")
+        raise UserError(f"all {len(h)} codes are equal: they have collapsed")
     if h.shape[1] == 1:
         return {"the codes' one dimension, twice": h.repeat(2, 1)}
     if h.shape[1] == 2:
         return {"the codes": h}
     with quiet():
         pca = PCA(min(50, *h.shape), svd_solver="full").fit(h)
-        components = pca.transform(h)  # distances among the first 50 are those that t-SNE sees
+        components = pca.transform(h)  # t-SNE uses the first 50
         share = pca.explained_variance_ratio_[:2].sum()
         found = {f"first two principal components, {share:.0%} of the variance": components[:, :2]}
         if len(h) >= FEWEST:
@@ -96,7 +96,7 @@ def planes(h: np.ndarray, seed: int) -> dict[str, np.ndarray]:
 
 
 def pixel_plane(x: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Images (n, D) as points (n, 2): what a code of two numbers is, without any network."""
+    """Images (n, D) as points (n, 2): a baseline for codes of two numbers."""
     from sklearn.decomposition import PCA
 
     if min(x.shape) < 2 or not x.std(0).any():
@@ -123,6 +123,6 @@ def tsne(components: np.ndarray, seed: int) -> np.ndarray:
     """Principal components (n, D) as points (n, 2)."""
     from sklearn.manifold import TSNE
 
-    # no unit changes the map, and its float32 sums take neither very large nor very small ones
+    # scale does not change the map, but its float32 sums fail for very large or small values
     scaled = components / components[:, 0].std()
     return TSNE(init="pca", perplexity=min(30, (len(scaled) - 1) / 3), random_state=seed).fit_transform(scaled)

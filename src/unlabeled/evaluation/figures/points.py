@@ -1,4 +1,4 @@
-"""Where a generator of points puts its mass, over the modes that are known."""
+"""Densities of generated points over the known modes."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from unlabeled.capabilities import Samples, Scores
-from unlabeled.evaluation.figures.drawing import Album, lettering
+from unlabeled.evaluation.figures.drawing import FigureSet, lettering
 
 DRAWN = 10_000  # samples of a picture
 SHOWN = 1_000  # of them as dots
@@ -20,12 +20,15 @@ WIDEST = 1600  # pixels of a strip
 
 
 @torch.no_grad()
-def draw_points(method: Any, data: Any) -> Album:
-    """`density`, of a method that samples points on a line or in the plane; of more dimensions, the first two."""
-    album = Album()
+def draw_points(method: Any, batch: Any, data: Any) -> FigureSet:
+    """`density`, of a method that samples points on a line or in the plane; of more dimensions, the first two.
+
+    The batch is not used: the density is compared with that of data.source.
+    """
+    figures = FigureSet()
     if isinstance(method, Samples):
-        album.draw("density", lambda: density(method, data.source))
-    return album
+        figures.draw("density", lambda: density(method, data.source))
+    return figures
 
 
 def density(method: Samples, mixture: Any) -> Image.Image:

@@ -1,46 +1,50 @@
-"""How well images of other classes stand out from those that training saw."""
+"""Detection of images of classes that training did not see."""
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from unlabeled.batches import Images
 from unlabeled.capabilities import BoundsLikelihood, Encodes, Reconstructs
 from unlabeled.errors import UserError
-from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.metric import Headline, Metric
 from unlabeled.evaluation.metrics.likelihood import bounds
+from unlabeled.evaluation.study import Study
 
 NEAREST = 2  # Bergman et al. 2020, section 4: k = 2
 
 
 class Anomaly:
-    """One class, or some, are normal and make up training; the scored split has all, and what is not normal is the
-    positive class. anomaly_auroc and anomaly_average_precision in %, of each score that the method gives:
+    """Training has the normal classes alone, one or some; the scored split has all, and all others are the positive
+    class. anomaly_auroc and anomaly_average_precision in %, for each score of the method:
 
-    - reconstruction: mean squared error of what `reconstruct` gives back
+    - reconstruction: mean squared error of `reconstruct`
     - likelihood: minus the bound on log p(x)
-    - neighbours: mean Euclidean distance to the codes of the 2 nearest training images; Bergman et al. 2020,
-      https://arxiv.org/abs/2002.10445, section 3. Beside every number stands the same on raw pixels.
+    - neighbors: mean Euclidean distance to the codes of the 2 nearest training images; Bergman et al. 2020,
+      https://arxiv.org/abs/2002.10445, section 3. The baseline is the same on raw pixels.
     """
 
-    def applies(self, study: Any) -> bool:
-        one_class = study.data.batch is Images and getattr(study.data, "class_subset", None) is not None
+    headlines: ClassVar[dict[str, Headline]] = {
+        "anomaly_auroc": Headline(80, "how surely images of unseen classes stand out: 50 is chance"),
+    }
+
+    def applies(self, study: Study) -> bool:
+        one_class = study.kind.raw is not None and getattr(study.data, "class_subset", None) is not None
         return one_class and bool(kinds(study.method))
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         found = scores(study)
         raw = study.raw("train"), study.raw(study.split)
         if not study.is_main:
             return []
-        known = raw[1].y >= 0
-        normal = [study.class_names[c] if c < len(study.class_names) else c for c in study.data.class_subset]
-        anomalous = ~torch.isin(raw[1].y, torch.tensor(study.data.class_subset))[known]
+        known, chosen = raw[1].y >= 0, tuple(getattr(study.data, "class_subset", ()))
+        normal = [study.class_names[c] if c < len(study.class_names) else c for c in chosen]
+        anomalous = ~torch.isin(raw[1].y, torch.tensor(chosen))[known]
         if anomalous.all() or not anomalous.any():
             classes = ", ".join(map(str, normal))
             study.notes.append(
-                f"anomalies are left out: evaluation.split={study.split} does not hold both images of class {classes} "
-                "and others; test keeps all"
+                f"no anomaly detection: evaluation.split={study.split} does not have both images of class {classes} "
+                "and others; test has all"
             )
             return []
         facts = {
@@ -49,7 +53,7 @@ class Anomaly:
             "anomalies": int(anomalous.sum()),
             "normal_classes": normal,
             "train_images": len(raw[0].h),
-            "baseline": "neighbours of raw pixels",
+            "baseline": f"neighbors of {study.kind.raw_name}",
         }
         numbers = []
         baseline = ranks(anomalous, distances(raw[0].h, raw[1].h)[known])
@@ -58,7 +62,7 @@ class Anomaly:
         for measure in chance:
             for kind, values in reached.items():
                 more = {"baseline_value": baseline[measure], "chance": chance[measure]}
-                if kind == "neighbours":
+                if kind == "neighbors":
                     more["k"] = min(NEAREST, len(raw[0].h))
                 name = f"anomaly_{measure}[{kind}]"
                 numbers.append(Metric(name, values[measure], "%", "higher", facts | more))
@@ -73,10 +77,10 @@ class Ranking(NamedTuple):
     score: Tensor  # (N,), of `study.chosen(study.split)`
 
 
-def ranked(study: Any, n: int = 16) -> dict[str, Ranking]:
-    """The most and the least anomalous images of the scored split, by each kind of score; whatever training saw.
+def ranked(study: Study, n: int = 16) -> dict[str, Ranking]:
+    """The most and the least anomalous images of the scored split, for each kind of score, on any data.
 
-    Every process calls it; the leader alone gets what it asks for.
+    Every process calls it; the others than the main one get {}.
     """
     rows, found = study.chosen(study.split), scores(study)
     rankings = {}
@@ -87,13 +91,13 @@ def ranked(study: Any, n: int = 16) -> dict[str, Ranking]:
 
 
 def kinds(method: Any) -> list[str]:
-    """The scores that a method gives."""
-    needs = {"reconstruction": Reconstructs, "likelihood": BoundsLikelihood, "neighbours": Encodes}
+    """The kinds of score that a method has."""
+    needs = {"reconstruction": Reconstructs, "likelihood": BoundsLikelihood, "neighbors": Encodes}
     return [kind for kind, capability in needs.items() if isinstance(method, capability)]
 
 
-def scores(study: Any) -> dict[str, Tensor]:
-    """Of the chosen rows of the scored split, (N,) float64 for each kind, higher for anomalies; {} on followers."""
+def scores(study: Study) -> dict[str, Tensor]:
+    """Scores (N,) of the chosen rows of the scored split, by kind, float64, higher for anomalies; {} on other ranks."""
     method, table, rows = study.method, study.table(study.split), study.chosen(study.split)
 
     def work(index: Tensor) -> tuple[Tensor, ...]:

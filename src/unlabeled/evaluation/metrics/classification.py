@@ -1,22 +1,25 @@
-"""How often a method that classifies is right."""
+"""Accuracy of a method's own classifier."""
 
-from typing import Any
+from typing import ClassVar
 
 from torch import Tensor
 
 from unlabeled.capabilities import Classifies
-from unlabeled.evaluation.metric import Metric, error_of_share
+from unlabeled.evaluation.metric import Headline, Metric, error_of_share
 from unlabeled.evaluation.metrics.probe import classified
 from unlabeled.evaluation.stats.linear import percent
+from unlabeled.evaluation.study import Study
 
 
 class Classification:
-    """accuracy and error in % of the scored split's images with a class, each beside the most common class's."""
+    """accuracy and error_rate in % of the scored split's labelled images; baseline: the most common class."""
 
-    def applies(self, study: Any) -> bool:
+    headlines: ClassVar[dict[str, Headline]] = {}
+
+    def applies(self, study: Study) -> bool:
         return isinstance(study.method, Classifies) and classified(study.data)
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         table = study.table(study.split)
 
         def work(index: Tensor) -> tuple[Tensor, ...]:

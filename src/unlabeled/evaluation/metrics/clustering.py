@@ -1,6 +1,6 @@
-"""Whether the codes fall into clusters that are the classes, though no label was used."""
+"""Agreement of clusters of codes with classes that training did not see."""
 
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -9,9 +9,10 @@ from torch import Tensor
 from unlabeled.capabilities import Clusters, Encodes
 from unlabeled.evaluation.cache import cached
 from unlabeled.evaluation.features.split import Features
-from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.metric import Headline, Metric
 from unlabeled.evaluation.metrics.probe import MOST_CLASSES, classified
 from unlabeled.evaluation.stats.fits import quiet
+from unlabeled.evaluation.study import Study
 from unlabeled.seeding import mix
 
 NAMES = ("kmeans_accuracy", "nmi", "ari")  # of k-means
@@ -20,20 +21,24 @@ UNITS = ("%", "", "")
 
 
 class Clustering:
-    """k-means on the scored split's codes, with as many clusters as classes, beside the same on raw pixels.
+    """k-means on the scored split's codes, with as many clusters as classes; baseline: k-means on raw features.
 
     kmeans_accuracy: under the best one-to-one match of clusters and classes. nmi: mutual information of clusters and
     classes, over the mean of their entropies, 0 to 1. ari: adjusted Rand index, 0 at chance and 1 at most.
-    cluster_accuracy, cluster_nmi, cluster_ari: the same of the clusters that the method itself puts images into.
+    cluster_accuracy, cluster_nmi, cluster_ari: the same for the method's own clusters.
     """
 
-    def __init__(self, n_init: int = 10):  # of k-means, of which the tightest counts
+    headlines: ClassVar[dict[str, Headline]] = {
+        "cluster_accuracy": Headline(20, "images whose cluster is matched to their class"),
+    }
+
+    def __init__(self, n_init: int = 10):  # runs of k-means, of which the best counts
         self.n_init = n_init
 
-    def applies(self, study: Any) -> bool:
+    def applies(self, study: Study) -> bool:
         return isinstance(study.method, Encodes) and classified(study.data)
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         settings = {"n_init": self.n_init, "version": 1}
         raw = cached(study, "clustering", [study.split], settings, lambda: self.scores(study, study.raw(study.split)))
         codes = study.codes(study.split)
@@ -47,13 +52,18 @@ class Clustering:
                 "images of two classes"
             )
             return []
-        if ours["clusters"] < study.data.classes:
+        if ours["clusters"] < study.classes:
             study.notes.append(
-                f"k-means found {ours['clusters']} of {study.data.classes} clusters: the codes of the "
-                f"{study.split} images take no more values than that"
+                f"k-means found {ours['clusters']} of {study.classes} clusters: the codes of the "
+                f"{study.split} images have only so many values"
             )
-        facts = {"split": study.split, "images": int((codes.y >= 0).sum()), "clusters": study.data.classes}
-        facts |= {"n_init": self.n_init, "seed": study.seed, "dimension": codes.h.shape[1], "baseline": "raw pixels"}
+        facts = {"split": study.split, "images": int((codes.y >= 0).sum()), "clusters": study.classes}
+        facts |= {
+            "n_init": self.n_init,
+            "seed": study.seed,
+            "dimension": codes.h.shape[1],
+            "baseline": study.kind.raw_name,
+        }
         numbers = [
             Metric(name, ours[name], unit, "higher", facts | {"baseline_value": raw[name]})
             for name, unit in zip(NAMES, UNITS, strict=True)
@@ -63,20 +73,20 @@ class Clustering:
         known = own.y >= 0
         found = agreement(own.h[known][:, 0].long().numpy(), own.y[known].numpy())
         facts = {"split": study.split, "images": int(known.sum()), "clusters": study.method.clusters}
-        facts |= {"baseline": "k-means on raw pixels"}
+        facts |= {"baseline": f"k-means on {study.kind.raw_name}"}
         return numbers + [
             Metric(name, value, unit, "higher", facts | {"baseline_value": raw[of_pixels]})
             for name, value, unit, of_pixels in zip(OWN, found, UNITS, NAMES, strict=True)
         ]
 
-    def assigned(self, study: Any) -> Features:
-        """The method's own clusters of the same rows, as features of one column."""
+    def assigned(self, study: Study) -> Features:
+        """The method's own clusters of the same rows, as features (N, 1)."""
         return study.features(lambda x: study.method.assign(x)[:, None], study.split, f"clustering {study.split}")
 
-    def scores(self, study: Any, features: Features) -> dict[str, float]:
-        """The leader's, and how many clusters were found; empty where there is nothing to cluster."""
+    def scores(self, study: Study, features: Features) -> dict[str, float]:
+        """Scores and the number of clusters found; {} if there is nothing to cluster, and on other processes."""
         known = features.y >= 0
-        h, y, classes = features.h[known], features.y[known].numpy(), study.data.classes
+        h, y, classes = features.h[known], features.y[known].numpy(), study.classes
         if not study.is_main or len(y) <= classes or classes > MOST_CLASSES or len(np.unique(y)) < 2:
             return {}
         from sklearn.cluster import KMeans
@@ -100,9 +110,9 @@ def agreement(cluster: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
 
 
 def matched(cluster: Tensor, y: Tensor, classes: int) -> float:
-    """% of rows whose cluster is matched to their class, in the one-to-one match where these are most (Kuhn 1955).
+    """% of rows whose cluster is matched to their class, by the best one-to-one matching (Kuhn 1955).
 
-    Where there are more clusters than classes, the rows of those without a partner count as wrong.
+    With more clusters than classes, the rows of unmatched clusters count as wrong.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -1,4 +1,4 @@
-"""Generated images against real ones: every metric of the two sets of features, each beside its floor."""
+"""Generated images against real ones: every metric of two sets of features, each with its floor."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -23,6 +23,7 @@ from unlabeled.evaluation.stats.neighbors import (
     subsets,
     within,
 )
+from unlabeled.evaluation.study import Study
 
 COMPARED = 10_000  # features of each set that distances are taken between
 SEARCHED = 60_000  # images of the reference among which the nearest of a sample is looked for
@@ -31,52 +32,50 @@ PAIRWISE = ("kid", "precision", "recall", "density", "coverage", "memorization")
 METRICS = ("fid", "inception_score", *PAIRWISE)
 LOWER = ("fid", "kid")
 
-NEAREST = ("nearest",)  # study.once(NEAREST, lambda: None) gives `Nearest` to whoever draws it, on the leader
-
 
 class Nearest(NamedTuple):
-    """The first samples, and the image of the reference that each is nearest to in features."""
+    """The first samples, and the image of the reference nearest to each in features."""
 
     samples: Tensor  # (n, C, H, W) uint8
-    neighbours: Tensor  # (n, C, H, W) uint8
+    neighbors: Tensor  # (n, C, H, W) uint8
     rows: Tensor  # (n,) their numbers in the reference
     distance: Tensor  # (n,)
 
 
 class Comparison(NamedTuple):
-    """What was found of one set of images against the reference."""
+    """One set of images against the reference."""
 
     values: dict[str, float]  # metric -> value
-    facts: dict[str, dict[str, Any]]  # metric -> how it was taken
+    facts: dict[str, dict[str, Any]]  # metric -> how it was measured
     distance: Tensor  # (m,) squared, of each compared image to the nearest of the reference
     nearest: Tensor  # (m,) the number of that
 
 
 def compare(
-    study: Any,
+    study: Study,
     generated: Stream,
     reference: Stream,  # real images
     floor: Stream | None = None,  # real images that the reference does not hold; None: a part of it against the rest
     prefix: str = "",  # of the names
     metrics: Sequence[str] | None = None,  # of METRICS; None: all that there can be
-    unchanged: Stream
-    | None = None,  # what the generated images were made from: the baseline then, instead of the floor
+    unchanged: Stream | None = None,  # the inputs of the generated images: then the baseline, instead of the floor
 ) -> list[Metric]:
-    """Every metric of the generated images, beside that of real ones. Each stream is seen once.
+    """Every metric of the generated images, with that of real ones as a floor. Each stream is extracted once.
 
-    fid, inception_score: see moments.py; kid, precision, recall, density, coverage: see neighbourhoods.py.
-    memorization: of all pairs of a sample and an unseen image (of `floor`), in how many the sample is nearer to its
-    nearest image of the reference, in %: 50 where samples are as near as unseen images are, 100 for copies. After
+    fid, inception_score: see stats/moments.py; kid, precision, recall, density, coverage: see stats/neighbors.py.
+    memorization: % of all pairs of a sample and an unseen image (of `floor`) in which the sample is nearer to its
+    nearest image of the reference: 50 if samples are as near as unseen images are, 100 for copies. After
     Meehan et al. 2020, https://arxiv.org/abs/2004.05675, section 3.1.
     """
     if floor is not None and floor.n < 2:
         floor = None
     extractor = study.extractor
+    assert extractor is not None
     chosen = list(METRICS if metrics is None else metrics)
     if "inception_score" in chosen and not extractor.classes:
         if metrics is not None:
             raise UserError(
-                f"inception_score takes the logits of a classifier, and {extractor.name} has none: take another "
+                f"inception_score needs the logits of a classifier, and {extractor.name} has none: take another "
                 "evaluation.extractor, or leave it out of the metrics"
             )
         chosen.remove("inception_score")
@@ -85,7 +84,7 @@ def compare(
     streams = {"generated": generated, "floor": floor, "unchanged": unchanged}
     seen = {role: extraction(study, stream, COMPARED) for role, stream in streams.items() if stream is not None}
     if real is None:
-        return []  # only the leader has something to compare
+        return []  # only the main process has something to compare
     found = judge(study, {role: other for role, other in seen.items() if other is not None}, real, chosen)
     ours, floor_facts = found["generated"], dict[str, Any]()
     if floor is not None:
@@ -100,8 +99,8 @@ def compare(
             ours.facts["memorization"]["unseen_images"] = len(found["floor"].distance)
         samples = seen["generated"].first  # type: ignore[union-attr]
         rows = ours.nearest[: len(samples)]
-        neighbours = quantised(reference.images(rows), reference.name, 0).cpu()
-        study.once(NEAREST, lambda: Nearest(samples, neighbours, rows, ours.distance[: len(samples)].sqrt()))
+        neighbors = quantised(reference.images(rows), reference.name, 0).cpu()
+        study.nearest = Nearest(samples, neighbors, rows, ours.distance[: len(samples)].sqrt())
 
     shared = {
         "split": study.split,
@@ -150,8 +149,10 @@ def compare(
     return numbers
 
 
-def judge(study: Any, others: dict[str, Extraction], real: Extraction, metrics: Sequence[str]) -> dict[str, Comparison]:
-    """Each role's images against the real ones. What the real ones say about themselves is found once for all."""
+def judge(
+    study: Study, others: dict[str, Extraction], real: Extraction, metrics: Sequence[str]
+) -> dict[str, Comparison]:
+    """Each role's images against the real ones, whose own statistics are computed once."""
     nothing = torch.zeros(0)
     found = {role: Comparison({}, {}, nothing, nothing) for role in others}
     for role, other in others.items():
@@ -160,7 +161,7 @@ def judge(study: Any, others: dict[str, Extraction], real: Extraction, metrics: 
         if "inception_score" in metrics:
             classes = other.classes
             assert classes is not None
-            if classes.telling:
+            if classes.meaningful:
                 found[role].values["inception_score"], spread = classes.score()
                 found[role].facts["inception_score"] = {"splits": classes.splits, "spread": spread}
     if not set(metrics) & set(PAIRWISE):
@@ -187,7 +188,7 @@ def judge(study: Any, others: dict[str, Extraction], real: Extraction, metrics: 
         counts = {"compared": len(x), "compared_real": len(y)}
         values["kid"] = kid
         facts["kid"] = counts | {"subsets": SUBSETS, "subset_size": size, "spread": spread}
-        # whose neighbours the radius is to: only the recall's balls are those of x
+        # n: of the set whose balls are used; recall alone uses those of x
         for name, k, n in (
             ("precision", MANIFOLD, len(y)), ("recall", MANIFOLD, len(x)), ("density", BALL, len(y)),
             ("coverage", BALL, len(y)),
@@ -200,7 +201,7 @@ def judge(study: Any, others: dict[str, Extraction], real: Extraction, metrics: 
 
 
 def parted(seed: int, real: Extraction, n: int) -> tuple[Extraction, Extraction]:
-    """Real images as two: n, but at most half of those whose features are kept, and the rest."""
+    """Real images in two parts: n of them, at most half of those whose features are kept, and the rest."""
     count = min(n, COMPARED, len(real.rows) // 2)
     held = torch.zeros(len(real.rows), dtype=torch.bool).index_fill_(0, subset(seed, len(real.rows), count), True)
     others = (~held).nonzero()[:, 0]
@@ -215,5 +216,5 @@ def parted(seed: int, real: Extraction, n: int) -> tuple[Extraction, Extraction]
     part = Extraction(count, some, classes, real.rows[held], real.h[held], logits, none)
     rest = Extraction(
         real.n - count, real.moments.without(some), None, real.rows[others], real.h[others], None, none
-    )  # what it says of classes is not asked
+    )  # its classes are not used
     return part, rest

@@ -1,30 +1,37 @@
-"""How the distribution of a method's images differs from that of real ones."""
+"""Distances of the distributions of generated and real images."""
 
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from unlabeled.batches import Images, Paired, Unpaired
 from unlabeled.capabilities import Reconstructs, Samples, Translates, TranslatesBack
 from unlabeled.errors import UserError, suggest
 from unlabeled.evaluation.features.extraction import Stream, subset
-from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.metric import Headline, Metric
 from unlabeled.evaluation.metrics.comparison import METRICS, compare
+from unlabeled.evaluation.study import Study
 
-LIMIT = 10_000  # images that are drawn, where nothing else is said
+LIMIT = 10_000  # images that are drawn by default
 CLOSENESS = ("fid", "kid", "precision", "recall", "density", "coverage")  # of a translation
 
 
 class Distribution:
-    """What `compare` measures: of samples, of reconstructions and of translations, each against real images.
+    """The metrics of `compare` for samples, reconstructions and translations.
 
-    Samples are held against the images of `reference`, and so are translations, to those of their domain. For
-    `reconstruction_fid`, the field's rFID, reconstructions are held against the very images that they are of.
+    Samples and translations are compared with the images of `reference`, translations with those of their domain. For
+    `reconstruction_fid`, the field's rFID, reconstructions are compared with their own inputs.
     """
+
+    headlines: ClassVar[dict[str, Headline]] = {
+        "fid": Headline(10, "Fréchet distance of {generated} to {reference}"),
+        "translation_fid": Headline(120, "Fréchet distance of {generated} to {reference}"),
+        "precision": Headline(170, "samples that lie among real images"),
+        "recall": Headline(180, "real images that lie among samples"),
+    }
 
     def __init__(self, metrics: Sequence[str] | None = None, reference: str = "train"):
         for name in metrics or ():
@@ -32,17 +39,15 @@ class Distribution:
                 raise UserError(f"evaluation.evaluators.distribution.metrics: {name}: {suggest(name, METRICS)}")
         self.metrics, self.reference = metrics, reference
 
-    def applies(self, study: Any) -> bool:
-        if study.extractor is None:
+    def applies(self, study: Study) -> bool:
+        if study.extractor is None or not study.kind.visual:
             return False
-        if study.data.batch is Images:
-            return isinstance(study.method, Samples | Reconstructs)
-        return study.data.batch in (Unpaired, Paired) and isinstance(study.method, Translates)
+        return isinstance(study.method, Samples | Reconstructs if study.kind.single else Translates)
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         method, split, reference = study.method, study.split, self.reference
         numbers: list[Metric] = []
-        if study.data.batch is Images:
+        if study.kind.single:
             n = min(images(study, split).n, LIMIT) if study.samples is None else study.samples
             if isinstance(method, Samples):
                 real, floor = images(study, reference), self.floor(study, n)
@@ -66,42 +71,50 @@ class Distribution:
                 numbers += measured(study, given, real, floor, prefix, chosen, unchanged=source)
         return numbers
 
-    def floor(self, study: Any, n: int, split: str | None = None, domain: str = "x") -> Stream | None:
-        """As many real images that the reference does not hold."""
+    def floor(self, study: Study, n: int, split: str | None = None, domain: str = "x") -> Stream | None:
+        """As many real images that are not in the reference."""
         return None if study.split == self.reference else images(study, split or study.split, domain, n)
 
 
 def measured(
-    study: Any, generated: Stream, reference: Stream, floor: Stream | None, prefix: str = "", *metrics: Any, **more: Any
+    study: Study,
+    generated: Stream,
+    reference: Stream,
+    floor: Stream | None,
+    prefix: str = "",
+    *metrics: Any,
+    **more: Any,
 ) -> list[Metric]:
-    """`compare`, where there are images enough; else a note."""
+    """`compare`, or a note if there are too few images."""
     few = next((stream for stream in (generated, reference) if stream.n < 2), None)
     if few is None:
         return compare(study, generated, reference, floor, prefix, *metrics, **more)
     study.notes.append(
-        f"no {prefix}fid and the like: a distribution takes two images at least, and there is {few.n} of {few.name}"
+        f"no {prefix}fid or similar: a distribution needs two images at least, and {few.name} has {few.n}"
     )
     return []
 
 
 class Folders:
-    """Somebody's images beside the study's split, which is the reference."""
+    """The images of a folder against the study's split."""
+
+    headlines: ClassVar[dict[str, Headline]] = Distribution.headlines
 
     def __init__(self, table: Any, metrics: Sequence[str] | None = None):
         self.table, self.metrics = table, metrics  # table: len, and `batch(index)` of `Images`
 
-    def applies(self, study: Any) -> bool:
+    def applies(self, study: Study) -> bool:
         return study.extractor is not None
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         samples = Stream("samples", len(self.table), lambda index: self.table.batch(index).x)
         return compare(study, samples, images(study, study.split), metrics=self.metrics)
 
 
-def images(study: Any, split: str, domain: str = "x", n: int | None = None) -> Stream:
-    """Real images of a split: all, or n of them that the seed draws. domain: the batch's field.
+def images(study: Study, split: str, domain: str = "x", n: int | None = None) -> Stream:
+    """Real images of a split: all, or n of them drawn by the seed. domain: the batch's field.
 
-    Of a method that was trained on some classes alone, the images of these classes.
+    If a method was trained on some classes only, the images of these classes.
     """
     table = study.table(split)
     rows = getattr(table, f"rows_{domain}", getattr(table, "rows", None))
@@ -120,11 +133,11 @@ def images(study: Any, split: str, domain: str = "x", n: int | None = None) -> S
     return Stream(name, len(chosen), lambda index: getattr(table.batch(chosen[index]), domain), key)
 
 
-def drawn(study: Any, n: int) -> Stream:
-    """Samples; whole blocks are drawn and cut, so that the first are the same whatever n is."""
+def drawn(study: Study, n: int) -> Stream:
+    """Samples; whole blocks are drawn and cut, so that the first ones do not depend on n."""
     return Stream("samples", n, lambda index: study.method.sample(study.block)[: len(index)])
 
 
-def changed(study: Any, source: Stream, what: str, work: Callable[[Tensor], Tensor]) -> Stream:
-    """What a method makes of each image."""
+def changed(study: Study, source: Stream, what: str, work: Callable[[Tensor], Tensor]) -> Stream:
+    """The outputs of a method for each image."""
     return Stream(f"{what} of {source.name}", source.n, lambda index: work(source.images(index).to(study.device)))

@@ -1,9 +1,9 @@
-"""What a checkpoint's weights are worth as a start: the network trained on with labels, beside one from scratch."""
+"""Accuracy after training end to end with labels, from a checkpoint's weights and from scratch."""
 
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +12,15 @@ from tqdm import tqdm
 
 from unlabeled.capabilities import Encodes
 from unlabeled.errors import UserError
-from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.metric import Headline, Metric
 from unlabeled.evaluation.metrics.probe import balanced, classified, named
 from unlabeled.evaluation.stats.linear import percent
+from unlabeled.evaluation.study import Study
 from unlabeled.seeding import mix, seed_noise
 
 
 class Tuned(NamedTuple):
-    """A network as it was after its best epoch."""
+    """A network after its best epoch."""
 
     accuracy: float  # % of the scored split
     best: float  # % of val
@@ -29,15 +30,19 @@ class Tuned(NamedTuple):
 class FineTune:
     """Accuracy in % of `encode` and a linear layer after it, trained with labels by AdamW on a half cosine.
 
-    The epoch that is best on val counts, and it alone is scored, once. Beside it the same from untrained weights.
+    The epoch that is best on val is scored, once. Baseline: the same from untrained weights.
     """
+
+    headlines: ClassVar[dict[str, Headline]] = {
+        "finetune_accuracy": Headline(50, "classes predicted after training end to end with labels"),
+    }
 
     def __init__(
         self,
         views: Callable[[Tensor], Tensor],  # an augmentation of training images
         labels: Sequence[float] = (1.0,),  # shares of the labels; numbers above 1 count images
         epochs: int = 20,
-        batches: int = 50,  # of an epoch at least: few images come round several times
+        batches: int = 50,  # of an epoch at least: few images are used several times
         batch_size: int = 128,
         lr: float = 1e-3,  # at the first step; falls to 0
         weight_decay: float = 0.01,
@@ -49,10 +54,10 @@ class FineTune:
         if not self.labels or min(self.labels) <= 0 or min(epochs, batches, batch_size) < 1:
             raise UserError("finetune: labels must be above 0, and epochs, batches and batch_size at least 1")
 
-    def applies(self, study: Any) -> bool:
+    def applies(self, study: Study) -> bool:
         return isinstance(study.method, Encodes) and classified(study.data)
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         if study.split != "test":
             raise UserError(f"evaluation.split={study.split}: fine-tuning learns on train and val: say test")
         if not study.is_main:
@@ -69,19 +74,19 @@ class FineTune:
             return []
         return [self.number(study, share, rows) for share, rows in shares.items() if len(rows)]
 
-    def rows(self, study: Any, share: float) -> Tensor:
-        """Which training images it learns from; none, and a note, where they are fewer than the classes."""
-        table, classes = study.table("train"), study.data.classes
+    def rows(self, study: Study, share: float) -> Tensor:
+        """The training images to learn from; none, and a note, if they are fewer than the classes."""
+        table, classes = study.table("train"), study.classes
         rows = known(table)
         if share == 1:
             return rows
         y = labels_of(table)[rows]
         part = rows[balanced(y, share if share < 1 else min(1.0, share / len(rows)), classes, study.seed)]
         if not len(part):
-            study.notes.append(f"no {name_of(share)}: that is less than an image for each of the {classes} classes")
+            study.notes.append(f"no {name_of(share)}: less than one image for each of the {classes} classes")
         return part
 
-    def number(self, study: Any, share: float, rows: Tensor) -> Metric:
+    def number(self, study: Study, share: float, rows: Tensor) -> Metric:
         title = f"{name_of(share)}, from"
         ours = self.tune(study, copy.deepcopy(study.method), rows, f"{title} the checkpoint")
         facts = {
@@ -103,13 +108,13 @@ class FineTune:
             facts |= {"baseline": "from scratch", "baseline_value": scratch.accuracy, "baseline_epoch": scratch.epoch}
         return Metric(name_of(share), ours.accuracy, "%", "higher", facts)
 
-    def tune(self, study: Any, method: Any, rows: Tensor, title: str) -> Tuned:
-        """Trains `method`, which is the caller's to give away."""
+    def tune(self, study: Study, method: Any, rows: Tensor, title: str) -> Tuned:
+        """Train `method` in place."""
         table, device = study.table("train"), study.device
         seed_noise(study.seed, 8)
         with torch.enable_grad():
             dimension = method.encode(table.batch(rows[:1]).x.to(device)).shape[1]
-            head = nn.Linear(dimension, study.data.classes, device=device)
+            head = nn.Linear(dimension, study.classes, device=device)
             network = nn.ModuleDict({"method": method.requires_grad_(True), "head": head})
             optimizer = torch.optim.AdamW(network.parameters(), self.lr, weight_decay=self.weight_decay)
             batches = max(self.batches, len(rows) // self.batch_size)
@@ -136,7 +141,7 @@ class FineTune:
         return best._replace(accuracy=accuracy(study, study.split, network))
 
     def order(self, rows: Tensor, batches: int, seed: int) -> tuple[Tensor, ...]:
-        """`rows` in random order, again and again, as so many full batches."""
+        """`batches` full batches of `rows`, in a new random order for each pass."""
         generator = torch.Generator().manual_seed(seed)
         rounds = math.ceil(batches * self.batch_size / len(rows))
         index = torch.cat([rows[torch.randperm(len(rows), generator=generator)] for _ in range(rounds)])
@@ -144,7 +149,7 @@ class FineTune:
 
 
 @torch.no_grad()
-def accuracy(study: Any, split: str, network: nn.ModuleDict) -> float:
+def accuracy(study: Study, split: str, network: nn.ModuleDict) -> float:
     """% of a split's labelled images."""
     network.eval()
     table = study.table(split)

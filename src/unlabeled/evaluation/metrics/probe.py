@@ -1,24 +1,25 @@
-"""What frozen features say about classes that training never saw: nearest neighbours and linear classifiers.
+"""Nearest neighbors and linear classifiers on frozen features.
 
-They learn from labelled training images and are scored on others; each is told beside the same on raw pixels and on
-the codes of the same network before training.
+They learn from labelled training examples and are scored on others. Baselines: the same on the kind's raw features, and
+on the codes of the same network before training.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from unlabeled.batches import Images
 from unlabeled.capabilities import Encodes, IntermediateFeatures
 from unlabeled.errors import UserError
 from unlabeled.evaluation.cache import cached
 from unlabeled.evaluation.features.split import Features
-from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.kinds import Data, kind_of
+from unlabeled.evaluation.metric import Headline, Metric
 from unlabeled.evaluation.stats.linear import fit_logistic, fit_ridge, percent
+from unlabeled.evaluation.study import Study
 from unlabeled.seeding import mix
 
 RIDGE = tuple(float(f"{10 ** (i / 2):.3g}") for i in range(-10, 5))  # 1e-5 to 1e2
@@ -28,37 +29,42 @@ Scores = dict[str, tuple[float, dict[str, Any]]]  # name -> what is reached in %
 
 
 class Probe:
-    """Accuracy in % of nearest neighbours, ridge regression and logistic regression on `encode`'s features; of the
-    last also with a share of the labels. Where `study.transfer` is a study of other data, the same there.
+    """Accuracy in % of nearest neighbors, ridge regression and logistic regression on codes; of the last also with a
+    share of the labels. With `study.transfer`, the same on its data.
     """
+
+    headlines: ClassVar[dict[str, Headline]] = {
+        "linear_accuracy": Headline(40, "classes that a linear classifier predicts from the codes"),
+        "knn_accuracy": Headline(60, "classes that the nearest codes predict"),
+    }
 
     def __init__(
         self,
-        neighbours: Sequence[Sequence[float]] = ((20, 0.07), (200, 0.1)),  # k, and the temperature of their votes
-        ridge: Sequence[float] = RIDGE,  # penalties to choose from, see linear.py
+        neighbors: Sequence[Sequence[float]] = ((20, 0.07), (200, 0.1)),  # k, and the temperature of their votes
+        ridge: Sequence[float] = RIDGE,  # penalties to choose from, see stats/linear.py
         logistic: Sequence[float] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5),  # none: it is left out
         held_out: float = 0.2,  # share of the training images that chooses the penalty
         choose_on: int = 10_000,  # training images at most that logistic regression chooses its penalty on
         labels: Sequence[float] = (0.01, 0.1),  # shares of the labels
         stages: bool = False,  # also after each stage of the network
     ):
-        self.neighbours = [(int(k), temperature) for k, temperature in neighbours]
+        self.neighbors = [(int(k), temperature) for k, temperature in neighbors]
         self.ridge, self.logistic = list(ridge), list(logistic)
         self.held_out, self.choose_on = held_out, choose_on
         self.labels = list(labels)
         self.stages = stages
-        if not self.neighbours or min(min(pair) for pair in self.neighbours) <= 0:
-            raise UserError(f"probe.neighbours={neighbours}: pairs of a number of images and a temperature, above 0")
+        if not self.neighbors or min(min(pair) for pair in self.neighbors) <= 0:
+            raise UserError(f"probe.neighbors={neighbors}: pairs of a number of images and a temperature, above 0")
         if not self.ridge or min(self.ridge + self.logistic) <= 0:
             raise UserError("probe.ridge and probe.logistic are penalties above 0, of which ridge needs one at least")
         if not all(0 < share < 1 for share in [held_out, *self.labels]):
             raise UserError(f"probe.labels={self.labels}, probe.held_out={held_out}: shares between 0 and 1")
 
-    def applies(self, study: Any) -> bool:
-        """Where the method encodes images; a note says why those without a class each are not probed."""
-        return isinstance(study.method, Encodes) and any(one.data.batch is Images for one in sites(study))
+    def applies(self, study: Study) -> bool:
+        """Also to examples without a class each, which are not probed: a note says why."""
+        return isinstance(study.method, Encodes) and any(one.kind.raw is not None for one in sites(study))
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         numbers = []
         for one in sites(study):
             known = len(one.notes)
@@ -71,13 +77,13 @@ class Probe:
             numbers += found
         return numbers
 
-    def numbers(self, study: Any) -> list[Metric]:
+    def numbers(self, study: Study) -> list[Metric]:
         """Of one data set."""
         if study.split == "train":
             study.notes.append("probes learn on train, and are not scored there: say evaluation.split=test")
             return []
         splits = ("train", study.split)
-        settings = vars(self) | {"stages": None, "version": 1}  # pixels have no stages
+        settings = vars(self) | {"stages": None, "version": 1}  # raw features have no stages
         raw: Scores = cached(study, "probe", splits, settings, lambda: self.raw(study))
         codes = {"": [study.codes(split) for split in splits]}
         fresh = {}
@@ -95,11 +101,11 @@ class Probe:
             study.notes.append(f"probes need labelled train images of two classes, and labelled {study.split} images")
             return []
         facts = {"split": study.split, "images": len(test.y), "train_images_of": len(study.table("train"))}
-        facts |= {"seed": study.seed, "baseline": "raw pixels"}
+        facts |= {"seed": study.seed, "baseline": study.kind.raw_name}
         numbers = []
         for stage, features in codes.items():
             before: Scores = {}
-            if stage in fresh and fresh[stage][0].h.std(0).any():  # all the same: weights that training sets
+            if stage in fresh and fresh[stage][0].h.std(0).any():  # equal codes: weights that only training sets
                 before = self.scores(study, fresh[stage], bool(stage))
             for name, (value, how) in self.scores(study, features, bool(stage)).items():
                 known = raw[name][1]
@@ -109,26 +115,26 @@ class Probe:
                     beside["untrained_value"] = before[name][0]
                 title = f"{name}[{stage}]" if stage else name
                 numbers.append(Metric(title, value, "%", "higher", facts | how | beside))
-        self.tell(study, len(train.y))
+        self.note_omissions(study, len(train.y))
         return numbers
 
-    def raw(self, study: Any) -> Scores:
+    def raw(self, study: Study) -> Scores:
         features = [study.raw(split) for split in ("train", study.split)]
         return self.scores(study, features, False) if study.is_main else {}
 
-    def scores(self, study: Any, features: Sequence[Features], brief: bool) -> Scores:
+    def scores(self, study: Study, features: Sequence[Features], brief: bool) -> Scores:
         """Every probe of one kind of features; `brief`: without logistic regressions."""
         train, test = labelled(features)
         if len(train.y.unique()) < 2 or not len(test.y):
             return {}
         found: Scores = {}
-        classes, n = study.data.classes, len(train.y)
+        classes, n = study.classes, len(train.y)
 
         def score(name: str, predicted: Tensor, how: dict[str, Any]) -> None:
             found[name] = (percent(predicted == test.y), {"dimension": train.h.shape[1], "train_images": n} | how)
 
         for (k, temperature), vote in zip(
-            self.neighbours, neighbours(train, test.h, self.neighbours, classes), strict=True
+            self.neighbors, neighbors(train, test.h, self.neighbors, classes), strict=True
         ):
             how = {"k": min(k, n), "temperature": temperature, "distance": "cosine"}
             score("knn_accuracy" if k == 20 else f"knn{k}_accuracy", vote, how)
@@ -147,13 +153,13 @@ class Probe:
             score("linear_accuracy" + named(share), logistic.predict(test.h), logistic.facts)
         return found
 
-    def tell(self, study: Any, n: int) -> None:
-        """What was left out, and why."""
-        classes = study.data.classes
+    def note_omissions(self, study: Study, n: int) -> None:
+        """Notes on what was left out."""
+        classes = study.classes
         if not self.logistic:
             return
         if classes > MOST_CLASSES:
-            study.notes.append(f"no linear_accuracy: it is for {MOST_CLASSES} classes at most, these are {classes}")
+            study.notes.append(f"no linear_accuracy: the data have {classes} classes, more than {MOST_CLASSES}")
             return
         for share in self.labels:
             if not per_class(n, share, classes):
@@ -161,34 +167,36 @@ class Probe:
                 study.notes.append(f"no linear_accuracy{named(share)}: {some}")
 
 
-def sites(study: Any) -> list[Any]:
-    """The study, and its method's on other data."""
+def sites(study: Study) -> list[Study]:
+    """The study, and that of the same method on other data."""
     return [study, study.transfer] if study.transfer else [study]
 
 
-def classified(data: Any) -> bool:
-    return data.batch is Images and (data.classes or 0) > 1
+def classified(data: Data) -> bool:
+    """Whether examples have classes, and raw features to compare codes with."""
+    return kind_of(data.batch).raw is not None and (data.classes or 0) > 1
 
 
-def unclassified(data: Any) -> str:
-    """Why images have no classes to be told apart."""
-    if data.batch is not Images:
-        return "has no single images"
+def unclassified(data: Data) -> str:
+    """Why `classified` is false."""
+    kind = kind_of(data.batch)
+    if not kind.single:
+        return f"has no single {kind.noun}s"
     if getattr(data, "factors", None) or getattr(data, "attributes", None):
-        kind = "factors" if getattr(data, "factors", None) else "attributes"
-        return f"has {kind} and no class for each image"
+        labels = "factors" if getattr(data, "factors", None) else "attributes"
+        return f"has {labels} and no class for each {kind.noun}"
     if data.classes:
-        return "has images of one class only"
-    return "has no class for each image (folders of images, a folder for each class, are classes)"
+        return f"has {kind.noun}s of one class only"
+    return f"has no class for each {kind.noun} (folders of images, a folder for each class, are classes)"
 
 
 def labelled(features: Sequence[Features]) -> list[Features]:
-    """Without the rows whose class is not known."""
+    """The rows with a known class."""
     return [Features(f.h[f.y >= 0], f.y[f.y >= 0]) for f in features]
 
 
-def staged(study: Any, method: IntermediateFeatures, splits: Sequence[str]) -> dict[str, list[Features]]:
-    """Features of each split after each stage, by the stage's name; all stages in one pass."""
+def staged(study: Study, method: IntermediateFeatures, splits: Sequence[str]) -> dict[str, list[Features]]:
+    """Features of each split after each stage of the network, by its name; all stages in one pass."""
     found: dict[str, list[Features]] = {}
     for split in splits:
         table, chosen = study.table(split), study.chosen(split)
@@ -210,14 +218,14 @@ def named(share: float) -> str:
 
 
 def per_class(n: int, share: float, classes: int) -> int:
-    """Images of each class in a share of n."""
+    """Examples of each class in a share of n."""
     return round(n * share) // classes
 
 
 def balanced(y: Tensor, share: float, classes: int, seed: int) -> Tensor:
-    """Rows of a share of y (N,), as many of each class (of a rare one, all), drawn by the seed; ascending.
+    """Rows of a share of y (N,), equally many of each class (of a rare one, all), drawn by the seed; ascending.
 
-    Empty where the share has fewer rows than there are classes.
+    Empty if the share has fewer rows than there are classes.
     """
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(mix(seed, 2)))
     each = per_class(len(y), share, classes)
@@ -225,11 +233,11 @@ def balanced(y: Tensor, share: float, classes: int, seed: int) -> Tensor:
 
 
 def directions(h: Tensor) -> Tensor:
-    """Features (N, D) at length 1, in float64."""
+    """Features (N, D) scaled to length 1, in float64."""
     return normalize(h.double(), dim=1)
 
 
-def neighbours(
+def neighbors(
     train: Features,
     queries: Tensor,  # (M, D)
     votes: Sequence[tuple[int, float]],  # k and temperature
@@ -244,7 +252,7 @@ def neighbours(
     centre = torch.stack([directions(part).sum(0) for part in train.h.split(4096)]).sum(0) / len(train.h)
 
     def about(h: Tensor) -> Tensor:
-        """Directions less their mean: cosines of features far from 0 differ by less than float32 can tell."""
+        """Directions minus their mean: cosines of features far from 0 differ by less than the precision of float32."""
         return torch.cat([(directions(part) - centre).float() for part in h.split(4096)])
 
     bank = about(train.h)

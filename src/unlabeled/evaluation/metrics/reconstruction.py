@@ -1,35 +1,38 @@
-"""How well a method gives back what it is shown."""
+"""Quality of reconstructions."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from unlabeled.batches import Images, from_uint8, to_uint8
-from unlabeled.capabilities import Reconstructs
-from unlabeled.evaluation.figures.drawing import code_width, inverts
-from unlabeled.evaluation.metric import Metric
+from unlabeled.batches import from_uint8, to_uint8
+from unlabeled.capabilities import Reconstructs, code_width, inverts
+from unlabeled.evaluation.metric import Headline, Metric
 from unlabeled.evaluation.metrics.similarity import BETTER, UNITS, distances, lpips
+from unlabeled.evaluation.study import Study
 
 
 class Reconstruction:
-    """mse, psnr, ssim and LPIPS (see similarity.py) of images in 8-bit grey levels, as a file would hold them.
+    """mse, psnr, ssim and LPIPS (see similarity.py) of images rounded to 8-bit levels, as in a file.
 
-    Where the code is what is decoded, compression: numbers of an image over numbers of its code, whatever a number
-    takes to store.
+    If the code is decoded, compression_ratio: numbers of an image over numbers of its code, of any precision.
     """
+
+    headlines: ClassVar[dict[str, Headline]] = {
+        "reconstruction_psnr": Headline(130, "peak signal-to-noise ratio of reconstructions"),
+    }
 
     def __init__(
         self,
-        lpips_weights: str | None = None,  # AlexNet's, see similarity.LPIPS; None: it is left out
+        lpips_weights: str | None = None,  # AlexNet's, see nn.pretrained.lpips; None: it is left out
     ):
         self.lpips_weights = lpips_weights
 
-    def applies(self, study: Any) -> bool:
-        return isinstance(study.method, Reconstructs) and study.data.batch is Images
+    def applies(self, study: Study) -> bool:
+        return isinstance(study.method, Reconstructs) and study.kind.single and study.kind.visual
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         table, network = study.table(study.split), lpips(self.lpips_weights, study)
         total = torch.zeros(study.data.shape, dtype=torch.float64)
 
@@ -43,10 +46,10 @@ class Reconstruction:
 
         def work(index: Tensor) -> tuple[Tensor, ...]:
             x = table.batch(index).x.to(study.device)
-            x, given = (from_uint8(to_uint8(image)) for image in (x, study.method.reconstruct(x)))
-            found = distances(given, x)
+            x, reconstruction = (from_uint8(to_uint8(image)) for image in (x, study.method.reconstruct(x)))
+            found = distances(reconstruction, x)
             if network is not None:
-                found["lpips"] = network(given, x)
+                found["lpips"] = network(reconstruction, x)
             names[:] = found
             return *found.values(), (levels(index) - mean).square().flatten(1).mean(1)
 
@@ -64,7 +67,7 @@ class Reconstruction:
             if name != "mae"
         ]
         if inverts(study.method):
-            width = code_width(study.method, study.data.shape)
+            width = code_width(study.method, table.batch(torch.arange(1)).x.to(study.device))
             size = math.prod(study.data.shape)
             facts |= {"image_numbers": size, "code_numbers": width}
             numbers.append(Metric("compression_ratio", size / width, "", None, facts))

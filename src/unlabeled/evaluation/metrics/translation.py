@@ -1,33 +1,41 @@
-"""How far a translation is from the truth, where that is known, and from its start after there and back."""
+"""Distance of translations to their true counterparts, and of cycles to their start."""
 
-from typing import Any
+from typing import ClassVar
 
 from torch import Tensor
 
-from unlabeled.batches import Paired, Unpaired
+from unlabeled.batches import Paired
 from unlabeled.capabilities import Translates, TranslatesBack
-from unlabeled.evaluation.metric import Metric
+from unlabeled.evaluation.metric import Headline, Metric
 from unlabeled.evaluation.metrics.similarity import BETTER, UNITS, distances, lpips
+from unlabeled.evaluation.study import Study
 
 
 class Translation:
-    """Against the true counterpart: `translation_*` (a to b) and `translation_back_*` (b to a), each beside
-    the baseline of leaving the image as it is. `cycle_a_*` and `cycle_b_*` need no pairs: there and back
-    again, against the start. Every number is a mean over images (similarity.py).
+    """`translation_*` (a to b) and `translation_back_*` (b to a) against the true counterpart; baseline: the unchanged
+    image. `cycle_a_*` and `cycle_b_*`, there and back against the start, need no pairs. Every number is a mean over
+    images (similarity.py).
     """
+
+    headlines: ClassVar[dict[str, Headline]] = {
+        "translation_ssim": Headline(
+            110, "structural similarity of translations to their true counterparts: 1 is equal"
+        ),
+        "cycle_a_ssim": Headline(190, "structural similarity of images to themselves, there and back: 1 is equal"),
+    }
 
     def __init__(
         self,
-        lpips_weights: str | None = None,  # AlexNet's, see similarity.LPIPS; None: it is left out
+        lpips_weights: str | None = None,  # AlexNet's, see nn.pretrained.lpips; None: it is left out
     ):
         self.lpips_weights = lpips_weights
 
-    def applies(self, study: Any) -> bool:
-        if not isinstance(study.method, Translates) or study.data.batch not in (Unpaired, Paired):
+    def applies(self, study: Study) -> bool:
+        if not isinstance(study.method, Translates) or study.kind.single or not study.kind.visual:
             return False
         return pairs_known(study) or isinstance(study.method, TranslatesBack)
 
-    def measure(self, study: Any) -> list[Metric]:
+    def measure(self, study: Study) -> list[Metric]:
         method, table = study.method, study.table(study.split)
         network = lpips(self.lpips_weights, study)
         pairs, both_ways = pairs_known(study), isinstance(method, TranslatesBack)
@@ -61,7 +69,7 @@ class Translation:
         columns = study.rows(len(table), work, "translating")
         if not study.is_main:
             return []
-        # Where one domain is smaller, its rows come round again: they count once.
+        # Rows of the smaller domain repeat: they count once.
         unique = {"cycle_a": len(getattr(table, "rows_a", table)), "cycle_b": len(getattr(table, "rows_b", table))}
         values = {
             name: each[: unique.get(name.rpartition("_")[0], len(each))]
@@ -82,6 +90,7 @@ class Translation:
         return numbers
 
 
-def pairs_known(study: Any) -> bool:
-    """Unpaired data know pairs of val and test at most."""
-    return study.data.batch is Paired or (study.split != "train" and study.data.pairs_known)
+def pairs_known(study: Study) -> bool:
+    """Whether true counterparts exist: unpaired data have them for val and test at most."""
+    known = getattr(study.data, "pairs_known", False)
+    return known and (study.split != "train" or study.data.batch is Paired)

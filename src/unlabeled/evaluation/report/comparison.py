@@ -1,4 +1,4 @@
-"""Evaluations of several runs beside one another. Imports nothing heavy."""
+"""Comparison of the evaluations of several runs. Imports nothing heavy."""
 
 import json
 import math
@@ -10,19 +10,18 @@ from unlabeled.commands import key_of, without_places
 from unlabeled.evaluation.report.verdicts import beside, short
 from unlabeled.files import without_shared_folders
 
-ALIKE = {"seed", "data.class_subset", "evaluation seed"}  # runs that differ in these alone are averaged
+ALIKE = {"seed", "data.class_subset", "evaluation seed"}  # runs that differ only in these are averaged
 USUAL = "as usual"
-PLAIN = ("model", "data", "weights", "samples", "reference")  # whose values need no name beside them
+PLAIN = ("model", "data", "weights", "samples", "reference")  # whose values are shown without their key
 
 
 def side_by_side(jobs: Sequence[Mapping[str, Any]], title: str = "") -> dict[str, Any]:
     """jobs: {"folder", "evaluation"} each, evaluation.json's content; with {"name", "error"} those that failed.
 
-    runs: name, folder, and what of it is not the same in all. numbers: those that all runs have, and others: those
-    that some have; each with a value a run, whether it is the best of those measured on the same images, and what it
-    is held against (`beside`: name, and its value or values). repeated:
-    the runs differ in their seeds (or the classes they saw) only, so that mean and standard deviation (n - 1) over
-    them mean something.
+    runs: name, folder, and settings that differ between runs. numbers: those of all runs, and others: those of some;
+    each with a value for each run, whether it is the best of those measured on the same images, and its baselines
+    (`beside`: name, and value or range). repeated: the runs differ only in their seeds or training classes, so that
+    they have a mean and a standard deviation (n - 1).
     """
     done = [job for job in jobs if "evaluation" in job]  # some of its numbers may have failed
     marks = [identity(job["evaluation"]) for job in done]
@@ -36,11 +35,11 @@ def side_by_side(jobs: Sequence[Mapping[str, Any]], title: str = "") -> dict[str
     notes = []
     if any(number["grounds"] > 1 for number in columns):
         notes.append("Runs were measured on different images: the best is marked among those of the same images only.")
-    told = labels(complete, varied, done)
-    runs = zip(told, done, strict=True)
+    titles = labels(complete, varied, done)
+    runs = zip(titles, done, strict=True)
     same = {key: complete[0][key] for key in PLAIN if complete and key in keys and key not in varied}
     return {
-        "title": title or titled(told, same),
+        "title": title or titled(titles, same),
         "runs": [
             {"name": name, "folder": job["folder"], "differs": {key: mark[key] for key in varied}}
             for (name, job), mark in zip(runs, complete, strict=True)
@@ -55,14 +54,14 @@ def side_by_side(jobs: Sequence[Mapping[str, Any]], title: str = "") -> dict[str
 
 
 def titled(runs: Sequence[str], same: Mapping[str, str], most: int = 4) -> str:
-    """What all of them are, and which they are: "vae on digits: seed=0, seed=1"."""
+    """A title: "vae on digits: seed=0, seed=1"."""
     shared = " on ".join(same[key] for key in ("model", "data") if key in same)
     which = ", ".join(runs) if len(runs) <= most else f"{len(runs)} evaluations"
     return f"{shared}: {which}" if shared else which
 
 
 def identity(evaluation: Mapping[str, Any]) -> dict[str, str]:
-    """What a run is told from others by."""
+    """The settings that distinguish a run from others."""
     provenance = evaluation["provenance"]
     names = provenance.get("names") or {}
     mark = {key: str(names[key]) for key in ("model", "data") if key in names}
@@ -76,7 +75,7 @@ def identity(evaluation: Mapping[str, Any]) -> dict[str, str]:
 
 
 def usual(job: Mapping[str, Any], key: str) -> str:
-    """The value that a run has where another's command line said one."""
+    """A run's value of a setting that another run's command line gave."""
     value: Any = job["evaluation"].get("config") or {}
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
@@ -86,7 +85,7 @@ def usual(job: Mapping[str, Any], key: str) -> str:
 
 
 def labels(marks: Sequence[Mapping[str, str]], varied: Sequence[str], jobs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of runs, by as many of their differences as tell them apart; else by checkpoint, and by number too."""
+    """Names of runs, by as few of their differences as distinguish them; else by checkpoint, and by number."""
     found = [""] * len(marks)
     for key in varied:
         if len(set(found)) < len(found) or key in PLAIN:
@@ -107,8 +106,8 @@ def labels(marks: Sequence[Mapping[str, str]], varied: Sequence[str], jobs: Sequ
 def column(
     name: str, held: Sequence[Mapping[str, Any]], jobs: Sequence[Mapping[str, Any]], repeated: bool
 ) -> dict[str, Any]:
-    """One quantity over all runs."""
-    values = [worth(numbers[name]["value"]) if name in numbers else None for numbers in held]
+    """One quantity of all runs."""
+    values = [numeric(numbers[name]["value"]) if name in numbers else None for numbers in held]
     grounds = [ground(job["evaluation"], numbers.get(name)) for numbers, job in zip(held, jobs, strict=True)]
     first = next(numbers[name] for numbers in held if name in numbers)
     better = {number.get("better") for numbers in held if (number := numbers.get(name))}
@@ -116,8 +115,8 @@ def column(
     for value, own in zip(values, grounds, strict=True):
         rivals = [v for v, g in zip(values, grounds, strict=True) if v is not None and g == own and math.isfinite(v)]
         champion = (max if first["better"] == "higher" else min)(rivals, default=None)
-        told = len({short(v) for v in rivals}) > 1 and None not in better  # where all are the same, none is the best
-        best.append(told and value is not None and short(value) == short(champion))
+        distinct = len({short(v) for v in rivals}) > 1 and None not in better  # if all are equal, none is the best
+        best.append(distinct and value is not None and short(value) == short(champion))
     known = [value for value in values if value is not None]
     averaged = repeated and len(known) == len(values)
     finite = all(map(math.isfinite, known))
@@ -134,13 +133,13 @@ def column(
     }
 
 
-def worth(value: Any) -> float:
-    """A number's value; where it was no finite one, it may be told as null."""
+def numeric(value: Any) -> float:
+    """A number's value; null stands for one that is not finite."""
     return math.nan if value is None else float(value)
 
 
 def held_against(facts: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """What stands beside a number in any run, by name: its value, or from the lowest to the highest."""
+    """The baselines of a number in all runs, by name: the value, or the range of values."""
     found: dict[str, list[float]] = {}
     for each in facts:
         for name, value in beside(each):
@@ -150,7 +149,7 @@ def held_against(facts: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def ground(evaluation: Mapping[str, Any], number: Mapping[str, Any] | None) -> str | None:
-    """What a number was measured on: only on the same ground does one beat another."""
+    """The data that a number was measured on: only numbers of the same data are compared."""
     if number is None:
         return None
     facts = number["facts"]

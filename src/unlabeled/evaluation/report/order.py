@@ -1,10 +1,10 @@
-"""In which order recorded quantities are told. Imports nothing heavy."""
+"""The order in which recorded quantities are shown. Imports nothing heavy."""
 
 from collections.abc import Iterable
 
 
 def ordered(names: Iterable[str], *monitored: str | None) -> list[str]:
-    """What is monitored first, then what validation found, losses before others; gradient norms and rates last."""
+    """The monitored quantity first, then those of validation, losses before others; gradient norms and rates last."""
 
     def rank(name: str) -> tuple[bool, bool, bool, bool, str]:
         quantity = name.partition("/")[2]

@@ -1,4 +1,4 @@
-"""What a number is held against, and what that says of it, in plain words. Imports nothing heavy."""
+"""Numbers in words: baselines, verdicts and headlines. Imports nothing heavy."""
 
 import math
 import re
@@ -7,34 +7,11 @@ from typing import Any
 
 ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 
-# The numbers that say most, the first first; a bracket behind them says what they were seen through.
-HEADLINES = {
-    "fid": "Fréchet distance of {generated} to {reference}",
-    "cluster_accuracy": "images whose own cluster tells their class",
-    "iwae_bound": "importance-weighted bound on the log-likelihood of an image",
-    "linear_accuracy": "classes that a linear classifier reads from the codes",
-    "finetune_accuracy": "classes told after training end to end with labels",
-    "knn_accuracy": "classes told by the nearest codes",
-    "mig": "mutual information gap: whether one dimension of a code tells one factor",
-    "anomaly_auroc": "how surely images of unseen classes stand out: 50 is chance",
-    "modes_covered": "modes of the data that samples reach",
-    "high_quality": "samples that lie on a mode of the data",
-    "translation_ssim": "structural similarity of translations to their true counterparts: 1 is the same",
-    "translation_fid": "Fréchet distance of {generated} to {reference}",
-    "reconstruction_psnr": "peak signal-to-noise ratio of reconstructions",
-    "log_likelihood_bound": "bound on the log-likelihood of an image",
-    "bits_per_dim": "bits that a pixel's channel costs",
-    "sample_accuracy": "drawn images that a classifier gives to the class that was asked for",
-    "precision": "samples that lie among real images",
-    "recall": "real images that lie among samples",
-    "cycle_a_ssim": "structural similarity of images to themselves, there and back: 1 is the same",
-}
-
-# What a method worth its training beats; other numbers stand beside for their own sake.
+# Baselines that a trained method should beat; others are for comparison.
 TO_BEAT = (
     "raw pixels",
     "k-means on raw pixels",
-    "neighbours of raw pixels",
+    "neighbors of raw pixels",
     "untrained",
     "untrained network",
     "the mean image",
@@ -42,12 +19,12 @@ TO_BEAT = (
     "left as it is",
     "from scratch",
 )
-REACHED = re.compile(r"real images|\d+ points of the data")  # what a perfect method comes to
-NEAR, FAR = 0.8, 0.4  # of what real images reach: from here on good, and below that bad
+REACHED = re.compile(r"real images|\d+ points of the data")  # the values that a perfect method reaches
+NEAR, FAR = 0.8, 0.4  # shares of the value of real images: from NEAR good, below FAR bad
 
 
 def short(value: Any) -> str:
-    """A number as people read it: four digits."""
+    """A number with four digits."""
     if not isinstance(value, float):
         return str(value)
     if math.isfinite(value) and abs(value) >= 10_000:
@@ -55,13 +32,13 @@ def short(value: Any) -> str:
     return f"{value:.4g}"
 
 
-def told(number: Mapping[str, Any]) -> str:
-    """A number's value; where it is none, why."""
+def shown(number: Mapping[str, Any]) -> str:
+    """A number's value, or the reason that it has none."""
     return number.get("value_reason", "none") if number["value"] is None else short(number["value"])
 
 
 def rounded(times: float) -> str:
-    """A ratio as people say it: 1.1, 2, 8.2, 100."""
+    """A ratio with two digits: 1.1, 2, 8.2, 100."""
     return f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
 
 
@@ -71,7 +48,7 @@ def bare(name: str) -> str:
 
 
 def beside(facts: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """What stands beside a number, by name: its baseline, its floor, an untrained network's."""
+    """The values that a number is compared with, by name: baseline, floor, untrained network."""
     found = []
     for key, value in facts.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -84,7 +61,7 @@ def beside(facts: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 
 def verdict(number: Mapping[str, Any], name: str, other: float) -> str:
-    """better or worse than what has to be beaten; "" where it is the same, or is there for its own sake."""
+    """better or worse than a baseline to beat; "" if it is equal, or no such baseline."""
     value = number["value"]
     if name not in TO_BEAT or not number["better"] or value is None or not math.isfinite(value - other):
         return ""
@@ -93,7 +70,7 @@ def verdict(number: Mapping[str, Any], name: str, other: float) -> str:
 
 
 def share(number: Mapping[str, Any], name: str, other: float) -> float | None:
-    """How much of what real images reach is reached: 1 is all; None where that cannot be said."""
+    """The number as a share of the value of real images; None if it has none."""
     value = number["value"]
     if not REACHED.fullmatch(name) or value is None or not (0 < value < math.inf and 0 < other < math.inf):
         return None
@@ -101,7 +78,7 @@ def share(number: Mapping[str, Any], name: str, other: float) -> float | None:
 
 
 def headline(number: Mapping[str, Any]) -> dict[str, Any]:
-    """The number as a tile: what it is, which way is better, what it is held against, and whether it is good."""
+    """The number as a tile: its words, its direction, its baselines, and whether it is good."""
     facts = number["facts"]
     title, _, rest = number["name"].partition("[")
     against, tones = [], []
@@ -121,8 +98,8 @@ def headline(number: Mapping[str, Any]) -> dict[str, Any]:
         through += f", right on {facts['extractor']['accuracy']:.3g} % of {facts['extractor']['accuracy_on']}"
     return {
         "name": title,
-        "words": plain(title, facts) + (f", seen through {through}" if through else ""),
-        "value": told(number),
+        "words": plain(number) + (f", seen through {through}" if through else ""),
+        "value": shown(number),
         "unit": number["unit"],
         "better": f"{ARROWS[number['better']]} {number['better']} is better" if number["better"] else "",
         "against": against,
@@ -130,9 +107,10 @@ def headline(number: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def plain(title: str, facts: Mapping[str, Any]) -> str:
-    """What a number is, in words."""
-    words = HEADLINES.get(title, title.replace("_", " "))
+def plain(number: Mapping[str, Any]) -> str:
+    """What a number is, in words: its evaluator's headline, else its name."""
+    facts = number["facts"]
+    words = (number.get("headline") or {}).get("words") or number["name"].partition("[")[0].replace("_", " ")
     splits = {"train": "training images", "val": "validation images", "test": "test images"}
     split, _, domain = str(facts.get("reference", "")).partition(" ")
     reference = f"{splits.get(split, 'real images')}{f' of domain {domain}' if domain else ''}"
@@ -142,16 +120,10 @@ def plain(title: str, facts: Mapping[str, Any]) -> str:
 
 
 def headlines(numbers: Sequence[Mapping[str, Any]], most: int = 4) -> list[Any]:
-    """The numbers that say most about the model; the first ones where none is known to."""
-    ranks = {name: rank for rank, name in enumerate(HEADLINES)}
-    known = [number for number in numbers if number["name"].split("[")[0] in ranks]
-    known.sort(key=lambda number: ranks[number["name"].split("[")[0]])
+    """The most important numbers, by their evaluators' ranks (metric.Headline); without any, the first ones."""
+    known = [number for number in numbers if number.get("headline")]
+    known.sort(key=lambda number: number["headline"]["rank"])
     first: dict[str, Any] = {}  # of fid[a], fid[b], ... one
     for number in known or numbers:
         first.setdefault(number["name"].split("[")[0], number)
     return list(first.values())[:most]
-
-
-def heading(name: str) -> str:
-    words = {"a_to_b": "a to b", "b_to_a": "b to a", "interpolation": "four corners", "embedding": "map of codes"}
-    return words.get(name, name.replace("_", " "))

@@ -1,4 +1,4 @@
-"""scikit-learn's fits, as evaluators make them."""
+"""The setting of scikit-learn's fits."""
 
 import warnings
 from collections.abc import Iterator
@@ -7,9 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[list[warnings.WarningMessage]]:
-    """One thread, so that sums are the same on every machine. Gives the warnings, which are not shown: who fits says
-    what matters in words of its own.
-    """
+    """One thread, so that sums are the same on every machine; warnings are collected and not shown."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:

@@ -1,4 +1,4 @@
-"""Walks among codes."""
+"""Interpolations, traversals and directions in the space of codes."""
 
 import torch
 from torch import Tensor

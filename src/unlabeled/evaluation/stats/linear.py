@@ -1,7 +1,7 @@
-"""Linear classifiers of frozen features, each with a penalty that is chosen on a part of the training images.
+"""Linear classifiers of frozen features, whose penalty is chosen on a part of the training images.
 
-Both see features standardised by those they learn from, and both write their penalty for the mean over images, so
-that one chosen on some of them holds for all.
+Features are standardised by the training images. A penalty is relative to the mean over images, so that one chosen on
+a part of them is right for all.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,14 +33,14 @@ class Standard:
 
 
 class Fitted(NamedTuple):
-    """A classifier and how it came about."""
+    """A fitted classifier."""
 
     predict: Callable[[Tensor], Tensor]  # h (N, D) -> class (N,)
-    facts: dict[str, Any]  # penalty, penalties, penalty_chosen_on, and whether an iteration converged
+    facts: dict[str, Any]  # penalty, penalties, penalty_chosen_on, and whether the fit converged
 
 
 class Moments:
-    """Sums over images from which every ridge regression on them follows: they add up. float64."""
+    """Sums over images, float64, that determine every ridge regression; sums of parts add up."""
 
     def __init__(self, h: Tensor, targets: Tensor, chunk: int = 4096):  # (N, D), (N, K)
         self.n, d, k = len(h), h.shape[1], targets.shape[1]
@@ -146,9 +146,7 @@ def divided(n: int, share: float, seed: int, limit: int | None = None) -> tuple[
 
 
 def strongest_of_the_best(penalties: Sequence[float], score: Callable[[float], float]) -> float:
-    """From the strongest on. After two in a row that are worse than the best, weaker ones, which take longest to fit,
-    are not tried.
-    """
+    """Penalties are tried from the strongest on, until two in a row are worse than the best: weak ones fit slowly."""
     best, chosen, worse = -1.0, max(penalties), 0
     for penalty in sorted(penalties, reverse=True):
         reached = score(penalty)

@@ -1,4 +1,4 @@
-"""Running sums that hold what the Fréchet distance and the inception score need of any number of images."""
+"""Running sums for the Fréchet distance and the inception score of any number of images."""
 
 import math
 
@@ -9,7 +9,7 @@ SPLITS, SPLIT_SEED = 10, 2020  # torch-fidelity's, so that the inception score i
 
 
 class Moments:
-    """Count, sum and sum of outer products of features, in float64: order, blocks and processes change nothing."""
+    """Count, sum and sum of outer products of features, in float64, so that the order of blocks changes nothing."""
 
     def __init__(self, dim: int):
         self.n = 0
@@ -31,7 +31,7 @@ class Moments:
         self.outer += other.outer
 
     def without(self, other: "Moments") -> "Moments":
-        """Of the other rows alone; `other` is of some that were seen here."""
+        """The moments of the rows that are not in `other`, which holds a part of the rows."""
         rest = Moments(0)
         rest.n, rest.total, rest.outer = self.n - other.n, self.total - other.total, self.outer - other.outer
         return rest
@@ -51,7 +51,7 @@ class Moments:
 
 
 def where_float64(x: Tensor) -> Tensor:
-    """x where sums in float64 can be made: on its device, or the CPU for those that have none."""
+    """x on a device with float64: its own, or the CPU."""
     return x.cpu() if x.device.type == "mps" else x
 
 
@@ -75,7 +75,7 @@ def frechet(a: Moments, b: Moments) -> float:
 
 
 class ClassSums:
-    """What the inception score needs of class probabilities p: sums of p and of its entropy, for each split."""
+    """Sums of class probabilities p and of their entropy for each split, for the inception score."""
 
     def __init__(self, n: int, classes: int):
         import numpy as np
@@ -101,8 +101,8 @@ class ClassSums:
         self.entropy += other.entropy
 
     @property
-    def telling(self) -> bool:
-        """Whether the score says anything: of a single image in a split it is 1, whatever the image."""
+    def meaningful(self) -> bool:
+        """Whether the score is meaningful: with one image in a split it is always 1."""
         return int(self.counts.min()) > 1
 
     def score(self) -> tuple[float, float]:

@@ -1,6 +1,6 @@
-"""What pairs of images say about two sets: kernel distance, precision, recall, density, coverage, nearest neighbours.
+"""Statistics of pairs of features: kernel distance, precision, recall, density, coverage, nearest neighbors.
 
-All from the inner products of features, each computed once, a block of rows at a time: nothing of N x N is kept.
+All use inner products of features, computed once in blocks of rows: no N x N matrix is kept.
 """
 
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from unlabeled.evaluation.stats.fits import quiet
 
-MANIFOLD = 3  # neighbours whose distance is the radius in precision and recall (Kynkäänniemi et al.)
-BALL = 5  # neighbours whose distance is the radius in density and coverage (Naeem et al.)
+MANIFOLD = 3  # neighbors whose distance is the radius in precision and recall (Kynkäänniemi et al.)
+BALL = 5  # neighbors whose distance is the radius in density and coverage (Naeem et al.)
 SUBSETS, SUBSET, SUBSET_SEED = 100, 1000, 2020  # torch-fidelity's, so that the kernel distance is its number
 STEP = 5_000_000  # pairs at a time: 20 MB of distances, 40 MB of the kernel
 
 
 class FeatureSet:
-    """Features (N, D) about a common centre, without which a mean far from 0 would drown what float32 tells apart."""
+    """Features (N, D) minus a common centre: a mean far from 0 would exceed the precision of float32."""
 
     def __init__(self, h: Tensor, centre: Tensor, device: torch.device):
         x = h.double() - centre  # (N, D); centre (D,) float64
@@ -33,15 +33,15 @@ class FeatureSet:
 
 
 class SelfStats(NamedTuple):
-    """What a set says about itself."""
+    """Statistics within one set."""
 
-    manifold: Tensor  # (N,) squared distance to the MANIFOLD-th neighbour
+    manifold: Tensor  # (N,) squared distance to the MANIFOLD-th neighbor
     ball: Tensor  # (N,) the same to the BALL-th
     kernel: Tensor  # (S,) sum over the ordered pairs of different members of each subset
 
 
 class Cross(NamedTuple):
-    """What is between a set and its reference."""
+    """Statistics between a set and its reference."""
 
     precision: float
     recall: float
@@ -75,14 +75,14 @@ def products(x: FeatureSet, y: FeatureSet) -> Iterator[tuple[slice, Tensor, Tens
 def kernel(x: FeatureSet, y: FeatureSet, rows: slice, product: Tensor) -> Tensor:
     """(h_i . h_j / D + 1)^3 of these rows of x and all of y, (b, M).
 
-    In float64: where the mean lies far from 0, its values are large and differ by little.
+    In float64: if the mean is far from 0, its values are large and differ by little.
     """
     base = product.double().div_(x.x.shape[1]).add_(x.shift[rows, None]).add_(y.shift)
     return base.square().mul_(base)
 
 
 def within(x: FeatureSet, members: Tensor) -> SelfStats:
-    """members: (N, S), who is in which subset."""
+    """members: (N, S), 1 where a row is in a subset."""
     members = members.to(x.shift)
     radii, sums = [], torch.zeros(members.shape[1], dtype=torch.float64)
     ks = [min(k, len(x) - 1) for k in (MANIFOLD, BALL)]
@@ -99,12 +99,12 @@ def within(x: FeatureSet, members: Tensor) -> SelfStats:
 def between(
     x: FeatureSet, y: FeatureSet, own: SelfStats, reference: SelfStats, members: tuple[Tensor, Tensor]
 ) -> Cross:
-    """x: what is judged, y: the reference, with what each says about itself and who of each is in which subset.
+    """x: the set, y: the reference, with the statistics within each and the members of the subsets.
 
     precision: share of x within a ball of y; recall: of y within a ball of x (Kynkäänniemi et al. 2019,
     https://arxiv.org/abs/1904.06991, eq. 1 and 2). density: how many balls of y an image of x lies in, over the number
     that the reference's own lie in; coverage: share of y's balls with an image of x in them (Naeem et al. 2020,
-    https://arxiv.org/abs/2002.09797, eq. 3 and 4). A ball holds its border.
+    https://arxiv.org/abs/2002.09797, eq. 3 and 4). A ball includes its border.
     """
     device = x.x.device
     manifold_x, manifold_y, ball_y = (r.to(device) for r in (own.manifold, reference.manifold, reference.ball))

@@ -4,8 +4,6 @@ A run reads the weights from a file when it starts and stores them in its checkp
 the file. A missing file is an error when the network is used.
 """
 
-import hashlib
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.errors import UserError
+from unlabeled.nn.pretrained.weights import read, sha256
 
 
 class Frozen(nn.Module):
@@ -68,7 +67,7 @@ class Trained(Frozen):
         self.open()
 
     def read(self, file: Path) -> None:
-        content = opened(file)
+        content = read(file)
         weights = {
             name.removeprefix("encoder."): value
             for name, value in (content.get("state_dict") or {}).items()
@@ -115,10 +114,10 @@ class VGG16(Frozen):
         self.open()
 
     def read(self, file: Path) -> None:
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        found = sha256(file)
         if file.name == self.FILE and not found.startswith(self.DIGEST):
             raise UserError(f"{file} is damaged: its sha256 begins with {found[: len(self.DIGEST)]}: fetch it again")
-        content = opened(file)
+        content = read(file)
         names = self.features.state_dict()
         weights = {name: content[f"features.{name}"] for name in names if f"features.{name}" in content}
         fit(self.features, weights, f"{file} holds no VGG16: give torchvision's {self.FILE}")
@@ -139,21 +138,6 @@ class VGG16(Frozen):
             if i in self.chosen:
                 found.append(x)
         return found
-
-
-def opened(file: Path) -> dict[str, Any]:
-    """A file's tensors and plain values, loaded weights-only."""
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{file} holds more than tensors and plain values, and could run code: it is not opened"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{file} is not a complete file of weights ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file} is not a file of weights: it must hold tensors by name")
-    return content
 
 
 def fit(network: nn.Module, weights: dict[str, Any], complaint: str) -> None:

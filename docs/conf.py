@@ -14,15 +14,16 @@ import unlabeled
 
 project, author = "Unlabeled", "The Unlabeled authors"
 version = release = version_of("unlabeled")
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode", "myst_parser"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "myst_parser"]
 html_theme, html_title = "furo", f"Unlabeled {release}"
-html_copy_source = False
+html_copy_source = html_show_copyright = smartquotes = False
 html_static_path, html_css_files = ["static"], ["wide.css"]
 myst_heading_anchors = 3
 autodoc_default_options = {"members": True, "undoc-members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False
+napoleon_use_ivar = True
 python_maximum_signature_line_length = 88
 
 ARGUMENT = re.compile(r"^ +(\w+): [^#\n]*  # (.+)$", re.M)  # `encoder: nn.Module,  # x (B, C, H, W) -> h`
@@ -41,7 +42,8 @@ def write_reference(app: Sphinx) -> None:
     folder.mkdir(exist_ok=True)
     for room, modules in rooms.items():
         lines = heading(room, "=")
-        lines += [f".. automodule:: {room}", ""] if import_module(room).__doc__ else []
+        if import_module(room).__doc__:  # with what it defines itself; the rest stands below its module
+            lines += [f".. automodule:: {room}", "   :ignore-module-all:", ""]
         for name in modules:
             lines += [*heading(name.rpartition(".")[2], "-"), f".. automodule:: {name}", ""]
         (folder / f"{room}.rst").write_text("\n".join(lines))
@@ -69,13 +71,17 @@ def plain_text(app: Sphinx, what: str, name: str, thing: Any, options: Any, line
 
 
 def escaped(line: str) -> str:
-    return re.sub(r"`([^`]+)`|([*_|`\\])", lambda found: f"``{found[1]}``" if found[1] else f"\\{found[2]}", line)
+    field = re.match(r"(:[\w ]+: )?", line)[0]
+    text = re.sub(
+        r"`([^`]+)`|([*_|`\\])", lambda found: f"``{found[1]}``" if found[1] else f"\\{found[2]}", line[len(field) :]
+    )
+    return field + text
 
 
 def comments(kind: Any) -> list[tuple[str, str]]:
     """What stands in the code beside a class's arguments, or beside the fields of a named tuple or a data class."""
     fields = hasattr(kind, "_fields") or hasattr(kind, "__dataclass_fields__")
-    if not fields and "__init__" not in vars(kind):
+    if not fields and not inspect.isfunction(vars(kind).get("__init__")):
         return []
     source = inspect.getsource(kind if fields else kind.__init__)
     return [found for found in ARGUMENT.findall(source) if found[0] in inspect.signature(kind).parameters]

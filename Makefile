@@ -8,7 +8,7 @@ STAMP := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate test lint sweep bench wheel lock clean
+.PHONY: help setup train evaluate test lint docs gallery sweep bench wheel lock clean
 
 help:  ## these lines
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -57,6 +57,17 @@ lint: $(STAMP)  ## linter, formatter and type checker
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(STAMP)  ## pages and API reference, from docs/ and the docstrings into build/docs
+	rm -rf build/docs build/pages
+	mkdir -p build/pages
+	cp -r *.md docs build/pages
+	mv build/pages/docs/index.md build/pages
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs build/pages build/docs
+	@echo "Ready: build/docs/index.html"
+
+gallery: $(STAMP)  ## the pictures of docs/gallery.md anew, by its commands; most of an hour
+	$(BIN)/python docs/gallery.py
+
 sweep: $(STAMP)  ## two methods, two seeds, one table
 	$(BIN)/python train.py -m model=autoencoder,vae seed=0,1 budget.epochs=10 $(ARGS)
 
@@ -68,7 +79,7 @@ wheel: $(STAMP)  ## dist/unlabeled-*.whl, which carries conf/
 	$(BIN)/python -c 'import hatchling.build as build; print("dist/" + build.build_wheel("dist"))'
 
 lock:  ## write requirements.lock anew, without launchers (needs uv)
-	uv pip compile pyproject.toml --extra tensorboard --extra dev --universal --python-version 3.10 --generate-hashes \
+	uv pip compile pyproject.toml --extra tensorboard --extra dev --extra docs --universal --python-version 3.10 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header --quiet --upgrade --output-file requirements.lock
 
 clean:  ## remove what was built; runs (outputs/) and data (data/) stay

@@ -167,5 +167,5 @@ def test_the_lock_satisfies_the_package() -> None:
     locked = set(re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(), re.M))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]  # launchers and sweepers are installed by those who need them
-    wanted = [*project["dependencies"], *extras["tensorboard"], *extras["dev"]]
+    wanted = [*project["dependencies"], *extras["tensorboard"], *extras["dev"], *extras["docs"]]
     assert {re.match(r"[\w.-]+", d)[0].lower() for d in wanted} <= locked  # type: ignore[index]

@@ -224,7 +224,7 @@ def play(resolve: Any, *words: str) -> tuple[Any, Tensor, Tensor]:
     said = [*LINEAR, "model.discriminator_optimizer.lr=0.1", "data_root=unused", *words]
     _, method = built(resolve("model=unrolled_gan", "data=rings", *said))
     own = method.double().configure_optimizers()[1]
-    method.optimizers = lambda: [None, SimpleNamespace(optimizer=own)]
+    method._trainer = SimpleNamespace(optimizers=[None, own])
     return method, torch.randn(7, 2).double(), torch.randn(7, 2).double().requires_grad_()
 
 

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 import evaluate as evaluate_program
 import train as train_program
+from tests import warm
 from unlabeled.app.cli import main as cli
 from unlabeled.contract.bench import TINY as TINY
 from unlabeled.contract.bench import TINY_UNPAIRED as TINY_UNPAIRED
@@ -89,8 +89,7 @@ def program(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, tmp_p
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a few batches."""
     run = tmp_path_factory.mktemp("trained") / "run"
-    command = [sys.executable, "train.py", f"run={run}", "budget.epochs=2"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert warm.Popen("train.py", f"run={run}", "budget.epochs=2").wait() == 0
     return run
 
 

@@ -60,7 +60,7 @@ class Case:
     still: set[str] | None = field(default_factory=set)  # children no optimizer owns
     roles: dict[str, int] = field(default_factory=dict)  # child -> optimizers that own it, where these are not one
     unpaired: bool = False
-    epochs: int = 60  # of one batch, to learn it
+    epochs: int = 30  # of one batch, to learn it
     of_two: list[str] = field(default_factory=list)  # overrides where a batch has two images
 
     def __str__(self) -> str:

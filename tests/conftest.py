@@ -97,7 +97,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cpu() -> float:
-    """CPU seconds of this process and of its children that have ended."""
+    """CPU seconds of this process and of its children that have ended; forks of tests.warm are not among them."""
     return sum(os.times()[:4])
 
 

@@ -2,9 +2,9 @@
 
 import gc
 import os
-import subprocess
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +17,14 @@ from hydra.core.global_hydra import GlobalHydra
 
 import evaluate as evaluate_program
 import train as train_program
+from tests import warm
 from unlabeled.app.cli import main as cli
 from unlabeled.contract.bench import TINY as TINY
 from unlabeled.contract.bench import TINY_UNPAIRED as TINY_UNPAIRED
 from unlabeled.contract.bench import Bench
 
 ROOT = Path(__file__).parents[1]
+COST = "CPU seconds"
 torch.set_num_threads(1)
 gc.set_threshold(10_000, 50, 50)  # objects of torch are many, and a walk through them is long
 
@@ -87,6 +89,50 @@ def program(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, tmp_p
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a few batches."""
     run = tmp_path_factory.mktemp("trained") / "run"
-    command = [sys.executable, "train.py", f"run={run}", "budget.epochs=2"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert warm.Popen("train.py", f"run={run}", "budget.epochs=2").wait() == 0
     return run
+
+
+# --most-expensive N
+
+
+def cpu() -> float:
+    """CPU seconds of this process and of its children that have ended; forks of tests.warm are not among them."""
+    return sum(os.times()[:4])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--most-expensive", type=int, default=0, metavar="N",
+        help="list the N most expensive rows of the contract, and tests, by CPU seconds",
+    )  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.began = cpu()  # type: ignore[attr-defined]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
+    report: Any = yield
+    if call.when == "teardown":
+        report.user_properties.append((COST, cpu() - item.began))  # type: ignore[attr-defined]
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    number = config.getoption("--most-expensive")
+    if not number:
+        return
+    tests: Counter[str] = Counter()
+    rows: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("", []):
+        for seconds in (value for name, value in report.user_properties if name == COST):
+            tests[report.nodeid] += seconds
+            if "contract/test_contract.py" in report.nodeid and "[" in report.nodeid:
+                rows[report.nodeid.rpartition("[")[2].rstrip("]").rpartition("-")[2]] += seconds
+    for title, costs in (("rows of the contract", rows), ("tests", tests)):
+        terminalreporter.section(f"{title}, {COST}: {sum(costs.values()):.1f} in all")
+        for name, seconds in costs.most_common(number):
+            terminalreporter.line(f"{seconds:6.1f}  {name}")

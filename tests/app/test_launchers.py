@@ -18,6 +18,7 @@ import torch
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
+from tests import warm
 from unlabeled.distributed import processes
 from unlabeled.errors import UserError
 
@@ -37,13 +38,22 @@ def signals(name: str, batch: int | str) -> str:
 
 
 def spawn(*words: str, cwd: str | Path = ROOT, **settings: str) -> subprocess.Popen:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"} | settings
     return subprocess.Popen(
-        [sys.executable, *words], cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+        [sys.executable, *words], cwd=cwd, env=surroundings(settings), text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
 
 
-def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+def fork(*words: str, **settings: str) -> warm.Popen:
+    """The same, where neither its start nor that of its children is what is proven."""
+    return warm.Popen(*words, env=surroundings(settings))
+
+
+def surroundings(settings: dict[str, str]) -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"} | settings
+
+
+def finish(process: subprocess.Popen | warm.Popen) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
@@ -217,9 +227,9 @@ def test_two_processes_of_every_trial_hold_one_config_under_joblib_and_optuna(tm
 def test_two_processes_that_are_stopped_save_and_go_on(tmp_path: Path) -> None:
     words = ["train.py", *QUICK, *DDP, "resume=auto", f"run={tmp_path}", signals("SIGTERM", 5)]
     words += ["callbacks.records.every=1"]
-    status, _, err = finish(spawn(*words))
+    status, _, err = finish(fork(*words))
     assert status == 128 + signal.SIGTERM and f"stopped; to go on: python train.py resume={tmp_path}" in err, err
-    status, out, err = finish(spawn(*words))
+    status, out, err = finish(fork(*words))
     assert status == 0 and batches(tmp_path) == list(range(1, 9)), err
     assert "8 batches" in out and len(re.findall("^checkpoints ", out, re.M)) == 1  # one rank speaks
     last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
@@ -237,7 +247,7 @@ def test_tasks_of_srun_on_two_nodes_train_what_the_first_was_told(tmp_path: Path
         place = {"SLURM_PROCID": f"{rank}", "SLURM_NODEID": f"{rank}", "SLURM_LOCALID": "0"}
         place |= {"SLURM_NNODES": "2", "MASTER_PORT": port}
         words = [*QUICK, "trainer=multinode", *TWO, f"output={tmp_path}", WITNESS, f"model.optimizer.lr=1e-{rank + 3}"]
-        tasks.append(spawn("train.py", *words, **SLURM, **place))
+        tasks.append(fork("train.py", *words, **SLURM, **place))
     (status, out, err), (other, silence, _) = map(finish, tasks)
     assert status == other == 0 and "8 batches" in out and not silence, err
     (run,) = tmp_path.iterdir()
@@ -271,7 +281,7 @@ TALKS = """
 
 def test_a_process_that_still_talks_leaves_with_its_own_status(tmp_path: Path) -> None:
     """By sys.exit(3) one of the two aborts in most attempts."""
-    ranks = [spawn("-c", textwrap.dedent(TALKS), str(tmp_path / "store"), rank) for rank in "01"]
+    ranks = [fork("-c", textwrap.dedent(TALKS), str(tmp_path / "store"), rank) for rank in "01"]
     assert [finish(rank)[:2] for rank in ranks] == [(3, "said put away\n")] * 2
 
 
@@ -279,7 +289,7 @@ def test_a_mistake_under_srun_is_said_once(tmp_path: Path) -> None:
     port = str(20000 + os.getpid() % 20000 + 9)
     words = ["train.py", "trainer=multinode", *TWO, "model=cyclegan", f"output={tmp_path}"]
     place = SLURM | {"SLURM_NNODES": "1", "MASTER_PORT": port}
-    tasks = [spawn(*words, **(place | {"SLURM_PROCID": str(r), "SLURM_LOCALID": str(r)})) for r in (0, 1)]
+    tasks = [fork(*words, **(place | {"SLURM_PROCID": str(r), "SLURM_LOCALID": str(r)})) for r in (0, 1)]
     ends = [finish(task) for task in tasks]
     assert [status for status, *_ in ends] == [1, 1]
     assert "model=cyclegan learns from Unpaired" in ends[0][2] and not ends[1][2] and not list(tmp_path.iterdir())

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import resource
 import shlex
 import shutil
 import signal
@@ -19,6 +18,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
+from tests import warm
 from unlabeled.app.run.checkpoint import load
 
 ROOT = Path(__file__).parents[2]
@@ -247,17 +247,9 @@ def test_the_readmes_targets_are_there(command: str) -> None:
 # Broken off and resumed, in processes of their own
 
 
-def spawn(*words: str, **settings: Any) -> subprocess.Popen:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "train.py", *words], cwd=ROOT, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings,
-    )  # fmt: skip
-
-
 def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path: Path, program: Any) -> None:
     """By Ctrl-C; by SIGTERM: tests/app/test_robustness.py."""
-    process = spawn(f"run={tmp_path / 'run'}", "budget.epochs=1000", "data.batch_size=16")
+    process = warm.Popen("train.py", f"run={tmp_path / 'run'}", "budget.epochs=1000", "data.batch_size=16")
     deadline = time.monotonic() + 120
     while not (tmp_path / "run" / "checkpoints" / "best.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -276,8 +268,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path: Path, program: 
 
 def test_a_full_disk_leaves_the_checkpoint_before_as_it_was(tmp_path: Path) -> None:
     """A limit on file size stands for the full disk: the write breaks off in its middle."""
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
-    process = spawn(f"run={tmp_path / 'run'}", *SHORT, preexec_fn=limit)
+    process = warm.Popen("train.py", f"run={tmp_path / 'run'}", *SHORT, room=400_000)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert re.search(r"error: cannot write checkpoint .*ckpt: File too large", err.strip().splitlines()[-1]), err
@@ -288,7 +279,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_as_it_was(tmp_path: Path) -> N
 def test_runs_started_in_the_same_second_never_share_a_folder(tmp_path: Path) -> None:
     code = f"""from unlabeled.app.run.folders import new_folder
 for _ in range(50): print(new_folder({str(tmp_path)!r}, 'run'))"""
-    processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    processes = [warm.Popen("-c", code) for _ in range(4)]
     folders = [line for process in processes for line in process.communicate()[0].splitlines()]
     assert len(folders) == len(set(folders)) == 200
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests import warm
 from tests.contract.cases import CASES
 from tests.kills import FORKS, NOTHING, Fate, run
 from unlabeled.app.run.plan import would_overwrite
@@ -576,14 +577,15 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(runs: Ki
 def test_a_killed_process_ends_the_others_and_the_run_goes_on(tmp_path: Path) -> None:
     words = [*small(tmp_path / "run"), "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
     words += ["trainer.precision=32-true", "trainer.sync_batchnorm=false", "resume=auto", "data.batch_size=1"]
-    command = [sys.executable, "train.py", *words, signals("SIGKILL", 6)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    first = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    command = ["train.py", *words, signals("SIGKILL", 6)]
+    first = warm.Popen(*command)
+    _, printed = first.communicate(300)
     assert time.time() - (tmp_path / "run" / "signalled-SIGKILL").stat().st_mtime < 100
-    assert first.returncode == 1 and "process 1 was killed by SIGKILL" in first.stderr
-    assert "Traceback" not in first.stderr, first.stderr  # the other may be ended before it can say what it has lost
-    second = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert second.returncode == 0 and batches(tmp_path / "run") == [2, 4, 6, 8, 10, 12], second.stderr
+    assert first.returncode == 1 and "process 1 was killed by SIGKILL" in printed
+    assert "Traceback" not in printed, printed  # the other may be ended before it can say what it has lost
+    second = warm.Popen(*command)
+    _, printed = second.communicate(300)
+    assert second.returncode == 0 and batches(tmp_path / "run") == [2, 4, 6, 8, 10, 12], printed
 
 
 class Answers(http.server.BaseHTTPRequestHandler):

@@ -6,8 +6,6 @@ import math
 import os
 import re
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,21 +13,20 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.overrides import TorchFunctionMode
 
-from tests.conftest import ROOT, TINY
+from tests import warm
+from tests.conftest import TINY
 from tests.contract import cases
 from tests.contract.test_contract import StopAt
 from tests.ranks import Notes
-from unlabeled.app.cli import main as cli
 from unlabeled.app.run.build import build, make_trainer
 from unlabeled.app.run.checkpoint import load
 from unlabeled.app.run.precision import LossScaling, precision
 from unlabeled.callbacks.averaging import WeightAveraging
-from unlabeled.contract.bench import TINY_OF
+from unlabeled.contract.bench import TINY_OF, changed
 from unlabeled.errors import Interrupted, UserError
 from unlabeled.seeding import mix
 
@@ -128,8 +125,7 @@ job("sharded-last", words(DCGAN, *FSDP, "channels_last=true"))
 
 
 def composed(overrides: list[str], run: Path, packed: Path) -> dict[str, Any]:
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        config = compose("train", [cli.shorthand(word) for word in overrides])
+    config = changed(tuple(overrides))
     config.run, config.data_packed = str(run), str(packed)
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
@@ -176,10 +172,8 @@ def go_through(folder: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     settings = os.environ | {"MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-    command = [sys.executable, "-m", "tests.ranks", str(folder)]
-    ranks = [
-        subprocess.Popen([*command, str(rank)], cwd=ROOT, env=settings | {"LOCAL_RANK": str(rank)}) for rank in range(2)
-    ]
+    command = ["-m", "tests.ranks", str(folder)]
+    ranks = [warm.Popen(*command, str(rank), env=settings | {"LOCAL_RANK": str(rank)}) for rank in range(2)]
     deadline = time.monotonic() + 900
     try:
         while any(rank.poll() is None for rank in ranks) and not any(rank.poll() for rank in ranks):

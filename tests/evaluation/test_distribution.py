@@ -2,9 +2,6 @@
 
 import importlib
 import json
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +10,7 @@ import scipy.linalg
 import torch
 from torch import Tensor, nn
 
+from tests import warm
 from unlabeled.batches import Images, Paired, Unpaired, from_uint8
 from unlabeled.data.kinds.images import ImageTable
 from unlabeled.data.kinds.pairs import PairedTable, UnpairedTable
@@ -390,6 +388,7 @@ def test_order_changes_nothing():
 
 WORKER = """
 import sys, json, torch
+from pathlib import Path
 from torch import distributed
 torch.set_num_threads(1)
 from tests.evaluation.test_distribution import *
@@ -427,8 +426,7 @@ def test_a_distribution_takes_two_images(samples, test, measured):
 
 def test_two_processes_find_the_same_numbers(tmp_path):
     alone = values(Distribution().measure(study(Both(), Data(train=317, test=143), samples=205)))
-    command = [sys.executable, "-c", WORKER]
-    workers = [subprocess.Popen([*command, str(rank), str(tmp_path)], cwd=Path(__file__).parents[2]) for rank in (0, 1)]
+    workers = [warm.Popen("-c", WORKER, str(rank), str(tmp_path)) for rank in (0, 1)]
     assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
     first, second = json.loads((tmp_path / "0.json").read_text())
     assert first[0] == pytest.approx(alone, rel=1e-9, abs=1e-12)

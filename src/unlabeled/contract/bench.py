@@ -2,13 +2,16 @@
 
 import copy
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from unlabeled import configs
 from unlabeled.app.cli import main as cli
@@ -20,6 +23,8 @@ from unlabeled.errors import UserError
 
 Built = tuple[Any, Any, dict[str, Any]]  # method, data, config
 Build = Callable[..., Built]  # case, *overrides, run="run"
+
+VALUE = re.compile(r"\w+(\.\w+)+=(?!.*\$\{)")  # a word that changes a value and chooses no file
 
 TINY = [
     "data=digits",
@@ -56,7 +61,7 @@ class Case:
     still: set[str] | None = field(default_factory=set)  # children no optimizer owns
     roles: dict[str, int] = field(default_factory=dict)  # child -> optimizers that own it, where these are not one
     data: str = "images"  # the kind, of TINY_OF
-    epochs: int = 60  # of one batch, to learn it
+    epochs: int = 30  # of one batch, to learn it
     of_two: list[str] = field(default_factory=list)  # overrides where a batch has two images
 
     def __str__(self) -> str:
@@ -71,7 +76,7 @@ class Bench:
 
     def resolve(self, *overrides: str, run: str = "run") -> dict[str, Any]:
         """The resolved config of some overrides, with a run folder of its own."""
-        config = copy.deepcopy(composed(overrides))
+        config = changed(overrides)
         config.run, config.data_packed = str(self.folder / run), str(self.packed)
         (self.folder / run).mkdir(exist_ok=True)
         plain = OmegaConf.to_container(config, resolve=True)
@@ -84,6 +89,20 @@ class Bench:
         config = self.resolve(f"model={case.model}", *few(case), *case.overrides, *overrides, run=run)
         data, method = build(config)
         return method, data, config
+
+
+def changed(overrides: tuple[str, ...]) -> DictConfig:
+    """What `composed` returns, as a copy. The last words, where they only change values, are not composed anew."""
+    count = len(overrides)
+    while count and VALUE.match(overrides[count - 1]):
+        count -= 1
+    config = copy.deepcopy(composed(overrides[:count]))
+    for word in OverridesParser.create().parse_overrides(list(overrides[count:])):
+        try:
+            OmegaConf.update(config, word.key_or_group, word.value())
+        except OmegaConfBaseException:  # Hydra says it better
+            return copy.deepcopy(composed(overrides))
+    return config
 
 
 @functools.cache

@@ -3,8 +3,6 @@
 import math
 import os
 import socket
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,6 +10,7 @@ from lightning import Callback, Trainer
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA as Reference
 
+from tests import warm
 from unlabeled.data.kinds.images import ImageData
 from unlabeled.data.sources.digits import Digits
 from unlabeled.errors import UserError
@@ -220,12 +219,8 @@ def test_two_processes_find_the_same(fitted, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "MASTER_PORT": str(port)}
-    command = [sys.executable, "-c", RANK, str(tmp_path)]
-    ranks = [
-        subprocess.Popen(command, env=environment | {"LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
+    environment = os.environ | {"MASTER_PORT": str(port)}
+    ranks = [warm.Popen("-c", RANK, str(tmp_path), env=environment | {"LOCAL_RANK": str(rank)}) for rank in range(2)]
     for rank in ranks:
         assert rank.wait(120) == 0, rank.communicate()[1][-2000:]
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))

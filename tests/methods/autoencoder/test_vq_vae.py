@@ -1,13 +1,12 @@
 """VQ-VAE: its codebook against the equations, its gradient, and what does not depend on the batch."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
 from torch import nn
 
+from tests import warm
 from unlabeled.errors import UserError
 from unlabeled.losses.distance import SquaredError
 from unlabeled.methods.autoencoder.vq_vae import VQVAE
@@ -184,7 +183,7 @@ dist.destroy_process_group()
 
 
 def test_two_processes_share_a_codebook(tmp_path):
-    ranks = [subprocess.Popen([sys.executable, "-c", RANK, str(tmp_path), str(rank)]) for rank in range(2)]
+    ranks = [warm.Popen("-c", RANK, str(tmp_path), str(rank)) for rank in range(2)]
     assert [rank.wait(120) for rank in ranks] == [0, 0]
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     for name in first:

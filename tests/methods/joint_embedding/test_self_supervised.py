@@ -1,15 +1,13 @@
 """RotNet, SimCLR, their network and their losses."""
 
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cosine_similarity, normalize
 
+from tests import warm
 from unlabeled.batches import Images
 from unlabeled.data.kinds.images import ImageData
 from unlabeled.data.sources.digits import Digits
@@ -202,10 +200,7 @@ def test_two_processes_are_one_on_the_joined_batch(tmp_path):
     loss = NTXent(0.2)(za, zb)
     loss.backward()
     torch.save((za.detach(), zb.detach()), tmp_path / "z.pt")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    ranks = [
-        subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path)], env=environment) for rank in range(2)
-    ]
+    ranks = [warm.Popen("-c", RANK, str(rank), str(tmp_path)) for rank in range(2)]
     assert [rank.wait(120) for rank in ranks] == [0, 0]
     losses, grads_a, grads_b, alone = zip(*(torch.load(tmp_path / f"{rank}.pt") for rank in range(2)), strict=True)
     torch.testing.assert_close(sum(losses) / 2, loss.detach())

@@ -205,6 +205,6 @@ def joint():
         stand_ins = own[torch.randint(len(own), (8,))]
         quantizer.use.lerp_(share.mean(0), 0.1)
         quantizer.mean_sum.lerp_(share.T @ total / len(vectors), 0.1)
-        quantizer.revive(stand_ins)
+        quantizer.reset(stand_ins)
         quantizer.codebook.copy_(quantizer.mean_sum / quantizer.use[:, None])
     return quantizer.state_dict()

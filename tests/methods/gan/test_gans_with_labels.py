@@ -489,7 +489,7 @@ def test_traversals_move_one_thing_at_a_time(build: Any) -> None:
         ("acgan", "model.fake_class_weight=-1", "negative"),
         ("acgan", "penalty=r1", "batch norm"),
         ("bigan", "model.discriminator_steps=0", "at least 1"),
-        ("ssgan", "model.shape=[1,16,20]", "turns images"),
+        ("ssgan", "model.shape=[1,16,20]", "rotates images"),
         ("ssgan", "model.discriminator_weight=-1", "negative"),
     ],
 )

@@ -135,7 +135,7 @@ def test_rotation_shows_its_turns():
     method = rotation().eval()
     images, captions = method.figures(noise(10, 1, 16, 16))["rotations"]
     assert images.shape == (32, 1, 16, 16) and len(captions) == 32
-    assert captions[8].startswith("turned 90\nsays ")
+    assert captions[8].startswith("rotated 90\npredicted ")
 
 
 # --- SimCLR

@@ -257,7 +257,7 @@ def test_couplings_are_inverted_and_measured(dim: int, steps: int) -> None:
     assert not torch.allclose(noise, z)
     torch.testing.assert_close(flow.inverse(noise), z)
     torch.testing.assert_close(log_det, log_det_of(flow, z))
-    with pytest.raises(UserError, match="2 numbers"):
+    with pytest.raises(UserError, match="2 dimensions"):
         RealNVP(1)
 
 

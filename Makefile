@@ -49,7 +49,7 @@ train: $(STAMP)  ## a VAE on real digits, pictures in a minute; ARGS="model=... 
 evaluate: $(STAMP)  ## ARGS="checkpoint=RUN"
 	$(BIN)/python evaluate.py $(ARGS)
 
-test: $(STAMP)  ## the whole suite
+test: $(STAMP)  ## the whole suite; ARGS="--most-expensive 10" tells what takes longest
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(STAMP)  ## linter, formatter and type checker

@@ -316,7 +316,7 @@ def a_checkpoint_stands_alone(case: Case, build: Build, folder: Path) -> None:
 
 def the_whole_program_runs(case: Case, build: Build, folder: Path) -> None:
     _, _, config, watch, curves, printed = trained(case, build)
-    assert list((Path(config["run"]) / "pictures").rglob("*.png"))
+    assert list((Path(config["run"]) / "pictures" / "history").rglob("*.png"))
     assert curves and curves[-1]["batch"] == str(len(watch.moved))
     assert "pictures" in printed
 

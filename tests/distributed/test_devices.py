@@ -116,7 +116,7 @@ for name, overrides in SHARDED.items():
     job(f"sharded-{name}-stopped", [*overrides, *FSDP], stop=2)
     job(f"sharded-{name}-resumed", [*overrides, *FSDP], resume=f"sharded-{name}-stopped")
 job("alone", ["model=kmeans", *TINY, "data.batch_size=4", *DDP])
-job("sharded-penalty", words(DCGAN, *FSDP, "penalty@model.penalty=gradient", "model.discriminator.batch_norm=false"))
+job("sharded-penalty", words(DCGAN, *FSDP, "penalty@model.penalty=wgan_gp", "model.discriminator.batch_norm=false"))
 job("sharded-pca", words(ROWS["pca"], *FSDP))
 job("sharded-tied", words(ROWS["contractive_autoencoder"], *FSDP))
 job("sharded-penalised", words(ROWS["rae"], *FSDP))
@@ -521,7 +521,7 @@ def test_a_resumed_run_has_its_scale(one: Any, tmp_path: Path) -> None:
 
 
 def test_a_discriminator_is_differentiated_twice_though_it_is_compiled(one: Any) -> None:
-    more = ["penalty@model.penalty=gradient", "model.discriminator.batch_norm=false", "budget.batches=2", *QUIET]
+    more = ["penalty@model.penalty=wgan_gp", "model.discriminator.batch_norm=false", "budget.batches=2", *QUIET]
     compiled, method = one(words(DCGAN, *more, "compile=aot_eager"), Notes())
     plain, _ = one(words(DCGAN, *more), Notes())
     assert all(m._compiled_call_impl is not None for m in (method.generator, method.discriminator))

@@ -17,12 +17,13 @@ FORMAT = 2  # of runs and checkpoints; 1 (version 0.1) has other names of classe
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that gets the name `path` once it is complete and on disk, also with several processes at once.
+def atomic(path: Path, shared: bool = False) -> Iterator[BinaryIO]:
+    """A file to write that gets the name `path` once it is complete and on disk.
 
-    A kill or an error leaves the former file in place. Raises OSError.
+    A kill or an error leaves the former file in place, and a kill the unfinished one, which the next writer takes over;
+    `shared`: several processes write at once, each an unfinished file of its own. Raises OSError.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part" if shared else f".{path.name}.part")
     try:
         with open(unfinished, "wb") as file:
             yield file

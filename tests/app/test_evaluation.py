@@ -21,9 +21,10 @@ from tests.contract.cases import CASES
 from unlabeled.app.evaluate.evaluate import check_unused_keys
 from unlabeled.app.run.changes import with_other_data
 from unlabeled.app.run.checkpoint import load
+from unlabeled.batches import Images
 from unlabeled.errors import UserError
 from unlabeled.evaluation.ranks import Ranks
-from unlabeled.files import write_json
+from unlabeled.files import FORMAT, write_json
 
 ROOT = Path(__file__).parents[2]
 
@@ -322,7 +323,7 @@ def test_a_study_draws_its_noise_from_the_place_of_the_rows(trained: Path) -> No
     from unlabeled.evaluation.study import Study
 
     method, _, _ = load(trained)
-    data = type("Data", (), {"shape": (1, 16, 16)})()
+    data = type("Data", (), {"shape": (1, 16, 16), "batch": Images})()
     draws = {}
     for world in (1, 3):
         for rank in range(world):
@@ -390,7 +391,8 @@ SIZES = {  # model -> why its networks take no other size; "" where they do
 def test_networks_that_take_any_size_are_evaluated_at_another(model: str, build: Any, tmp_path: Path) -> None:
     case = next(case for case in CASES if case.model == model)
     method, _, config = build(case)
-    torch.save({"config": config, "state_dict": method.state_dict(), "epoch": 0}, tmp_path / "last.ckpt")
+    content = {"format": FORMAT, "config": config, "state_dict": method.state_dict(), "epoch": 0}
+    torch.save(content, tmp_path / "last.ckpt")
     size = 2 * config["data"]["shape"][1]
     data = {"size": size} | ({"shape": [1, size, size]} if model == "cyclegan" else {})
     if SIZES[model]:

@@ -25,6 +25,7 @@ from tests.kills import FORKS, NOTHING, Fate, run
 from unlabeled.app.run.plan import would_overwrite
 from unlabeled.contract.bench import TINY_OF
 from unlabeled.errors import UserError
+from unlabeled.files import FORMAT
 from unlabeled.loggers.actions import close
 from unlabeled.loggers.csv import CSV
 from unlabeled.loggers.wandb import WandB
@@ -353,7 +354,7 @@ def lay(run: Path, files: dict[str, Any]) -> None:
     (run / "checkpoints").mkdir(parents=True)
     for name, text in files.items():
         if isinstance(text, int):
-            torch.save({"config": {}, "state_dict": {}, "epoch": text}, run / name)
+            torch.save({"format": FORMAT, "config": {}, "state_dict": {}, "epoch": text}, run / name)
         else:
             (run / name).write_text(text)
 
@@ -513,9 +514,9 @@ class Lost:
         os.kill(os.getpid(), signal.SIGINT)  # whatever is raised in here is lost
 @cli.guard
 def job(config):
-    stopping.work()
+    signals.stop_cleanly()
     if sys.argv[1] == "lost":
-        stopping.PATIENCE = 0.2
+        signals.TIMEOUT = 0.2
         Lost()
         __import__("time").sleep(60)
     try:

@@ -66,7 +66,7 @@ class Files:
         if newest < time.time_ns() - SETTLED * 1e9 and self._state()[0] == state:
             with suppress(OSError):  # packing into this folder reports the error
                 file.parent.mkdir(parents=True, exist_ok=True)
-                with atomic(file) as out:
+                with atomic(file, shared=True) as out:
                     out.write(found.encode("ascii"))
         return found
 

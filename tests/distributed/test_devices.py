@@ -329,7 +329,7 @@ def test_what_is_counted_and_measured_is_there_on_any_rank(pair: Any) -> None:
     assert len(first["seeds"]) == len(second["seeds"]) == 3 and first["latest"] == second["latest"]
     assert first["latest"]["train/second"] == 2
     content = torch.load(first["run"] / "checkpoints" / "last.ckpt", weights_only=True)
-    assert content["callbacks"]["Budget"]["done"] == {"epochs": 3, "batches": 3, "images": 9, "steps": 3, "rows": 0}
+    assert content["callbacks"]["Budget"]["done"] == {"epochs": 3, "batches": 3, "examples": 9, "steps": 3, "rows": 0}
     losses = [[batch["train/loss"] for batch in rank["recorded"]] for rank in (first, second)]
     mean = sum(2 * a + b for a, b in zip(*losses, strict=True)) / 9
     assert first["latest"]["train/loss"] == pytest.approx(mean)

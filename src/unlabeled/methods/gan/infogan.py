@@ -32,9 +32,7 @@ class InfoGAN(TwoPlayerGAN):
     def __init__(
         self,
         codes: Codes,  # c
-        discriminator: Callable[
-            ..., nn.Module
-        ],  # outputs=... -> discriminator: x (B, ...) -> score (B,), Q (B, outputs)
+        discriminator: Callable[..., nn.Module],  # outputs -> D: x (B, ...) -> score (B,), Q (B, outputs)
         category_weight: float,  # lambda of c's categories
         number_weight: float,  # lambda of c's numbers
         **named: Any,  # of TwoPlayerGAN; latent_dim is of c and z

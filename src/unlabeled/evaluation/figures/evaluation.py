@@ -237,7 +237,7 @@ def traversed(study: Study, z: Tensor, draws: Tensor | None, known: Tensor | Non
     values = centre[order, None] + spread[order, None] * steps
     found = decoded(study, traversals(z, order, values).flatten(0, 1)).unflatten(0, values.shape)
     own = decoded(study, z[None])[None].expand(len(order), -1, -1, -1, -1)
-    heads = ["unchanged", *(f"{step:+.0f} sd" for step in steps.tolist())]
+    heads = ["original", *(f"{step:+.0f} sd" for step in steps.tolist())]
     heads[4] = "0"
     return grid(torch.cat([own, found], 1).flatten(0, 1), 8, side=72, rows=labels, heads=heads)
 

@@ -106,7 +106,7 @@ def taken(words: Sequence[str]) -> list[str]:
         if option not in OPTION:
             rest.append(word)
         elif not (given := value if equals else next(waiting, "")):
-            raise UserError(f"{option} wants a folder: {OPTION[0]} FOLDER")
+            raise UserError(f"{option} takes a folder: {OPTION[0]} FOLDER")
     if given:
         use(given)
     return rest

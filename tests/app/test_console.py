@@ -28,7 +28,7 @@ SAID = {
     "train model=vea": (1, r"^error: there is no model named vea: did you mean vae\?$"),
     "evaluate checkpoint=nosuch": (1, "^error: no such checkpoint: nosuch"),
     "train evry=3": (1, "unlabeled train --cfg job prints all keys|the top has"),
-    "train --config-dir": (1, "^error: --config-dir wants a folder: --config-dir FOLDER$"),
+    "train --config-dir": (1, "^error: --config-dir takes a folder: --config-dir FOLDER$"),
     "check": (0, "unlabeled check model=NAME"),
     "check seed=0": (1, "^error: say which method: model=NAME$"),
     "check model=vea": (1, r"^error: there is no model named vea: did you mean vae\?$"),

@@ -385,7 +385,7 @@ def test_a_run_is_evaluated_and_goes_on_where_its_folder_was_moved(program: Any,
     assert resumed.status == 0 and "note: the images of train are not those" in resumed.err, resumed.err
     for word, told in {
         "data.source.pth=x": "did you mean data.source.path",
-        "data.size=abc": "data.size wants a whole number",
+        "data.size=abc": "data.size takes a whole number",
         "data.size=32": "data.size=32 (was 16)",
     }.items():
         assert told in program("train", f"resume={run}", word).complaint
@@ -420,13 +420,13 @@ def test_networks_that_take_any_size_are_evaluated_at_another(model: str, build:
 OTHER: dict[str, tuple[Any, str]] = {  # what evaluate.py is told of the data -> what it says
     "an unknown key": ({"sise": 32}, r"there is no key data.sise of this run's data: did you mean data.size"),
     "an unknown place": ({"source": {"path": "here"}}, r"there is no key data.source.path of .*data.source"),
-    "a word": ({"size": "abc"}, r"data.size=abc: data.size wants a number, as 16"),
-    "nothing": ({"size": 0}, r"data.size=0: data.size wants"),
-    "no source": ({"source": 5}, r"data.source=5: data.source wants several keys, as _target_"),
+    "a word": ({"size": "abc"}, r"data.size=abc: data.size takes a number, as 16"),
+    "nothing": ({"size": 0}, r"data.size=0: data.size takes"),
+    "no source": ({"source": 5}, r"data.source=5: data.source takes several keys, as _target_"),
     "no data": (7, r"data=7: say which key of the run's data is another: data.KEY=VALUE"),
     "training's": ({"epochs": 3}, r"data.epochs is of training, and no evaluation sees it"),
-    "a shape": ({"shape": [1, 32]}, r"data.shape=\[1, 32\]: data.shape wants 3 numbers above 0, as \[1, 16, 16\]"),
-    "code": ({"source": {"_target_": "os.system"}}, r"wants to call os.system"),
+    "a shape": ({"shape": [1, 32]}, r"data.shape=\[1, 32\]: data.shape takes 3 numbers above 0, as \[1, 16, 16\]"),
+    "code": ({"source": {"_target_": "os.system"}}, r"would call os.system"),
 }
 
 

@@ -88,14 +88,14 @@ MISTAKES = {
     "likelihood=gausian": r"there is no likelihood named gausian: did you mean gaussian",
     "modle=vae": r"there is no key modle: did you mean model\?",
     "model.latent_dmi=3": r"there is no key model.latent_dmi \(model=vae\): did you mean model.latent_dim\?",
-    "model.latent_dim=abc": r"model.latent_dim wants a whole number",
-    "model.optimizer.lr=fast": r"model.optimizer.lr wants a number",
-    "model.optimizer.lr=-1": r"model.optimizer.lr wants a number, 0 or more",
-    "model=dcgan model.discriminator_optimizer.betas=[0,1]": r"betas wants a list of 2 numbers, 0 or more and below 1",
+    "model.latent_dim=abc": r"model.latent_dim takes a whole number",
+    "model.optimizer.lr=fast": r"model.optimizer.lr takes a number",
+    "model.optimizer.lr=-1": r"model.optimizer.lr takes a number, 0 or more",
+    "model=dcgan model.discriminator_optimizer.betas=[0,1]": r"betas takes a list of 2 numbers, 0 or more and below 1",
     "model=dcgan model.discriminator_optimizer.eps=-1": r"model.discriminator_optimizer: Adam refuses .*epsilon",
     "model=dcgan +model.discriminator_optimizer.momentum=1": r"discriminator_optimizer.momentum: Adam refuses momentum",
     "model=dcgan optimizer=sgd": r"model=dcgan has no part optimizer: it has .*discriminator_optimizer",
-    "data.batch_size=[1,2]": r"data.batch_size wants a whole number",
+    "data.batch_size=[1,2]": r"data.batch_size takes a whole number",
     "~callbacks.budget": r"callbacks without Budget: .* leave callbacks.budget in",
     "budget.epochs =3": r"cannot read 'budget.epochs =3'",
     "model=cyclegan": r"learns from Unpaired and data=digits gives Images: take data=apple2orange .*plain2striped",
@@ -300,12 +300,12 @@ def checkpoint(tmp_path: Path, change: Callable[[dict], Any], trained: Path) -> 
 
 
 STRANGE = {
-    "os": (lambda c: c["config"]["model"].update(_target_="os.system"), "wants to call os.system"),
+    "os": (lambda c: c["config"]["model"].update(_target_="os.system"), "would call os.system"),
     "hub": (
         lambda c: c["config"]["model"]["optimizer"].update(_target_="torch.nn.modules.module.torch.hub.load"),
-        "wants to call",
+        "would call",
     ),
-    "eval": (lambda c: c["config"]["model"].update(_target_="builtins.eval"), "wants to call builtins.eval"),
+    "eval": (lambda c: c["config"]["model"].update(_target_="builtins.eval"), "would call builtins.eval"),
     "pickle": (lambda c: c.update(evil=Evil()), "it could run code"),
     "foreign": (lambda c: {"weights": torch.zeros(3)}, "not a checkpoint of Unlabeled"),
     "other shape": (
@@ -335,7 +335,7 @@ def test_missing_and_damaged_checkpoints(tmp_path: Path, trained: Path, program:
         f"checkpoint={tmp_path}": "no checkpoint in",
         f"checkpoint={tmp_path / 'half.ckpt'}": "damaged or not whole",
         f"checkpoint={tmp_path / 'noise.ckpt'}": "damaged or not whole|not opened",
-        f"checkpoint={trained} weights=best": "weights wants averaged or live",
+        f"checkpoint={trained} weights=best": "weights takes averaged or live",
         f"checkpoint={trained} device=cuda:99": "device=cuda:99: torch cannot use it here",
     }
     for words, line in lines.items():

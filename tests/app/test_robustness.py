@@ -590,7 +590,7 @@ def test_a_killed_process_ends_the_others_and_the_run_goes_on(tmp_path: Path) ->
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
-    """As much of W&B's server as a run wants at its start."""
+    """As much of W&B's server as a run takes at its start."""
 
     def do_POST(self) -> None:
         asked = self.rfile.read(int(self.headers["Content-Length"])).decode(errors="replace")

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from unlabeled.evaluation.study import Study
+from unlabeled.files import atomic
 
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")
 
@@ -66,8 +65,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
-            file.write(text)
-        os.replace(file.name, path)
+        with atomic(path, shared=True) as file:
+            file.write(text.encode())
     except OSError:
         return

@@ -79,7 +79,7 @@ def load(
         config_dir: the folder in which these packages lie, if they are not installed.
 
     Raises:
-        UserError: where there is no run, or its file is damaged, or it wants to call what is not trusted.
+        UserError: where there is no run, or its file is damaged, or it would call what is not trusted.
     """
     with configs.using(config_dir):
         return Run(Path(run).expanduser(), weights=weights, device=device, trusted_packages=trusted_packages)

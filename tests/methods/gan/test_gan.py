@@ -253,7 +253,7 @@ def test_still_statistics_come_back_to_life() -> None:
 
 
 def test_another_optimizer_is_one_word(build: Any) -> None:
-    """And lists of its settings arrive as torch wants them, not as a config's."""
+    """And lists of its settings arrive as torch takes them, not as a config's."""
     method = build(ROWS["dcgan"], "optimizer@model.discriminator_optimizer=sgd")[0]
     generator, discriminator = method.configure_optimizers()
     assert isinstance(discriminator, torch.optim.SGD) and discriminator.defaults["nesterov"]

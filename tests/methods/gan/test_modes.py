@@ -87,10 +87,10 @@ def test_a_split_is_one_draw_whatever_the_seed_of_training(resolve: Any) -> None
         (["model=gan", "data=plain2striped"], "learns from Images or Points and data=plain2striped gives Unpaired"),
         (["model=dcgan", "data=rings"], "network of images .* say network@model.generator=gan/mlp_generator"),
         (["model=gan", "data=rings", "data.shape=[3]"], "its points have 2 numbers each"),
-        (["model=gan", "data=rings", "data.train=0"], "data.train wants a whole number, 1 or more"),
+        (["model=gan", "data=rings", "data.train=0"], "data.train takes a whole number, 1 or more"),
         (["model=gan", "data=rings", "data.source.modes=1"], "2 at least"),
         (["model=gan", "data=mixture_1d", "data.source.weights=[1,2]"], "3 modes has one weight"),
-        (["model=minibatch_gan", "model.discriminator.minibatch.kernels=0"], "kernels wants a whole number, 1 or more"),
+        (["model=minibatch_gan", "model.discriminator.minibatch.kernels=0"], "kernels takes a whole number, 1 or more"),
         (["model=unrolled_gan", "model.unrolled_steps=-1"], "0 or more"),
     ],
 )  # fmt: skip

@@ -97,7 +97,7 @@ def run(main: Callable[[], Any]) -> None:
         sys.exit(f"error: {error}")
     if name == "train" and not {"-m", "--multirun"} & set(flags):
         words = with_run_overrides(words)
-    sys.argv[1:] = flags + words  # Hydra wants all overrides in one place
+    sys.argv[1:] = flags + words  # Hydra takes all overrides in one place
     # threads that wait do not spin: several times faster where other programs want the same cores
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()

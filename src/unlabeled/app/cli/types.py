@@ -160,14 +160,14 @@ def _check(path: str, value: Any, wanted: Any, ours: bool) -> None:
         hint = ""
         if isinstance(value, list | dict) and fits("", wanted):
             hint = f"; as a word it is {shlex.quote(quoted(path, _said(value)))}"
-        raise UserError(f"{path}={_said(value)}: {path} wants {_kind(wanted)}{hint}")
+        raise UserError(f"{path}={_said(value)}: {path} takes {_kind(wanted)}{hint}")
     name = path.rpartition(".")[2]
     span = _range(name, wanted, ours)
     for number in _numbers(value):
         if not math.isfinite(number) and not (name in INFINITE and number > 0):
-            raise UserError(f"{path}={_said(value)}: {path} wants a finite number")
+            raise UserError(f"{path}={_said(value)}: {path} takes a finite number")
         if not span.holds(number):
-            raise UserError(f"{path}={_said(value)}: {path} wants {_kind(wanted)}, {span}")
+            raise UserError(f"{path}={_said(value)}: {path} takes {_kind(wanted)}, {span}")
 
 
 def _check_kinds(config: DictConfig, words: Sequence[str], given: Sequence[str]) -> None:
@@ -180,7 +180,7 @@ def _check_kinds(config: DictConfig, words: Sequence[str], given: Sequence[str])
         key = word.partition("=")[0]
         before, after = OmegaConf.select(plain, key), OmegaConf.select(config, key)
         if before is not None and after is not None and after != "auto" and not _same_kind(before, after):
-            raise UserError(f"{word}: {key} wants {_kind(type(before))} (without this it is {before})")
+            raise UserError(f"{word}: {key} takes {_kind(type(before))} (without this it is {before})")
 
 
 def _same_kind(before: Any, after: Any) -> bool:

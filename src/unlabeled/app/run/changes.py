@@ -89,8 +89,8 @@ def with_other_data(run: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]
         if top in TRAINING_ONLY:
             raise UserError(f"{key} is of training, and no evaluation sees it: leave it out")
         before = known[key]
-        if (wants := _expected(key, before, value)) is not None:
-            raise UserError(f"{key}={value}: {key} wants {wants}, as {_show(before)}")
+        if (expected := _expected(key, before, value)) is not None:
+            raise UserError(f"{key}={value}: {key} takes {expected}, as {_show(before)}")
         asked[key] = value
     if asked:
         words = list((run.get("names") or {}).get("overrides") or [])

@@ -78,7 +78,7 @@ def check_targets(node: Any, trusted_packages: tuple[str, ...]) -> None:
         given = [package for package in trusted_packages if package not in TRUSTED]
         packages = dict.fromkeys([*given, *(home.split(".")[0] for _, home in found)])
         raise UserError(
-            f"the checkpoint wants to call {found[0][0]}: if you trust it, say trusted_packages=[{','.join(packages)}]"
+            f"the checkpoint would call {found[0][0]}: if you trust it, say trusted_packages=[{','.join(packages)}]"
         )
 
 

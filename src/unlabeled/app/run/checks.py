@@ -35,17 +35,17 @@ def check_choice(group: str, name: str) -> None:
 
 def check_fit(config: DictConfig) -> None:
     """Refuse a model that cannot learn from this kind of data, before anything is fetched or built."""
-    wants, gives = located(config.model._target_).batch, located(config.data._target_).batch
-    wants = wants if isinstance(wants, tuple) else (wants,)
-    if gives in wants:
+    takes, gives = located(config.model._target_).batch, located(config.data._target_).batch
+    takes = takes if isinstance(takes, tuple) else (takes,)
+    if gives in takes:
         return
     fitting = []
     for name in options("data"):
         target = _target(configs.file("data", name))
-        if target and located(target).batch in wants:
+        if target and located(target).batch in takes:
             fitting.append(name)
     choices = HydraConfig.get().runtime.choices
-    kinds = " or ".join(kind.__name__ for kind in wants)
+    kinds = " or ".join(kind.__name__ for kind in takes)
     raise UserError(
         f"model={choices['model']} learns from {kinds} and data={choices['data']} gives {gives.__name__}: "
         f"take data={' or '.join(fitting)}"

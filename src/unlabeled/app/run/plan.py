@@ -182,7 +182,7 @@ def set_devices(config: Any) -> None:
             )
         return
     if group.world > 1 and config.trainer.strategy == "auto":
-        raise UserError(f"{group.world} processes were started together, and this trainer wants one: trainer=multinode")
+        raise UserError(f"{group.world} processes were started together, and this trainer takes one: trainer=multinode")
     config.trainer.devices, config.trainer.num_nodes = group.local, group.nodes
 
 

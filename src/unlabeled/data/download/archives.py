@@ -239,9 +239,7 @@ def _inside(name: str, archive: Path) -> PurePosixPath:
     """The relative path that `name` stands for, if it stays inside."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or PureWindowsPath(name).drive:
-        raise UserError(
-            f"{archive} wants to write outside its folder ({name!r}): not extracted; do not trust this file"
-        )
+        raise UserError(f"{archive} would write outside its folder ({name!r}): not extracted; do not trust this file")
     return path
 
 

@@ -1,11 +1,8 @@
 """Features of many images, extracted once in bounded memory and cached on disk where they depend only on the data."""
 
-import contextlib
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +15,7 @@ from unlabeled.batches import to_uint8
 from unlabeled.errors import UserError
 from unlabeled.evaluation.stats.moments import ClassSums, Moments
 from unlabeled.evaluation.study import Study
+from unlabeled.files import atomic
 from unlabeled.seeding import mix
 
 LAYOUT = 2  # increase it when the content of an extraction changes
@@ -174,16 +172,9 @@ def _write(file: Path, made: Extraction, notes: list[str]) -> None:
     }
     if made.classes is not None:
         held |= {"p": made.classes.p, "entropy": made.classes.entropy, "logits": made.logits}
-    name = None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{file.stem}-", dir=file.parent)
-        with os.fdopen(handle, "wb") as out:
-            os.fchmod(handle, 0o644)  # others who share the data share this
+        with atomic(file, shared=True) as out:
             torch.save(held, out)
-        os.replace(name, file)
     except (OSError, RuntimeError) as error:  # torch raises the latter on a full disk
-        if name is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
         notes.append(f"{file.parent} cannot cache the features of {made.n} images: {error}")

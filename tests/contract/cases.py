@@ -26,7 +26,7 @@ from unlabeled.capabilities import (
     TranslatesBack,
     WeighsSamples,
 )
-from unlabeled.contract import Case, cycle_error, doubt, error
+from unlabeled.contract import Case, cycle_error, doubt, error, translation_error
 from unlabeled.methods.gan.progressive_gan import SIZE
 
 # What training must change, measured without the method's own loss: a wrong sign also goes down.
@@ -67,6 +67,12 @@ def deception(method: Any, batch: Any) -> torch.Tensor:
         said[0] if isinstance(said := method.discriminator(x), tuple) else said
     )  # some answer questions as well
     return (score(batch.x) - score(method.sample(len(batch.x)))).mean()
+
+
+def suspicion(method: Any, batch: Any) -> torch.Tensor:
+    """Discriminator's score of fake minus real pairs: falls when it learns."""
+    score = lambda b: method.discriminator(batch.a, b).mean()
+    return score(method.translate(batch.a)) - score(batch.b)
 
 
 def blindness(method: Any, batch: Any) -> torch.Tensor:
@@ -185,6 +191,12 @@ CASES = [
     Case("cyclegan", {Translates, TranslatesBack}, {cycle_error: []},
          ["model.to_b.width=4", "model.to_b.blocks=1", "model.discriminator_a.width=4", "model.pool=3"],
          data="unpaired", epochs=8),
+    *(Case(name, {Translates}, {translation_error: []},
+           ["model.generator.width=4", "model.discriminator.network.width=4"], data="paired", epochs=12)
+      for name in ("pix2pix", "pix2pix_unconditional", "pix2pix_without_skips")),
+    Case("pix2pix_gan", {Translates}, {suspicion: []},
+         ["model.generator.width=4", "model.discriminator.network.width=4"], data="paired", epochs=12),
+    Case("pix2pix_l1", {Translates}, {translation_error: []}, ["model.generator.width=4"], data="paired", epochs=12),
     Case("dcgan", GAN, GAME, SMALL_GAN, epochs=20),
     Case("dragan", GAN, GAME, SMALL_GAN, epochs=20),
     Case("lsgan", GAN, GAME, SMALL_GAN, epochs=20),

@@ -36,7 +36,7 @@ from unlabeled.data.packing import RawImages, pack, resize
 from unlabeled.data.sources.cifar import CIFAR10, CIFAR100
 from unlabeled.data.sources.digits import Digits
 from unlabeled.data.sources.faces import LFW, CelebA
-from unlabeled.data.sources.folder import Folder, TwoFolders
+from unlabeled.data.sources.folder import Folder, PairedFolders, TwoFolders
 from unlabeled.data.sources.mnist import MNIST, FashionMNIST
 from unlabeled.data.sources.stl10 import STL10
 from unlabeled.data.sources.svhn import SVHN
@@ -659,6 +659,59 @@ def test_two_folders(tmp_path):
     assert isinstance(next(iter(module.train_dataloader())), Unpaired)
 
 
+def pairs_of(tmp_path):
+    """A module of two folders of pairs; their names differ in format, and 10 comes after 2."""
+    for name in (1, 2, 10):
+        put(tmp_path, f"a/{name}.png", levels(8, 8, 3))
+        put(tmp_path, f"b/{name}.bmp", levels(16, 16, 3))
+    return PairedData(PairedFolders(str(tmp_path / "a"), str(tmp_path / "b")), tmp_path, (3, 8, 8), 1, val=0, test=0)
+
+
+def test_folders_of_pairs(tmp_path):
+    module = pairs_of(tmp_path)
+    module.prepare_data()
+    assert [path.stem for path in module.source.paths["train_a"].values()] == ["1", "2", "10"]
+    assert list(module.source.paths["train_a"]) == list(module.source.paths["train_b"])
+    grey, palette, cmyk = (Image.fromarray(levels(8, 8, 3)).convert(mode) for mode in ("L", "P", "CMYK"))
+    for folder in "ab":
+        grey.save(tmp_path / folder / "grey.png")
+        palette.save(tmp_path / folder / "palette.png")
+        cmyk.save(tmp_path / folder / "cmyk.jpg")
+    module = pairs_of(tmp_path)
+    module.prepare_data()
+    table = module.table("train")
+    assert len(table) == 6
+    batch = table.batch(torch.tensor([3, 4, 5]))
+    assert torch.equal(batch.a, batch.b)
+    assert torch.equal(batch.a[1, 0], batch.a[1, 2])  # grey
+
+
+PAIRS_REFUSED = {
+    "more of one": (lambda p: put(p, "b/3.png", levels(8, 8, 3)), r"1 images have no partner .*: \S+b/3\.png$"),
+    "other names": (
+        lambda p: [(p / f"a/{n}.png").rename(p / f"a/{n}0000.png") for n in (1, 2, 10)],
+        r"6 images have no partner of the same name in the other folder: (\S+, ){4}\S+ and 1 more$",
+    ),
+    "other sizes": (
+        lambda p: put(p, "b/2.bmp", levels(8, 12, 3)),
+        r"the images of 1 pairs have other proportions: \S+a/2\.png \(8x8\) and \S+b/2\.bmp \(12x8\)$",
+    ),
+    "the same name twice": (lambda p: put(p, "a/1.jpg", levels(8, 8, 3)), r"1\.jpg and \S+1\.png have the same name"),
+    "a broken file": (lambda p: (p / "b/2.bmp").write_bytes(b"no"), r"1 of 3 images cannot be read: \S+b/2\.bmp"),
+    "one domain": (lambda p: shutil.rmtree(p / "b"), r"data\.source\.b=\S+: there is no such folder"),
+    "nothing in one": (lambda p: [path.unlink() for path in (p / "b").iterdir()], r"no images in \S+b"),
+}
+
+
+@pytest.mark.parametrize("what", PAIRS_REFUSED)
+def test_folders_that_are_no_pairs_end_in_one_line(tmp_path, what):
+    module = pairs_of(tmp_path)
+    spoil, said = PAIRS_REFUSED[what]
+    spoil(tmp_path)
+    with pytest.raises(UserError, match=said):
+        module.prepare_data()
+
+
 # Packing
 
 
@@ -1044,7 +1097,7 @@ def test_every_data_yaml_composes_and_names_its_facts(name, tmp_path):
     channels, height, width = module.shape
     assert channels in (1, 3) and height == width == data.size
     assert f"{height}x{height}" in first
-    assert module.source.name == name or name == "plain2striped"
+    assert module.source.name == name or (hasattr(module, "degradation") and module.source.name in name)
     assert module.classes is None or f"{module.classes:,} " in first
     assert data.epochs >= 1 and module.batch_size >= 1
     if "folder" not in name:

@@ -15,11 +15,11 @@ from unlabeled import configs
 from unlabeled.app.run.build import silence_lightning
 from unlabeled.contract import checks
 from unlabeled.contract.bench import Bench, Case, composed, kind
-from unlabeled.contract.measures import cycle_error, doubt, error
+from unlabeled.contract.measures import cycle_error, doubt, error, translation_error
 from unlabeled.errors import UserError, error_line
 from unlabeled.library.session import as_it_was, one_line
 
-__all__ = ["Case", "check", "cycle_error", "doubt", "error", "examine"]
+__all__ = ["Case", "check", "cycle_error", "doubt", "error", "examine", "translation_error"]
 
 
 class Verdict(NamedTuple):

@@ -17,7 +17,7 @@ from unlabeled import configs
 from unlabeled.app.cli import main as cli
 from unlabeled.app.run.build import build
 from unlabeled.app.run.checks import located
-from unlabeled.batches import Images, Points, Unpaired
+from unlabeled.batches import Images, Paired, Points, Unpaired
 from unlabeled.contract.measures import Measure
 from unlabeled.errors import UserError
 
@@ -43,8 +43,10 @@ TINY_UNPAIRED = [
     "data.batch_size=2",
     "data_root=unused",
 ]
+TINY_PAIRED = ["data=plain2striped_pairs", *TINY_UNPAIRED[1:]]
 TINY_POINTS = ["data=rings", "data.train=8", "data.val=8", "data.test=8", "data.batch_size=8"]
-TINY_OF = {"images": TINY, "points": TINY_POINTS, "unpaired": TINY_UNPAIRED}  # a tiny source for each kind
+# a tiny source for each kind
+TINY_OF = {"images": TINY, "points": TINY_POINTS, "unpaired": TINY_UNPAIRED, "paired": TINY_PAIRED}
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def kind(model: str) -> list[str]:
     """`few` of a model, by the kind of batch that its class learns from. Raises UserError."""
     wanted = located(composed((f"model={model}",)).model._target_).batch
     wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-    for each, words in zip((Images, Points, Unpaired), TINY_OF.values(), strict=True):
+    for each, words in zip((Images, Points, Unpaired, Paired), TINY_OF.values(), strict=True):
         if each in wanted:
             return words
     names = " or ".join(each.__name__ for each in wanted)

@@ -22,7 +22,7 @@ from unlabeled.app.cli.types import check_values
 from unlabeled.app.run import train
 from unlabeled.app.run.build import make_trainer
 from unlabeled.app.run.checkpoint import load, packages_of
-from unlabeled.batches import Points, Unpaired
+from unlabeled.batches import Paired, Points, Unpaired
 from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.callbacks.dashboards import Dashboards
 from unlabeled.contract.bench import Build, Case
@@ -303,7 +303,8 @@ def a_checkpoint_stands_alone(case: Case, build: Build, folder: Path) -> None:
     batch = first_batch(data)
 
     def answer(method: Any) -> torch.Tensor:
-        if isinstance(batch, Unpaired):
+        if isinstance(batch, Unpaired | Paired):
+            seed_noise(0)
             return method.translate(batch.a)
         if isinstance(method, capabilities.Encodes):
             return method.encode(batch.x)

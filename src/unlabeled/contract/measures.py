@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from unlabeled.batches import Paired
 from unlabeled.capabilities import Classifies, Reconstructs, Translates, TranslatesBack
 
 Measure = Callable[[Any, Any], torch.Tensor]  # method, batch -> what falls while it learns
@@ -27,13 +28,21 @@ def cycle_error(method: Any, batch: Any) -> torch.Tensor:
     return (method.translate_back(method.translate(batch.a)) - batch.a).abs().mean()
 
 
+def translation_error(method: Any, batch: Any) -> torch.Tensor:
+    """Distance of translations to their true counterparts: falls."""
+    return (method.translate(batch.a) - batch.b).abs().mean()
+
+
 def known(method: Any) -> dict[Measure, list[str]]:
     """Those of what a method can do."""
     found: dict[Measure, list[str]] = {}
+    learns_pairs = method.batch is Paired
     if isinstance(method, Reconstructs):
         found[error] = []
     if isinstance(method, Classifies):
         found[doubt] = []
     if isinstance(method, Translates) and isinstance(method, TranslatesBack):
         found[cycle_error] = []
+    elif learns_pairs and isinstance(method, Translates):
+        found[translation_error] = []
     return found

@@ -28,6 +28,14 @@ class SquaredError(nn.Module):
         return output.float().clamp(-1, 1)
 
 
+class AbsoluteError(SquaredError):
+    """|x - output|, summed over pixels."""
+
+    def forward(self, output: Tensor, x: Tensor) -> Tensor:
+        """(B, C, H, W) twice -> (B,)."""
+        return (x - output.float()).abs().flatten(1).sum(1)
+
+
 class CrossEntropy(nn.Module):
     """Cross-entropy of pixels read as probabilities, in nats, summed; of logits. Vincent et al. 2008, section 2.2."""
 

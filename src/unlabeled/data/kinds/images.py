@@ -1,7 +1,7 @@
 """Single images, packed as bytes and converted to [-1, 1] batch by batch."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -74,7 +74,7 @@ class PackedImages(PackedData):
 class ImageData(LabelledData, PackedImages):
     """Single images, with labels that unsupervised methods ignore; see LabelledData."""
 
-    batch = Images
+    batch: ClassVar[type] = Images
 
     def make_table(self, packed: Packed, labels: Tensor, rows: Tensor | None) -> ImageTable:
         return ImageTable(self.resident(packed)["images"], labels, rows, self.device)

@@ -1,7 +1,7 @@
 """Folders of a user's own images."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -272,3 +272,54 @@ class TwoFolders(OwnFiles):
         part, domain = split.split("_")
         paths = self.domains[domain].splits[part]
         return RawImages(lazy_pictures(paths), np.full(len(paths), -1), whole=False)
+
+
+class PairedFolders(TwoFolders):
+    """Two folders of pairs: pictures of the same name, whatever their format, in the same split and subfolder."""
+
+    name = "paired_folders"
+
+    @cached_property
+    def paths(self) -> dict[str, dict[str, Path]]:
+        """split_domain -> its pictures by their names, in the same order in both domains. Raises UserError."""
+        found: dict[str, dict[str, Path]] = {}
+        for domain, pictures in self.domains.items():
+            for place, path in pictures.files.items():
+                split, _, name = place.partition("/")
+                named = found.setdefault(f"{split}_{domain}", {})
+                if (stem := str(Path(name).with_suffix(""))) in named:
+                    raise UserError(f"{pictures.key}={pictures.given}: {named[stem]} and {path} have the same name")
+                named[stem] = path
+        alone = [
+            str(path)
+            for split in dict.fromkeys(place.rpartition("_")[0] for place in found)
+            for one, other in (("a", "b"), ("b", "a"))
+            for name, path in found.get(f"{split}_{one}", {}).items()
+            if name not in found.get(f"{split}_{other}", {})
+        ]
+        if alone:
+            raise UserError(f"{len(alone)} images have no partner of the same name in the other folder: {some(alone)}")
+        return {
+            place: dict(sorted(named.items(), key=lambda pair: natural_key(pair[0]))) for place, named in found.items()
+        }
+
+    def prepare(self, root: Path) -> None:
+        """Raises UserError where the two images of a pair have not the same proportions."""
+        unlike = []
+        for place in (place for place in self.paths if place.endswith("_a")):
+            for a, b in zip(self.paths[place].values(), self.paths[f"{place[:-1]}b"].values(), strict=True):
+                with suppress(Unreadable):  # packing reports it
+                    (height, width), (tall, wide) = upright_size(a), upright_size(b)
+                    if height * wide != tall * width:
+                        unlike.append(f"{a} ({width}x{height}) and {b} ({wide}x{tall})")
+        if unlike:
+            raise UserError(f"the images of {len(unlike)} pairs have other proportions: {some(unlike)}")
+
+    def read(self, root: Path, split: str) -> RawImages:
+        paths = list(self.paths[split].values())
+        return RawImages(lazy_pictures(paths), np.full(len(paths), -1))  # whole: one left out would move all others
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first names of many."""
+    return ", ".join(names[:most]) + f" and {len(names) - most:,} more" * (len(names) > most)

@@ -10,7 +10,7 @@ has not: a striped picture does not tell the tone of the plain coat, and no tran
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.random import RandomState
@@ -56,6 +56,7 @@ class Scenes:
     name = "plain2striped"
     splits = ("train_a", "train_b", "val_a", "val_b", "test_a", "test_b")
     pairs_known = True  # row i of test_a and test_b, and of val_a and val_b, is one scene
+    streams: ClassVar = {"train_a": 0, "train_b": 1, "val_a": 2, "val_b": 2, "test_a": 3, "test_b": 3}
 
     def __init__(self, size: int = 64, train: int = 400, val: int = 50, test: int = 100):
         self.size = size  # side in pixels
@@ -73,9 +74,16 @@ class Scenes:
         return RawImages(self._images(stage, domain, n), np.full(n, -1, np.int64))
 
     def _images(self, stage: str, domain: str, n: int) -> Iterator[np.ndarray]:
-        stream = {"train_a": 0, "train_b": 1, "val_a": 2, "val_b": 2, "test_a": 3, "test_b": 3}[f"{stage}_{domain}"]
+        stream = self.streams[f"{stage}_{domain}"]
         for i in range(n):
             yield draw(mix(DRAWING, stream, i), self.size, striped=domain == "b")
+
+
+class PairedScenes(Scenes):
+    """The data set with pairs for training too: row i of train_b is the scene of row i of train_a."""
+
+    name = "plain2striped_pairs"
+    streams: ClassVar = Scenes.streams | {"train_b": 0}
 
 
 def draw(seed: int, size: int, striped: bool) -> np.ndarray:

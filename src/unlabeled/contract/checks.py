@@ -73,7 +73,7 @@ def run(
     made = make_trainer(config, method, enable_progress_bar=False, **trainer)
     unseen = () if saved else (Checkpoints, Dashboards)
     callbacks: list[Callback] = made.callbacks  # type: ignore[attr-defined]
-    callbacks[:] = [watch or Watch(), *(callback for callback in callbacks if not isinstance(callback, unseen))]
+    callbacks[:] = [*([watch] if watch else []), *(callback for callback in callbacks if not isinstance(callback, unseen))]
     made.fit(method, datamodule=data, ckpt_path=resume, weights_only=True)
     return method
 
@@ -212,7 +212,7 @@ def learns_one_batch(case: Case, build: Build, folder: Path) -> None:
             build(case, *smaller, *overrides, f"budget.epochs={case.epochs}", "data.epochs=null"),
         )
         batch = first_batch(before[1])
-        run(after, watch=Callback(), saved=False, limit_val_batches=0)
+        run(after, saved=False, limit_val_batches=0)
         values = []
         for method, *_ in (before, after):
             seed_noise(0)

@@ -119,7 +119,7 @@ def test_the_modes_become_classes(build):
     """Dark and bright halves swap: after learning, what is drawn from a class's mode is like its images."""
     case = ROWS["supervised_adversarial"]
     built = build(case, "data.val=0.125", "budget.epochs=300", "data.epochs=null")
-    method = run(built, limit_val_batches=0).eval()
+    method = run(built, saved=False, limit_val_batches=0).eval()
     batch = built[1].table("train").batch(torch.arange(8))
     with torch.no_grad():
         nearest = torch.cdist(method.encode(batch.x), method.prior.centres).argmin(1)
@@ -176,7 +176,7 @@ def test_a_few_labels_do(build):
     batch = built[1].table("train").batch(torch.arange(8))
     seen = torch.cat([batch.y for batch in built[1].train_dataloader()])
     assert (seen < 0).any()
-    method = run(built, limit_val_batches=0).eval()
+    method = run(built, saved=False, limit_val_batches=0).eval()
     with torch.no_grad():
         assert (method.classify(batch.x).argmax(1) == batch.y).float().mean() > 0.7
 

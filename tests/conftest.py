@@ -19,6 +19,7 @@ import evaluate as evaluate_program
 import train as train_program
 from tests import warm
 from unlabeled.app.cli import main as cli
+from unlabeled.app.run import train as training
 from unlabeled.contract.bench import TINY as TINY
 from unlabeled.contract.bench import TINY_UNPAIRED as TINY_UNPAIRED
 from unlabeled.contract.bench import Bench
@@ -66,7 +67,8 @@ class Result(NamedTuple):
 
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, tmp_path: Path) -> Callable[..., Result]:
-    """Run train.py or evaluate.py in this process."""
+    """Run train.py or evaluate.py in this process; no curves, which take most of the time of a short run."""
+    monkeypatch.setattr(training, "curves", lambda *_: None)
 
     def program(name: str, *words: str) -> Result:
         folder = [f"output={tmp_path / 'outputs'}"] if name == "train" and "--help" not in words else []

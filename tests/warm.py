@@ -1,11 +1,20 @@
 """Python programs in processes of their own, forked from one that has imported what takes seconds."""
 
+import atexit
+import json
+import multiprocessing
 import os
 import resource
 import runpy
+import shlex
+import shutil
 import signal
+import socket
 import sys
 import tempfile
+import threading
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from tests.kills import FORKS
@@ -75,3 +84,66 @@ class Popen:
     def kill(self) -> None:
         if self.returncode is None:
             self.send_signal(signal.SIGKILL)
+
+
+# An executable in place of sys.executable
+
+
+@cache
+def python() -> str:
+    """The path of a `python` whose processes are warm, for programs that start processes themselves.
+
+    It takes -m, -c or a script. torchrun starts its workers by it where PYTHON_EXEC is its path.
+    """
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(folder / "server"))
+    listener.listen()
+    server = FORKS.Process(target=_serve, args=(listener,))
+    server.start()
+    listener.close()
+    atexit.register(server.kill)
+    command = [sys.executable, "-S", "-E", str(ROOT / "tests" / "stand_in.py"), str(folder / "server")]
+    path = folder / "python"
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def _serve(listener: socket.socket) -> None:
+    os.setsid()  # Ctrl-C is not for this process
+    listener.settimeout(2)
+    parent = os.getppid()
+    while os.getppid() == parent:
+        with suppress(TimeoutError):
+            connection, _ = listener.accept()
+            multiprocessing.get_context("fork").Process(target=_watch, args=(connection,)).start()
+            connection.close()
+
+
+def _watch(connection: socket.socket) -> None:
+    """Run the words of one stand-in, and kill the fork when the stand-in was killed."""
+    connection.setblocking(True)
+    _, streams, *_ = socket.recv_fds(connection, 1, 3)
+    (*words,), cwd, env = json.loads(connection.makefile().readline())
+    if words[0] == "-u":
+        words.pop(0)
+    fork = multiprocessing.get_context("fork").Process(target=_take_over, args=(connection, streams, words, cwd, env))
+    fork.start()
+    for stream in streams:
+        os.close(stream)
+    connection.sendall(f"{fork.pid}\n".encode())
+    threading.Thread(target=lambda: connection.recv(1) or fork.kill(), daemon=True).start()
+    fork.join()
+    with suppress(OSError):
+        connection.sendall(f"{fork.exitcode}\n".encode())
+
+
+def _take_over(connection: socket.socket, streams: list[int], words: list[str], cwd: str, env: dict[str, str]) -> None:
+    connection.close()
+    for place, stream in enumerate(streams):
+        os.dup2(stream, place)
+        os.close(stream)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    _become(tuple(words), cwd, env, [], None)

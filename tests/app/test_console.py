@@ -1,5 +1,6 @@
 """The command `unlabeled`: what it says, how it calls itself, and the wheel that brings it."""
 
+import json
 import os
 import re
 import subprocess
@@ -79,6 +80,23 @@ def test_a_job_can_be_sent_to_another_process() -> None:
     pickle.dumps(train.main.__wrapped__)
 
 
+# as python -m unlabeled WORDS, twice in one process, as the imports take seconds
+ONE_AFTER_ANOTHER = """
+import json, runpy, sys
+from hydra.core.global_hydra import GlobalHydra
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["", *words]
+    try:
+        runpy.run_module("unlabeled", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if end.code:
+            raise
+    GlobalHydra.instance().clear()
+import unlabeled
+print("from", unlabeled.__file__)
+"""
+
+
 def test_the_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     pytest.importorskip("hatchling")
     build = f"import hatchling.build; hatchling.build.build_wheel({str(tmp_path)!r})"
@@ -90,22 +108,23 @@ def test_the_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
 
-    def unlabeled(*words: str) -> str:
-        place = {"PYTHONPATH": str(tmp_path / "site"), "COLUMNS": "200"}
-        done = subprocess.run(
-            [sys.executable, "-m", "unlabeled", *words],
-            cwd=home,
-            env=os.environ | place,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    told = unlabeled("train", "model=vae", "data=digits", "budget.batches=2", "callbacks.pictures.count=0", "run=run")
-    assert "next         python -m unlabeled evaluate checkpoint=run" in told
+    first = ["train", "model=vae", "data=digits", "budget.batches=2", "callbacks.pictures.count=0", "run=run"]
+    second = ["evaluate", "checkpoint=run", "evaluation.extractor=none", "evaluation.pictures=2"]
     few = [f"~evaluation.evaluators.{name}" for name in ("probe", "likelihood", "clustering")]
-    unlabeled(
-        "evaluate", "checkpoint=run", "evaluation.extractor=none", "evaluation.pictures=2", "evaluation.codes=20", *few
+    second += ["evaluation.codes=20", *few]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            ONE_AFTER_ANOTHER,
+            json.dumps([first, second]),
+        ],
+        cwd=home,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site"), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
     )
+    assert done.returncode == 0, done.stderr
+    assert f"from {tmp_path / 'site'}" in done.stdout
+    assert "next         python -m unlabeled evaluate checkpoint=run" in done.stdout
     assert (home / "run" / "evaluation" / "evaluation.json").is_file()

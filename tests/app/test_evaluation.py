@@ -361,6 +361,7 @@ def test_a_run_is_evaluated_and_goes_on_where_its_folder_was_moved(program: Any,
         f"checkpoint={run}",
         f"output={tmp_path / 'e'}",
         "evaluation=common",
+        "evaluation.pictures=2",
         f"+evaluation.evaluators.r={evaluator}",
     ]
 

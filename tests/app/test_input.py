@@ -311,7 +311,8 @@ def test_a_resumed_run_keeps_its_model_and_data() -> None:
 
 def test_a_job_of_a_sweep_that_no_config_fits_fails_alone(program: Any, tmp_path: Path) -> None:
     words = ["model=dcgan,pca,nosuch", "model.generator.width=2", "model.discriminator.width=2", "budget.batches=1"]
-    result = program("train", "-m", *words, "trainer.limit_val_batches=1", "callbacks.nearest_images.searched=0")
+    words += ["trainer.limit_val_batches=1", "callbacks.nearest_images.searched=0", "callbacks.pictures.count=0"]
+    result = program("train", "-m", *words)
     assert result.status == 1 and "3 runs in" in result.out and result.out.count("failed:") == 2
     assert "there is no key model.generator" in result.err and "(model=pca)" in result.err
     assert "no model named nosuch" in result.err

@@ -45,8 +45,8 @@ def spawn(*words: str, cwd: str | Path = ROOT, **settings: str) -> subprocess.Po
 
 
 def fork(*words: str, **settings: str) -> warm.Popen:
-    """The same, where neither its start nor that of its children is what is proven."""
-    return warm.Popen(*words, env=surroundings(settings))
+    """The same, where neither its start nor that of torchrun's workers is what is proven."""
+    return warm.Popen(*words, env=surroundings(settings | {"PYTHON_EXEC": warm.python()}))
 
 
 def surroundings(settings: dict[str, str]) -> dict[str, str]:
@@ -259,7 +259,7 @@ def test_tasks_of_srun_on_two_nodes_train_what_the_first_was_told(tmp_path: Path
 def test_processes_of_torchrun_are_one_run(tmp_path: Path) -> None:
     words = [*QUICK, "trainer=multinode", *TWO, f"output={tmp_path}", WITNESS]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py"]
-    status, out, err = finish(spawn(*launcher, *words))
+    status, out, err = finish(fork(*launcher, *words))
     assert status == 0 and out.count("8 batches") == 1, err
     (run,) = tmp_path.iterdir()
     assert agreed(run)["config"]["trainer"]["devices"] == 2

@@ -42,8 +42,19 @@ def test_the_last_lines_say_what_was_reached_and_where(program: Any) -> None:
     assert pictures and (Path(pictures[1]) / "samples.png").is_file()
 
 
+FAST = [  # every evaluator, with little to compute
+    "evaluation.extractor=cells",
+    "evaluation.samples=100",
+    "evaluation.pictures=16",
+    "evaluation.evaluators.probe.logistic=[1e-2]",
+    "evaluation.evaluators.probe.labels=[0.1]",
+    "evaluation.evaluators.likelihood.num_samples=4",
+    "evaluation.evaluators.clustering.n_init=1",
+]
+
+
 def test_evaluation_measures_what_the_method_can_do(program: Any, trained: Path) -> None:
-    result = program("evaluate", f"checkpoint={trained}")
+    result = program("evaluate", f"checkpoint={trained}", *FAST)
     assert result.status == 0, result.err
     content = json.loads((trained / "evaluation" / "evaluation.json").read_text())
     names = {number["name"] for number in content["numbers"]}
@@ -190,11 +201,13 @@ if not torch.cuda.is_available():
     REFUSED |= dict.fromkeys(["trainer=gpu", "trainer=ddp precision"], "this machine has none")
 ELSEWHERE = {"python evaluate.py checkpoint=RUN devices=2"}  # test_two_processes_measure_what_one_does runs it
 LESS = {  # where a few batches are not what takes long
-    "callbacks=fid": ["callbacks.measures.samples=300"],
+    "callbacks=fid": ["callbacks.measures.samples=100", "callbacks.measures.extractor=cells"],
+    "evaluate.py -m": FAST,
+    "evaluation.probe_data": FAST[1:],
+    "evaluation.extractor": ["evaluation.pictures=16", "evaluation.samples=100"],
     "evaluation=finetune": ["evaluation.evaluators.finetune.epochs=2", "evaluation.evaluators.finetune.batches=5"],
     "data=plain2striped": [
         "budget.batches=1",
-        "callbacks.pictures.images=2",
         "data.source.val=2",
         "data.source.train=8",
     ],
@@ -213,6 +226,8 @@ def test_the_readmes_commands_run(command: str, program: Any, trained: Path, tmp
         Image.new("RGB", (70 + i, 90), (20 * i, 255 - 20 * i, 99)).save(tmp_path / "my_images" / f"{i}.jpg")
         (tmp_path / "pngs").mkdir(exist_ok=True)
         Image.effect_noise((16, 16), 50 + i).save(tmp_path / "pngs" / f"{i}.png")
+    if "trainer=fsdp" in command:  # the workers of trainer=ddp start cold, as a user's
+        monkeypatch.setenv("PYTHON_EXEC", warm.python())
     for name in ("http_proxy", "https_proxy"):  # nothing is downloaded in a test
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("run", "run1", "run2"):
@@ -224,6 +239,7 @@ def test_the_readmes_commands_run(command: str, program: Any, trained: Path, tmp
     if name == "train.py" and "--help" not in words:
         budget = ["budget.epochs=3"] if "resume" in command else [*SHORT, f"data_root={tmp_path}"]
         words = [word for word in words if not word.startswith("budget")] + ["trainer.limit_val_batches=1", *budget]
+        words += ["callbacks.pictures.images=4", "callbacks.nearest_images.searched=100"]
     words += [word for part, few in LESS.items() if part in command for word in few]
     if "hydra/sweeper=optuna" in words:
         words += ["hydra.sweeper.trials=2"]

@@ -459,13 +459,19 @@ def test_damaged_lines_of_the_csv_are_left_out_and_counted(damage: str, tmp_path
 # Asked to stop, and full
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    home = tmp_path_factory.mktemp("runs")
+    words = [word for word in small(home / "run") if not word.startswith("run=")]
+    once = Killed(home, [*words, "+callbacks.dies={_target_: tests.kills.Dies}", "resume=auto", "run=run"])
+    once.straight()
+    return once
+
+
 @pytest.fixture
-def runs(tmp_path: Path) -> Killed:
+def runs(once: Killed) -> Killed:
     """Of the program; the uninterrupted one is over."""
-    words = [word for word in small(tmp_path / "run") if not word.startswith("run=")]
-    runs = Killed(tmp_path, [*words, "+callbacks.dies={_target_: tests.kills.Dies}", "resume=auto", "run=run"])
-    runs.straight()
-    return runs
+    return Killed(once.home, once.work)
 
 
 def test_a_signal_ends_a_run_wherever_it_is(runs: Killed) -> None:
@@ -579,12 +585,13 @@ def test_a_killed_process_ends_the_others_and_the_run_goes_on(tmp_path: Path) ->
     words = [*small(tmp_path / "run"), "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
     words += ["trainer.precision=32-true", "trainer.sync_batchnorm=false", "resume=auto", "data.batch_size=1"]
     command = ["train.py", *words, signals("SIGKILL", 6)]
-    first = warm.Popen(*command)
+    place = os.environ | {"PYTHON_EXEC": warm.python()}
+    first = warm.Popen(*command, env=place)
     _, printed = first.communicate(300)
     assert time.time() - (tmp_path / "run" / "signalled-SIGKILL").stat().st_mtime < 100
     assert first.returncode == 1 and "process 1 was killed by SIGKILL" in printed
     assert "Traceback" not in printed, printed  # the other may be ended before it can say what it has lost
-    second = warm.Popen(*command)
+    second = warm.Popen(*command, env=place)
     _, printed = second.communicate(300)
     assert second.returncode == 0 and batches(tmp_path / "run") == [2, 4, 6, 8, 10, 12], printed
 

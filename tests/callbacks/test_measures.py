@@ -15,6 +15,7 @@ from lightning import Callback
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from tests import warm
 from tests.contract.cases import CASES
 from tests.contract.test_contract import StopAt, flat, run
 from unlabeled.app.cli.main import explain
@@ -266,7 +267,9 @@ def test_a_resumed_run_that_watches_something_else_starts_its_best_anew(
 # Several processes
 
 
-def test_two_processes_record_what_one_finds(resolve: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_two_processes_record_what_one_finds(
+    resolve: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Blocks of 100 and 44 validation images: uneven shares."""
     evaluators = {"Reconstruction": {"_target_": "unlabeled.evaluation.metrics.reconstruction.Reconstruction"}}
     config = resolve(
@@ -279,6 +282,8 @@ def test_two_processes_record_what_one_finds(resolve: Callable[..., dict[str, An
         "trainer.sync_batchnorm=false",
         "callbacks=probe",
         "callbacks.checkpoints.monitor=val/reconstruction_psnr",
+        "callbacks.pictures.count=0",
+        "callbacks.nearest_images.searched=0",
         "budget.epochs=null",
         "budget.batches=2",
     )
@@ -286,6 +291,7 @@ def test_two_processes_record_what_one_finds(resolve: Callable[..., dict[str, An
     folder = tmp_path / "run"
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
     data, _ = built(config)
+    monkeypatch.setenv("PYTHON_EXEC", warm.python())
     run_processes(config)
     method, *_ = load(folder / "checkpoints" / "best.ckpt")
     study = Study(method, data, split="val", codes=config["callbacks"]["measures"]["codes"])

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, one_hot
 
+from tests import warm
 from tests.conftest import TINY, TINY_UNPAIRED
 from tests.contract.cases import CASES
 from tests.tiny import Tiny
@@ -535,6 +536,7 @@ def test_it_is_trained_in_a_process_of_its_own(
     """Also by one of several processes, which have a rank."""
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"):
         monkeypatch.setenv(name, "2")
+    monkeypatch.setattr("sys.executable", warm.python())
     config = short(run, tmp_path / "own")
     assert extractors.fit(config) is None
     assert (tmp_path / "own" / "checkpoints" / "best.ckpt").is_file() and not capfd.readouterr().out

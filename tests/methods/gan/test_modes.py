@@ -348,7 +348,7 @@ def test_points_go_through_the_whole_program(model: str, data: str, program: Any
     assert result.status == 0 and "val/modes_covered" in result.out
     made = {str(path.relative_to(folder / "pictures")) for path in (folder / "pictures").rglob("*.png")}
     frames = {f"history/density/batch-{n:06d}.png" for n in (12, 24)}
-    assert made == {"density.png", "density_over_time.png", "curves.png"} | frames
+    assert made == {"density.png", "density_over_time.png"} | frames
     result = program("evaluate", f"checkpoint={folder}", "data.root=unused")
     assert result.status == 0 and "note" not in result.out
     content = json.loads((folder / "evaluation" / "evaluation.json").read_text())

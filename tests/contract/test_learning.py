@@ -30,7 +30,9 @@ def value(numbers: list, name: str) -> float:
 
 def test_a_vae_bounds_the_digits_and_its_codes_tell_them_apart(resolve: Any, tmp_path: Path) -> None:
     method, data = trained(resolve, tmp_path, "model=vae", "budget.epochs=8")
-    assert value(Likelihood(num_samples=2, images=50).measure(Study(method, data)), "log_likelihood_bound") > -104  # untrained: -178
+    assert (
+        value(Likelihood(num_samples=2, images=50).measure(Study(method, data)), "log_likelihood_bound") > -104
+    )  # untrained: -178
     assert value(Probe(logistic=[]).measure(Study(method, data)), "knn_accuracy") > 88  # chance: 10
 
 

@@ -73,7 +73,10 @@ def run(
     made = make_trainer(config, method, enable_progress_bar=False, **trainer)
     unseen = () if saved else (Checkpoints, Dashboards)
     callbacks: list[Callback] = made.callbacks  # type: ignore[attr-defined]
-    callbacks[:] = [*([watch] if watch else []), *(callback for callback in callbacks if not isinstance(callback, unseen))]
+    callbacks[:] = [
+        *([watch] if watch else []),
+        *(callback for callback in callbacks if not isinstance(callback, unseen)),
+    ]
     made.fit(method, datamodule=data, ckpt_path=resume, weights_only=True)
     return method
 

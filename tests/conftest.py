@@ -133,7 +133,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         for seconds in (value for name, value in report.user_properties if name == COST):
             tests[report.nodeid] += seconds
             if "contract/test_contract.py" in report.nodeid and "[" in report.nodeid:
-                rows[report.nodeid.rpartition("[")[2].rstrip("]").rpartition("-")[2]] += seconds
+                rows[report.nodeid.rpartition("[")[2].partition("-")[0]] += seconds
     for title, costs in (("rows of the contract", rows), ("tests", tests)):
         terminalreporter.section(f"{title}, {COST}: {sum(costs.values()):.1f} in all")
         for name, seconds in costs.most_common(number):

@@ -40,7 +40,7 @@ def test_promises_of_a_row_look_at_one_run_and_other_rows_at_their_own(bench: An
 def test_the_most_expensive_rows_are_listed() -> None:
     report = lambda name, seconds: SimpleNamespace(nodeid=name, user_properties=[(conftest.COST, seconds)])
     row = "tests/contract/test_contract.py::test[{}-{}]".format
-    done = [report(row("a", "vae"), 1.0), report(row("b", "vae"), 2.5), report(row("a", "gan"), 3.0), report("x", 9.0)]
+    done = [report(row("vae", "a"), 1.0), report(row("vae", "b"), 2.5), report(row("gan", "a"), 3.0), report("x", 9.0)]
     lines: list[str] = []
     terminal = SimpleNamespace(stats={"": done}, section=lines.append, line=lines.append)
     config: Any = SimpleNamespace(getoption=lambda name: 1)

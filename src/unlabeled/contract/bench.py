@@ -64,6 +64,7 @@ class Case:
     roles: dict[str, int] = field(default_factory=dict)  # child -> optimizers that own it, where these are not one
     data: str = "images"  # the kind, of TINY_OF
     epochs: int = 30  # of one batch, to learn it
+    like: str | None = None  # another model, of the same class, that differs in parts without state only
     of_two: list[str] = field(default_factory=list)  # overrides where a batch has two images
 
     def __str__(self) -> str:

@@ -25,7 +25,7 @@ from unlabeled.app.run.checkpoint import load, packages_of
 from unlabeled.batches import Paired, Points, Unpaired
 from unlabeled.callbacks.checkpoints import Checkpoints
 from unlabeled.callbacks.dashboards import Dashboards
-from unlabeled.contract.bench import Build, Case
+from unlabeled.contract.bench import Build, Built, Case
 from unlabeled.contract.measures import known
 from unlabeled.errors import Interrupted
 from unlabeled.seeding import seed_noise
@@ -73,10 +73,8 @@ def run(
     made = make_trainer(config, method, enable_progress_bar=False, **trainer)
     unseen = () if saved else (Checkpoints, Dashboards)
     callbacks: list[Callback] = made.callbacks  # type: ignore[attr-defined]
-    callbacks[:] = [
-        *([watch] if watch else []),
-        *(callback for callback in callbacks if not isinstance(callback, unseen)),
-    ]
+    watching = [] if watch is None else [watch]
+    callbacks[:] = [*watching, *(callback for callback in callbacks if not isinstance(callback, unseen))]
     made.fit(method, datamodule=data, ckpt_path=resume, weights_only=True)
     return method
 
@@ -171,7 +169,7 @@ def can_do_what_it_says(case: Case, build: Build, folder: Path) -> None:
 
 
 def every_parameter_has_one_owner(case: Case, build: Build, folder: Path) -> None:
-    method, *_ = build(case)
+    method, *_ = trained(case, build)
     optimizers = method.configure_optimizers()
     if optimizers is None:
         return  # solved, not descended
@@ -205,19 +203,16 @@ def each_player_moves_on_its_turn_and_only_then(case: Case, build: Build, folder
 
 
 def learns_one_batch(case: Case, build: Build, folder: Path) -> None:
-    falls = known(build(case)[0]) if case.falls is None else case.falls
+    falls = known(trained(case, build).method) if case.falls is None else case.falls
     if not falls:
         raise Unknown("nothing of what it can do tells whether it learned: state a measure that falls, Case(falls=...)")
     for measure, overrides in falls.items():
         smaller = [] if case.data != "images" else ["data.val=0.125"]
-        before, after = (
-            build(case, *smaller, *overrides),
-            build(case, *smaller, *overrides, f"budget.epochs={case.epochs}", "data.epochs=null"),
-        )
-        batch = first_batch(before[1])
-        run(after, saved=False, limit_val_batches=0)
+        built = build(case, *smaller, *overrides, f"budget.epochs={case.epochs}", "data.epochs=null")
+        before, batch = copy.deepcopy(built[0]), first_batch(built[1])
+        after = run(built, saved=False, limit_val_batches=0)
         values = []
-        for method, *_ in (before, after):
+        for method in (before, after):
             seed_noise(0)
             with torch.no_grad():
                 values.append(float(measure(method.eval(), batch)))
@@ -243,30 +238,36 @@ STOPS = (1, 3, 4, 5)  # of 4 batches an epoch: first, middle, last, first of the
 
 
 def a_resumed_run_ends_bitwise_equal(case: Case, build: Build, folder: Path) -> None:
-    overrides = ["callbacks=averaging", "data.batch_size=2", "budget.epochs=2", "callbacks.records.every=3"]
-    overrides += case.of_two
-    straight = run(build(case, *overrides, run="straight"))
+    def averaged(*words: Any, **named: Any) -> Built:
+        built = build(*words, **named)
+        built[2]["callbacks"]["averaging"] = {"_target_": "unlabeled.callbacks.averaging.WeightAveraging"}
+        return built
+
+    overrides = ["data.batch_size=2", "budget.epochs=2", "callbacks.records.every=3", *case.of_two]
+    straight = run(averaged(case, *overrides, run="straight"), limit_val_batches=1)
     stop = STOPS[sum(map(ord, case.model)) % len(STOPS)]
-    if not assert_resumes(case, build, overrides, straight, folder, stop):
-        assert assert_resumes(case, build, overrides, straight, folder, 3), "it was not interrupted"
+    if not assert_resumes(case, averaged, overrides, straight, folder, stop):
+        assert assert_resumes(case, averaged, overrides, straight, folder, 3), "it was not interrupted"
 
 
 def assert_resumes(case: Any, build: Any, overrides: list[str], straight: Any, folder: Path, stop: int) -> bool:
-    """Whether it was interrupted: a method that needs one pass may have ended before."""
+    """Whether it was interrupted: a method that needs one pass may have ended before.
+
+    straight: a run of the same that was not, with one validation batch an epoch.
+    """
     broken = f"broken{stop}"
-    built = build(case, *overrides, run=broken)
     try:
-        run(built, watch=(watch := StopAt(stop)))
+        run(build(case, *overrides, run=broken), watch=(watch := StopAt(stop)), limit_val_batches=1)
     except Interrupted:
         pass
     else:
         assert stop > 3 and watch.ended == 4, "it was not interrupted"
         return False
-    again = build(case, *overrides, "seed=0", run=broken)
+    again = build(case, *overrides, run=broken)
     with torch.no_grad():
         for p in again[0].parameters():
             p.add_(1)  # whatever it started from is forgotten
-    resumed = run(again, resume=folder / broken / "checkpoints" / "last.ckpt")
+    resumed = run(again, resume=folder / broken / "checkpoints" / "last.ckpt", limit_val_batches=1)
     for (name, a), b in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     # wall time differs, all else may not

@@ -142,6 +142,7 @@ def test_minibatch_standard_deviation_is_one_number_a_group() -> None:
 @pytest.mark.parametrize("part", [MinibatchDiscrimination, MinibatchStandardDeviation])
 @pytest.mark.parametrize("network", ["mlp", "dcgan"])
 def test_a_discriminator_with_such_a_part_sees_its_batch_as_a_whole(part: Any, network: str) -> None:
+    torch.manual_seed(0)
     kind: Any = mlp_gan.Discriminator if network == "mlp" else partial(dcgan.Discriminator, width=4, batch_norm=False)
     x = torch.randn(6, 1, 16, 16)
     alone, together = kind((1, 16, 16)), kind((1, 16, 16), minibatch=part)

@@ -304,13 +304,13 @@ def knn(method, data):
 def test_rotation_learns_which_way_is_up(tmp_path):
     """Chance is 25%; 0, 1 and 8 look alike upside down, and a 6 is a 9."""
     method, data = rotation(width=8), digits(tmp_path, 64)
-    train(method, data, 3)
+    train(method, data, 2)
     method.recorded.clear()
     with torch.no_grad():
         for batch in data.loader("val"):
             method.validation_step(batch, 0)
     accuracy = torch.stack([r["val/accuracy"] for r in method.recorded]).mean()
-    assert accuracy > 0.6
+    assert accuracy > 0.55
 
 
 @pytest.mark.learning
@@ -319,6 +319,6 @@ def test_simclr_learns_digits_without_labels(tmp_path):
     method.eval()
     untrained = knn(method, data)
     method.train()
-    train(method, data, 6)
+    train(method, data, 4)
     trained = knn(method, data)
-    assert trained > untrained + 3 and trained > 90
+    assert trained > untrained + 20 and trained > 84

@@ -204,7 +204,6 @@ LESS = {  # where a few batches are not what takes long
     "callbacks=fid": ["callbacks.measures.samples=100", "callbacks.measures.extractor=cells"],
     "evaluate.py -m": FAST,
     "evaluation.probe_data": FAST,
-    "evaluation.extractor": ["evaluation.pictures=16", "evaluation.samples=100"],
     "evaluation=finetune": ["evaluation.evaluators.finetune.epochs=2", "evaluation.evaluators.finetune.batches=5"],
     "data=plain2striped": [
         "budget.batches=1",
